@@ -1,0 +1,55 @@
+"""Exact hierarchical softmax and sparse operators for CPUs, on NumPy arrays.
+
+The same bytes for the same seed, whatever the number of threads and the instruction set; exact probabilities and exact
+top-k; sparse gradients as plain arrays.
+"""
+
+from . import _runtime
+from .bag import embedding_bag
+from .hierarchy import Hierarchy, HierarchyReport, PruneReport
+from .hsoftmax import (
+    HSoftmaxGradient,
+    HSoftmaxLoss,
+    estimate_memory,
+    hsoftmax,
+    hsoftmax_gradient,
+    hsoftmax_log_proba,
+    hsoftmax_node_log_proba,
+    hsoftmax_sample,
+    init_weights,
+)
+from .runtime import get_num_threads, set_num_threads, show_runtime
+from .search import SearchResult, hsoftmax_search
+from .storage import load_arrays, save_arrays
+from .update import SGD, Adagrad, Adam, HSoftmaxUpdate, hsoftmax_update
+
+__version__ = _runtime.version()
+_runtime.active_isa()  # a wrong SPARSEOPS_ISA is an error here, not in the first call
+
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "HSoftmaxGradient",
+    "HSoftmaxLoss",
+    "HSoftmaxUpdate",
+    "Hierarchy",
+    "HierarchyReport",
+    "PruneReport",
+    "SearchResult",
+    "embedding_bag",
+    "estimate_memory",
+    "get_num_threads",
+    "hsoftmax",
+    "hsoftmax_gradient",
+    "hsoftmax_log_proba",
+    "hsoftmax_node_log_proba",
+    "hsoftmax_sample",
+    "hsoftmax_search",
+    "hsoftmax_update",
+    "init_weights",
+    "load_arrays",
+    "save_arrays",
+    "set_num_threads",
+    "show_runtime",
+]

@@ -1,0 +1,203 @@
+"""Array-likes to arrays: dtype, shape, contiguity, index width. The only `np.asarray` of the package."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+INT32 = np.dtype(np.int32)
+INT64 = np.dtype(np.int64)
+KEY = {FLOAT32: "float", FLOAT64: "double", INT32: "int32_t", INT64: "int64_t"}  # Cython's names of the fused types
+
+
+def describe(value: object) -> str:
+    """A short text of a refused value for an error message."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def as_array(name: str, value: object) -> Array:
+    """`value` as an ndarray of a numeric dtype."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array, got {describe(value)}") from error
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must have a real dtype, got {array.dtype}")
+    return array
+
+
+def as_real(name: str, value: object, ndim: int) -> Array:
+    """`value` as a C-contiguous float32 or float64 array; float16 becomes float32, integers float64."""
+    array: Array = value if type(value) is np.ndarray else as_array(name, value)
+    if array.dtype != FLOAT32 and array.dtype != FLOAT64:
+        array = as_array(name, array)
+        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+            raise TypeError(f"{name} must have dtype float32 or float64, got {array.dtype}")
+        narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+        array = array.astype(FLOAT32 if narrow else FLOAT64)
+    if array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {array.ndim}")
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | None]:
+    """X (N, D), W (R, D) and b (R,) of one float dtype, the wider of theirs."""
+    x, w = as_real("X", X, 2), as_real("W", W, 2)
+    bias = None if b is None else as_real("b", b, 1)
+    if x.dtype == w.dtype and (bias is None or bias.dtype == x.dtype):
+        return x, w, bias
+    dtype = np.result_type(x, w) if bias is None else np.result_type(x, w, bias)
+    return x.astype(dtype, copy=False), w.astype(dtype, copy=False), None if bias is None else bias.astype(dtype, copy=False)
+
+
+def as_vector(name: str, value: object, dtype: np.dtype[Any], size: int) -> Array | None:
+    """None, or a float vector of this length, cast to `dtype`."""
+    if value is None:
+        return None
+    vector = as_real(name, value, 1)
+    if vector.shape[0] != size:
+        raise ValueError(f"{name} must have {size} entries, got {vector.shape[0]}")
+    return vector.astype(dtype, copy=False)
+
+
+def as_weight(name: str, value: object, dtype: np.dtype[Any], size: int) -> Array | None:
+    """None, or finite non-negative weights."""
+    weight = as_vector(name, value, dtype, size)
+    if weight is not None:
+        refused = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+        if refused.size:
+            at = int(refused[0])
+            raise ValueError(f"{name} must be finite and non-negative, got {weight[at]} at index {at}")
+    return weight
+
+
+def as_integers(name: str, value: object, ndim: int | None = 1) -> npt.NDArray[np.int64]:
+    """`value` as a C-contiguous int64 array; floats are refused, not rounded."""
+    array = as_array(name, value)
+    if array.size == 0 and array.dtype.kind == "f":
+        array = array.astype(INT64)  # np.asarray([]) is float64
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must have an integer dtype, got {array.dtype}")
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {array.ndim}")
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must fit in 64-bit signed integers, got {array.max()}")
+    return np.ascontiguousarray(array, dtype=INT64)
+
+
+def as_counts(counts: object) -> npt.NDArray[np.float64]:
+    """Class counts as float64; the values are checked by the operator."""
+    array = as_array("counts", counts)
+    if array.ndim != 1:
+        raise ValueError(f"counts must have 1 dimension, got {array.ndim}")
+    return np.ascontiguousarray(array, dtype=FLOAT64)
+
+
+def as_integer(name: str, value: object, least: int | None = None) -> int:
+    """A Python int, not below `least`."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {describe(value)}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    if number >= 1 << 63:
+        raise ValueError(f"{name} must be below 2**63, got {number}")
+    return number
+
+
+def as_float(name: str, value: object) -> float:
+    """A Python float."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, got {describe(value)}") from None
+
+
+def as_writable(name: str, value: object, ndim: int) -> Array:
+    """An array that is to be changed in place: nothing is converted."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array to be changed in place, got {type(value).__name__}")
+    if value.dtype != FLOAT32 and value.dtype != FLOAT64:
+        raise TypeError(f"{name} must have dtype float32 or float64, got {value.dtype}")
+    if value.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {value.ndim}")
+    if not value.flags.c_contiguous:
+        raise ValueError(f"{name} must be C-contiguous to be changed in place, got strides {value.strides}")
+    if not value.flags.writeable:
+        raise ValueError(f"{name} must be writeable to be changed in place, got a read-only array")
+    return value
+
+
+def as_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], *others: Array) -> Array:
+    """A caller's output array, or a new one."""
+    if out is None:
+        return np.empty(shape, dtype)
+    array = as_writable("out", out, len(shape))
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"out must have shape {shape} and dtype {dtype}, got {array.shape} and {array.dtype}")
+    if any(np.may_share_memory(array, other) for other in others):
+        raise ValueError("out must not overlap the inputs, got an array that does")
+    return array
+
+
+def as_seed(rng: object) -> int:
+    """A 64-bit seed from None (fresh), an integer, or a numpy.random.Generator (one draw of it)."""
+    if rng is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(0, 1 << 63, dtype=np.int64))
+    try:
+        seed = operator.index(rng)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"rng must be None, an integer or a numpy.random.Generator, got {describe(rng)}") from None
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"rng must be in [0, 2**64), got {seed}")
+    return seed
+
+
+class Compressed(NamedTuple):
+    """The parts of a CSR or CSC matrix."""
+
+    indptr: Array
+    indices: Array
+    data: Array
+    shape: tuple[int, int]
+    format: str
+
+
+def is_sparse(value: object) -> bool:
+    """Whether `value` has the attributes of a compressed sparse matrix."""
+    return all(hasattr(value, name) for name in ("indptr", "indices", "data", "shape", "format"))
+
+
+def as_csr(name: str, value: Any, dtype: np.dtype[Any] | None = None) -> Compressed:
+    """A CSR matrix's parts: indices of one width (int32 or int64), data float32 or float64."""
+    if not is_sparse(value) or value.format != "csr":
+        raise TypeError(f"{name} must be a CSR matrix, got {getattr(value, 'format', type(value).__name__)}")
+    indptr, indices = as_array(f"{name}.indptr", value.indptr), as_array(f"{name}.indices", value.indices)
+    for part, array in (("indptr", indptr), ("indices", indices)):
+        if array.dtype.kind not in "iu" or array.ndim != 1:
+            raise TypeError(f"{name}.{part} must be a vector of integers, got {array.dtype} of {array.ndim} dimensions")
+    width = INT32 if indptr.dtype == indices.dtype == INT32 else INT64
+    data = as_real(f"{name}.data", value.data, 1)
+    rows, cols = (as_integer(f"{name}.shape", n, 0) for n in value.shape)
+    if indptr.shape[0] != rows + 1:
+        raise ValueError(f"{name}.indptr must have {rows + 1} entries, got {indptr.shape[0]}")
+    if indices.shape[0] != data.shape[0]:
+        raise ValueError(f"{name}.indices must have {data.shape[0]} entries, got {indices.shape[0]}")
+    return Compressed(
+        np.ascontiguousarray(indptr, width),
+        np.ascontiguousarray(indices, width),
+        data if dtype is None else data.astype(dtype, copy=False),
+        (rows, cols),
+        "csr",
+    )

@@ -1,0 +1,40 @@
+from cython_sparseops._hierarchy cimport HierarchyView, Tree
+from cython_sparseops._types cimport MatrixView, int32_t, int64_t, real, span, uint64_t
+
+from libcpp cimport bool as cbool
+from libcpp.optional cimport optional
+
+cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
+    cppclass HSoftmaxPlan:
+        HSoftmaxPlan(const HierarchyView& h, span[const int64_t] labels, optional[int64_t] ignore_index) except +
+        size_t touched_rows()
+        size_t n_logits()
+        void write_rows(span[int64_t] rows) except +
+
+    cppclass HSoftmaxInput[T]:
+        MatrixView[const T] X
+        MatrixView[const T] W
+        span[const T] b
+        span[const T] scale
+        cbool scale_loss
+        double label_smoothing
+        cbool check_finite
+        span[const T] residuals
+        int num_threads
+
+    void cpp_hsoftmax "sparseops::hsoftmax" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, span[T] residuals) except +
+    void cpp_gradient "sparseops::hsoftmax_gradient" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, MatrixView[T] dX, MatrixView[T] dW, span[T] db) except +
+    void cpp_gradient_dense "sparseops::hsoftmax_gradient_dense" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, MatrixView[T] dX, MatrixView[T] dW, span[T] db) except +
+    void cpp_log_proba "sparseops::hsoftmax_log_proba" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[T] out) except +
+    void cpp_log_proba_of "sparseops::hsoftmax_log_proba_of" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[const int64_t] classes, MatrixView[T] out) except +
+    void cpp_node_log_proba "sparseops::hsoftmax_node_log_proba" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[T] out) except +
+    void cpp_sample "sparseops::hsoftmax_sample" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, uint64_t seed, MatrixView[int64_t] out) except +
+
+
+cdef class Plan:
+    """A batch of labels sorted for a tree (sparseops::HSoftmaxPlan)."""
+    cdef Tree tree
+    cdef HSoftmaxPlan* plan
+
+
+cdef HSoftmaxInput[real] as_input(const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, int num_threads) noexcept

@@ -1,0 +1,33 @@
+from cython_sparseops._hierarchy cimport HierarchyView, Tree
+from cython_sparseops._hsoftmax cimport HSoftmaxInput, as_input
+from cython_sparseops._types cimport MatrixView, as_matrix, as_span, int64_t, real, span
+
+from libcpp cimport bool as cbool
+from libcpp.optional cimport optional
+
+cdef extern from "<sparseops/search.hpp>" namespace "sparseops" nogil:
+    cppclass SearchOptions:
+        size_t k
+        optional[int64_t] beam
+        optional[double] edge_beam
+        cbool nodes
+        optional[double] min_prob
+
+    void cpp_search "sparseops::hsoftmax_search" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, const SearchOptions& options, MatrixView[int64_t] classes, MatrixView[T] log_probs, span[T] bound) except +
+
+
+def search(Tree tree not None, const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, size_t k, beam, edge_beam,
+           bint nodes, min_prob, int64_t[:, ::1] classes, real[:, ::1] log_probs, real[::1] bound, int num_threads):
+    cdef HSoftmaxInput[real] inp = as_input(X, W, b, check_finite, num_threads)
+    cdef SearchOptions options
+    options.k = k
+    options.nodes = nodes
+    if beam is not None:
+        options.beam = <int64_t>beam
+    if edge_beam is not None:
+        options.edge_beam = <double>edge_beam
+    if min_prob is not None:
+        options.min_prob = <double>min_prob
+    with nogil:
+        cpp_search(tree.view[0], inp, options, as_matrix(&classes[0, 0], classes.shape[0], classes.shape[1]),
+                   as_matrix(&log_probs[0, 0], log_probs.shape[0], log_probs.shape[1]), as_span(&bound[0], bound.shape[0]))

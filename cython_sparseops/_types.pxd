@@ -1,0 +1,44 @@
+# Names shared by the compiled modules: fused types and the views of <sparseops/types.hpp>.
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+
+ctypedef fused real:
+    float
+    double
+
+ctypedef fused index:
+    int32_t
+    int64_t
+
+cdef extern from "<sparseops/types.hpp>" namespace "sparseops" nogil:
+    cppclass span "std::span" [T]:
+        span()
+
+    cppclass MatrixView[T]:
+        MatrixView()
+
+    cppclass CsrView[T, I]:
+        CsrView()
+
+cdef extern from * nogil:
+    """
+    #include <sparseops/types.hpp>
+    namespace {
+    template <class T> std::span<T> as_span(T* data, Py_ssize_t n) { return {data, static_cast<std::size_t>(n)}; }
+    template <class T> std::span<const T> as_const_span(const T* data, Py_ssize_t n) { return {data, static_cast<std::size_t>(n)}; }
+    template <class T> sparseops::MatrixView<T> as_matrix(T* data, Py_ssize_t rows, Py_ssize_t cols) {
+        return {data, static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)};
+    }
+    template <class T> sparseops::MatrixView<const T> as_const_matrix(const T* data, Py_ssize_t rows, Py_ssize_t cols) {
+        return {data, static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)};
+    }
+    template <class T, class I>
+    sparseops::CsrView<const T, I> as_const_csr(const I* indptr, Py_ssize_t rows, const I* indices, const T* data, Py_ssize_t nnz, Py_ssize_t cols) {
+        return {as_const_span(indptr, rows + 1), as_const_span(indices, nnz), as_const_span(data, nnz), static_cast<std::size_t>(cols)};
+    }
+    }
+    """
+    span[T] as_span[T](T* data, Py_ssize_t n)
+    span[const T] as_const_span[T](const T* data, Py_ssize_t n)
+    MatrixView[T] as_matrix[T](T* data, Py_ssize_t rows, Py_ssize_t cols)
+    MatrixView[const T] as_const_matrix[T](const T* data, Py_ssize_t rows, Py_ssize_t cols)
+    CsrView[const T, I] as_const_csr[T, I](const I* indptr, Py_ssize_t rows, const I* indices, const T* data, Py_ssize_t nnz, Py_ssize_t cols)

@@ -1,0 +1,34 @@
+from cython_sparseops._hsoftmax cimport HSoftmaxInput, HSoftmaxPlan
+from cython_sparseops._types cimport MatrixView, int64_t, real, span
+
+cdef extern from "<sparseops/update.hpp>" namespace "sparseops" nogil:
+    enum class Method:
+        sgd
+        adagrad
+        rowwise_adagrad
+        adam
+
+    cppclass Optimizer[T]:
+        Method method
+        double lr
+        double weight_decay
+        double eps
+        double beta1
+        double beta2
+        int64_t step
+        MatrixView[T] first
+        MatrixView[T] second
+        span[T] b_first
+        span[T] b_second
+
+    void cpp_update "sparseops::hsoftmax_update" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, MatrixView[T] W, span[T] b, const Optimizer[T]& optimizer, span[T] nll, MatrixView[T] dX) except +
+
+
+cdef class Settings:
+    """The numbers of an optimiser; its state comes with each call."""
+    cdef Method method
+    cdef public double lr, weight_decay, eps, beta1, beta2
+    cdef public int64_t step
+
+
+cdef Optimizer[real] as_optimizer(Settings settings, real[:, ::1] first, real[:, ::1] second, real[::1] b_first, real[::1] b_second)

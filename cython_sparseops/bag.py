@@ -1,0 +1,293 @@
+"""Embedding bag and the training of a bag-of-features classifier with a hierarchical softmax on top."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _bag
+from ._arrays import FLOAT32, FLOAT64, INT32, INT64, KEY, Array, Compressed, as_csr, as_integer, as_integers, as_real, as_seed, as_weight
+from .hierarchy import Hierarchy
+from .hsoftmax import as_tree, init_weights
+from .runtime import resolve_threads
+from .update import SGD, Adagrad, Adam
+
+__all__ = ["BagModel", "BagTrainer", "Progress", "embedding_bag"]
+
+_REALS, _INDICES = (FLOAT32, FLOAT64), (INT32, INT64)
+_EMBED = {(i, r): _bag.embedding_bag[f"{KEY[i]}|{KEY[r]}"] for i in _INDICES for r in _REALS}
+_TRAIN = {(i, r): _bag.bag_train[f"{KEY[i]}|{KEY[r]}"] for i in _INDICES for r in _REALS}
+_DENSE_TRAIN = {r: _bag.dense_train[KEY[r]] for r in _REALS}
+_YIELD_SECONDS = 0.05
+
+
+class Progress(NamedTuple):
+    """Where a training run is: examples of all epochs done, mean loss since the last one, learning rate."""
+
+    epoch: int
+    examples: int
+    total_examples: int
+    nll: float
+    lr: float
+
+
+def _as_mode(mode: str) -> bool:
+    if mode not in ("mean", "sum"):
+        raise ValueError(f"mode must be 'mean' or 'sum', got {mode!r}")
+    return mode == "mean"
+
+
+def embedding_bag(X: Any, E: npt.ArrayLike, *, mode: str = "mean", num_threads: int | None = None) -> Array:
+    """Sum or average the embeddings of each row's features.
+
+    Parameters
+    ----------
+    X : CSR matrix of shape (N, F)
+        Feature weights; int32 or int64 indices.
+    E : array_like of shape (F, H), float32 or float64
+        Embeddings.
+    mode : {"mean", "sum"}
+        ``Σ_j x_ij E_j``, for the mean divided by ``Σ_j |x_ij|``.
+    num_threads : int, optional
+
+    Returns
+    -------
+    ndarray of shape (N, H)
+        Zeros for an empty row.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If X is not CSR, its indices are out of range, it is not finite, or shapes do not match.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> embedding_bag(csr_array([[0.0, 1.0, 3.0]]), np.array([[9.0], [4.0], [8.0]]))
+    array([[7.]])
+    """
+    weights = as_real("E", E, 2)
+    csr = as_csr("X", X, weights.dtype)
+    if csr.shape[1] != weights.shape[0]:
+        raise ValueError(f"X must have {weights.shape[0]} columns, got {csr.shape[1]}")
+    out = np.empty((csr.shape[0], weights.shape[1]), weights.dtype)
+    impl = _EMBED[csr.indptr.dtype, weights.dtype]
+    impl(csr.indptr, csr.indices, csr.data, weights, _as_mode(mode), out, resolve_threads(num_threads))
+    return out
+
+
+class BagModel:
+    """The arrays of a classifier: embeddings E (F, H) or None, decision rows W (R, D), biases b (R,), and the tree.
+
+    Without E the dense input itself feeds the tree.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, E: Array | None, W: Array, b: Array, mode: str = "mean") -> None:
+        as_tree(hierarchy)
+        _as_mode(mode)
+        if W.shape[0] != hierarchy.n_rows or b.shape != (hierarchy.n_rows,) or (E is not None and E.shape[1] != W.shape[1]):
+            raise ValueError(f"W must have {hierarchy.n_rows} rows as b has entries and as many columns as E, got {W.shape} and {b.shape}")
+        if W.dtype not in _REALS or b.dtype != W.dtype or (E is not None and E.dtype != W.dtype):
+            raise TypeError(f"W must be float32 or float64 and E and b alike, got {W.dtype}")
+        self.hierarchy, self.E, self.W, self.b, self.mode = hierarchy, E, W, b, mode
+
+    @classmethod
+    def create(
+        cls,
+        hierarchy: Hierarchy,
+        n_features: int,
+        *,
+        hidden_dim: int | None = None,
+        mode: str = "mean",
+        dtype: npt.DTypeLike = np.float32,
+        rng: int | np.random.Generator | None = None,
+    ) -> BagModel:
+        """Make an untrained model: E uniform in ±1/H, W and b zero, so that the first step is the same for all classes.
+
+        Parameters
+        ----------
+        hierarchy : Hierarchy
+        n_features : int
+            F.
+        hidden_dim : int or None
+            H; None: no embedding, the tree takes X itself.
+        mode : {"mean", "sum"}
+        dtype : float32 or float64
+        rng : None, int or numpy.random.Generator
+
+        Returns
+        -------
+        BagModel
+        """
+        features, seed = as_integer("n_features", n_features, 1), as_seed(rng)
+        width = features if hidden_dim is None else as_integer("hidden_dim", hidden_dim, 1)
+        W, b = init_weights(hierarchy, width, dtype=dtype, rng=seed)
+        W[:] = 0
+        E = None
+        if hidden_dim is not None:
+            generator = np.random.Generator(np.random.Philox(seed))
+            E = generator.random((features, width), dtype=W.dtype.type)
+            E -= W.dtype.type(0.5)
+            E *= W.dtype.type(2 / width)
+        return cls(hierarchy, E, W, b, mode)
+
+    @property
+    def n_features(self) -> int:
+        return int((self.W.shape[1]) if self.E is None else self.E.shape[0])
+
+    def hidden(self, X: Any, num_threads: int | None = None) -> Array:
+        """Give what the tree takes: the embedding bag of X, or X itself without E."""
+        if self.E is not None:
+            return embedding_bag(X, self.E, mode=self.mode, num_threads=num_threads)
+        x = as_real("X", X, 2).astype(self.W.dtype, copy=False)
+        if x.shape[1] != self.W.shape[1]:
+            raise ValueError(f"X must have {self.W.shape[1]} columns, got {x.shape[1]}")
+        return x
+
+    def arrays(self) -> dict[str, Array]:
+        """Give the arrays by name, for saving."""
+        arrays = {"W": self.W, "b": self.b}
+        return arrays if self.E is None else {"E": self.E, **arrays}
+
+    @classmethod
+    def from_arrays(cls, hierarchy: Hierarchy, arrays: dict[str, Array], mode: str = "mean") -> BagModel:
+        """Take the arrays of `arrays`."""
+        for name in ("W", "b"):
+            if name not in arrays:
+                raise ValueError(f"arrays must hold {name}, got {', '.join(sorted(arrays)) or 'none'}")
+        E = arrays.get("E")
+        if arrays["W"].ndim != 2 or (E is not None and E.ndim != 2):
+            raise ValueError("W must have 2 dimensions, and E too")
+        return cls(hierarchy, E, arrays["W"], arrays["b"], mode)
+
+
+_OPTIMIZERS = {"sgd": SGD, "adagrad": Adagrad, "adam": Adam}
+
+
+class BagTrainer:
+    """Trains a `BagModel` by minibatches, in an order and with sums that depend on the seed alone.
+
+    Parameters
+    ----------
+    model : BagModel
+        Its arrays are changed in place.
+    optimizer : {"adagrad", "sgd", "adam"}
+    lr : float
+        Learning rate of the sum of the losses of a minibatch.
+    lr_schedule : {"linear", "constant"}
+        Linear: down to zero at the end of the last epoch.
+    epochs, batch_size : int
+    weight_decay : float
+    rng : int
+        Seed of the order of examples.
+    shuffle : bool
+    num_threads : int, optional
+        Never changes a bit of the result.
+    """
+
+    def __init__(
+        self,
+        model: BagModel,
+        *,
+        optimizer: str = "adagrad",
+        lr: float = 0.1,
+        lr_schedule: str = "linear",
+        epochs: int = 5,
+        batch_size: int = 256,
+        weight_decay: float = 0.0,
+        rng: int | np.random.Generator | None = None,
+        shuffle: bool = True,
+        num_threads: int | None = None,
+    ) -> None:
+        if optimizer not in _OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}, got {optimizer!r}")
+        if lr_schedule not in ("linear", "constant"):
+            raise ValueError(f"lr_schedule must be 'linear' or 'constant', got {lr_schedule!r}")
+        self.model = model
+        self.epochs, self.batch_size = as_integer("epochs", epochs, 1), as_integer("batch_size", batch_size, 1)
+        self.lr_schedule, self.shuffle, self.num_threads = lr_schedule, bool(shuffle), num_threads
+        self.seed = as_seed(rng)
+        self.epochs_done = 0
+        make = _OPTIMIZERS[optimizer]
+        self.W_optimizer = make(lr, weight_decay=weight_decay)
+        self.E_optimizer = make(lr, weight_decay=weight_decay)
+        self.W_state = self.W_optimizer.prepare(model.W.shape, model.W.dtype)
+        self.E_state = None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)[:2]
+
+    def fit(self, X: Any, labels: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Iterator[Progress]:
+        """Run the epochs, yielding between steps about every 50 ms.
+
+        Parameters
+        ----------
+        X : CSR matrix, or array_like (N, D) for a model without E
+        labels : array_like of int, shape (N,)
+        sample_weight : array_like of shape (N,), optional
+
+        Yields
+        ------
+        Progress
+
+        Raises
+        ------
+        ValueError, TypeError
+            On input that does not fit, before the first step; if the loss is no longer finite (the learning rate is too
+            large), before the step that would have spread it.
+        """
+        dtype = self.model.W.dtype
+        data: Compressed | Array
+        if self.model.E is None:
+            data = as_real("X", X, 2).astype(dtype, copy=False)
+        else:
+            data = as_csr("X", X, dtype)
+        n, columns = data.shape
+        if columns != self.model.n_features:
+            raise ValueError(f"X must have {self.model.n_features} columns, got {columns}")
+        if isinstance(data, np.ndarray) and not np.isfinite(data).all():
+            raise ValueError("X must be finite, got nan or inf")
+        y = as_integers("labels", labels)
+        if len(y) != n:
+            raise ValueError(f"labels must have one entry a row of X, {n}, got {len(y)}")
+        weight = as_weight("sample_weight", sample_weight, dtype, n)
+        total, done, checked = n * self.epochs, 0, False
+        order = np.arange(n)
+        piece = self.batch_size
+        for _ in range(self.epochs):
+            self.epochs_done += 1
+            if self.shuffle:
+                _bag.shuffled_order(self.seed, self.epochs_done, order)
+            at = 0
+            while at < n:
+                size = min(piece, n - at)
+                before = time.perf_counter()
+                loss = self._run(data, y, weight, order[at : at + size], done, total, not checked)
+                seconds = max(time.perf_counter() - before, 1e-6)
+                checked = True
+                at, done = at + size, done + size
+                yield Progress(self.epochs_done, done, total, loss / size, self.W_optimizer.lr * self._factor(done, total))
+                steps = max(1, int(min(4.0, _YIELD_SECONDS / seconds) * size / self.batch_size))
+                piece = steps * self.batch_size
+
+    def _factor(self, done: int, total: int) -> float:
+        return 1.0 if self.lr_schedule == "constant" else 1 - done / total
+
+    def _run(self, data: Compressed | Array, y: Array, weight: Array | None, order: Array, done: int, total: int, check: bool) -> float:
+        model, W_settings = self.model, self.W_optimizer._settings()
+        decay = 0.0 if self.lr_schedule == "constant" else 1.0
+        tail = (self.batch_size, decay, done, total, check, resolve_threads(self.num_threads))
+        tree = as_tree(model.hierarchy)
+        if isinstance(data, np.ndarray):
+            loss = _DENSE_TRAIN[data.dtype](tree, data, y, weight, order, model.W, model.b, W_settings, *self.W_state, *tail)
+        else:
+            assert self.E_state is not None and model.E is not None
+            E_settings = self.E_optimizer._settings()
+            loss = _TRAIN[data.indptr.dtype, data.data.dtype](
+                tree, data.indptr, data.indices, data.data, y, weight, order, model.mode == "mean", model.E, model.W, model.b,
+                E_settings, *self.E_state, W_settings, *self.W_state, *tail,
+            )  # fmt: skip
+            self.E_optimizer.step_count += -(-len(order) // self.batch_size)
+        self.W_optimizer.step_count += -(-len(order) // self.batch_size)
+        return float(loss)

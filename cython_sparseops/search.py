@@ -1,0 +1,95 @@
+"""Top-k classes of a hierarchical softmax."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _search
+from ._arrays import FLOAT32, FLOAT64, KEY, Array, as_float, as_inputs, as_integer
+from .hierarchy import Hierarchy
+from .hsoftmax import as_tree
+from .runtime import resolve_threads
+
+__all__ = ["SearchResult", "hsoftmax_search"]
+
+_SEARCH = {dtype: _search.search[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
+
+
+class SearchResult(NamedTuple):
+    """Classes (N, k) and their log-probabilities (N, k), best first, and bound (N,) on those not looked at."""
+
+    classes: npt.NDArray[np.int64]
+    log_probs: Array
+    bound: Array
+
+
+def hsoftmax_search(
+    X: npt.ArrayLike,
+    W: npt.ArrayLike,
+    b: npt.ArrayLike | None,
+    h: Hierarchy,
+    k: int = 1,
+    *,
+    beam: int | None = None,
+    edge_beam: float | None = None,
+    nodes: bool = False,
+    min_prob: float | None = None,
+    check_finite: bool = True,
+    num_threads: int | None = None,
+) -> SearchResult:
+    """Find the k likeliest classes of each row, exactly unless a beam is given.
+
+    Parameters
+    ----------
+    X, W, b, h, check_finite, num_threads
+        As for `hsoftmax`.
+    k : int, default 1
+        Results a row; more than C is legal.
+    beam : int, optional
+        Keep at most this many open nodes a level: faster, not always exact.
+    edge_beam : float, optional
+        Follow a child only if ``-log P(child | parent) < edge_beam`` (nats).
+    nodes : bool, default False
+        Inner nodes but the root compete as results too; node v is reported as ``C + v``.
+    min_prob : float in (0, 1], optional
+        A result that is less likely climbs to the deepest node above it that is as likely, the root (``C`` + its id) if
+        need be; repeats are dropped.
+
+    Returns
+    -------
+    SearchResult
+        classes (N, k) int64, log_probs (N, k) in nats, best first, ties to the lower id; places that cannot be filled
+        hold -1 and -inf. bound (N,): no class that was not looked at is likelier; a beam's result is exact wherever the
+        last log_prob is above it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `hsoftmax`; if k < 1, beam < 1, edge_beam < 0, or min_prob is not in (0, 1].
+
+    Notes
+    -----
+    Best-first search with the bound "a child is never likelier than its parent". The result equals sorting
+    `hsoftmax_log_proba`, ties and bits included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> h = Hierarchy.balanced(4)
+    >>> hsoftmax_search(np.ones((1, 1)), np.array([[3.0], [0.0], [1.0]]), None, h, 2).classes
+    array([[3, 2]])
+    """
+    x, w, bias = as_inputs(X, W, b)
+    tree = as_tree(h)
+    n, count = x.shape[0], as_integer("k", k, 1)
+    width = None if beam is None else as_integer("beam", beam, 1)
+    edge = None if edge_beam is None else as_float("edge_beam", edge_beam)
+    least = None if min_prob is None else as_float("min_prob", min_prob)
+    classes, log_probs, bound = np.empty((n, count), np.int64), np.empty((n, count), x.dtype), np.empty(n, x.dtype)
+    _SEARCH[x.dtype](
+        tree, x, w, bias, bool(check_finite), count, width, edge, bool(nodes), least, classes, log_probs, bound, resolve_threads(num_threads)
+    )
+    return SearchResult(classes, log_probs, bound)

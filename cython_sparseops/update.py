@@ -1,0 +1,270 @@
+"""Optimisers on the rows that a batch touches, and the hierarchical softmax step fused with them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _update
+from ._arrays import FLOAT32, FLOAT64, KEY, Array, as_float, as_real, as_weight, as_writable
+from .hierarchy import Hierarchy
+from .hsoftmax import as_plan
+from .runtime import resolve_threads
+
+__all__ = ["SGD", "Adagrad", "Adam", "HSoftmaxUpdate", "hsoftmax_update"]
+
+_UPDATE = {dtype: _update.update[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
+
+
+class HSoftmaxUpdate(NamedTuple):
+    """Loss (N,) and gradient of X (N, D), both at the weights before the step."""
+
+    nll: Array
+    X: Array
+
+
+def _number(name: str, value: object, *, positive: bool = False) -> float:
+    number = as_float(name, value)
+    if not np.isfinite(number) or number < 0 or (positive and number == 0):
+        raise ValueError(f"{name} must be finite and {'positive' if positive else 'non-negative'}, got {number}")
+    return number
+
+
+class _Optimizer:
+    """Settings and the state of the rows of one W; the state is made at the first step."""
+
+    _state_names: tuple[str, ...] = ()
+
+    def __init__(self, lr: float, weight_decay: float) -> None:
+        self.lr = _number("lr", lr, positive=True)
+        self.weight_decay = _number("weight_decay", weight_decay)
+        self.step_count = 0
+        self.state: dict[str, Array] = {}
+
+    def _settings(self) -> Any:
+        raise NotImplementedError
+
+    def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def state_bytes(self, rows: int, dim: int, itemsize: int) -> int:
+        """Bytes of the state for W of shape (rows, dim)."""
+        return sum(int(np.prod(shape)) * itemsize for shape in self._shapes(rows, dim).values())
+
+    def prepare(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+        """The state arrays for W of this shape: first and second moment of rows, then of biases; made if there is none."""
+        shapes = self._shapes(*shape)
+        if not self.state:
+            self.state = {name: np.zeros(s, dtype) for name, s in shapes.items()}
+        for name, s in shapes.items():
+            if name not in self.state or self.state[name].shape != s or self.state[name].dtype != dtype:
+                raise ValueError(f"optimizer must have state of shape {s} and dtype {dtype}, got that of another W")
+        return self.state.get("first"), self.state.get("second"), self.state.get("b_first"), self.state.get("b_second")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give a copy of the settings and the state, scalars and arrays by name."""
+        values = {name: value for name, value in vars(self).items() if name != "state"}
+        return {**values, **{f"state.{name}": array.copy() for name, array in self.state.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` gave.
+
+        Raises
+        ------
+        ValueError
+            If a setting is missing or is not one of this optimiser.
+        """
+        settings = {name: value for name, value in state.items() if not name.startswith("state.")}
+        expected = set(vars(self)) - {"state"}
+        if set(settings) != expected:
+            raise ValueError(f"state must have the entries {', '.join(sorted(expected))}, got {', '.join(sorted(settings))}")
+        arrays = {name.removeprefix("state."): np.array(value, order="C") for name, value in state.items() if name.startswith("state.")}
+        unknown = set(arrays) - set(self._state_names)
+        if unknown:
+            raise ValueError(f"state must hold arrays of {type(self).__name__}, got {', '.join(sorted(unknown))}")
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self.state = arrays
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name not in ("state", "step_count"))
+        return f"{type(self).__name__}({settings})"
+
+
+class SGD(_Optimizer):
+    """Gradient descent: ``w -= lr (g + weight_decay w)`` on touched rows.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, positive.
+    weight_decay : float, default 0
+        On rows of W when a step touches them; not on biases.
+
+    Examples
+    --------
+    >>> SGD(0.1)
+    SGD(lr=0.1, weight_decay=0.0)
+    """
+
+    def __init__(self, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(lr, weight_decay)
+
+    def _settings(self) -> Any:
+        return _update.Settings("sgd", self.lr, self.weight_decay)
+
+
+class Adagrad(_Optimizer):
+    """Adagrad: ``s += g²``, ``w -= lr g / (sqrt(s) + eps)``, with ``g`` including ``weight_decay w``.
+
+    Parameters
+    ----------
+    lr : float
+    eps : float, default 1e-10
+    rowwise : bool, default False
+        One s a row of W, the mean of g² over the row: the state is R numbers instead of R × D.
+    weight_decay : float, default 0
+
+    References
+    ----------
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
+
+    Examples
+    --------
+    >>> Adagrad(0.1, rowwise=True).state_bytes(1000, 64, 4)
+    8000
+    """
+
+    _state_names = ("first", "b_first")
+
+    def __init__(self, lr: float, eps: float = 1e-10, rowwise: bool = False, weight_decay: float = 0.0) -> None:
+        super().__init__(lr, weight_decay)
+        self.eps = _number("eps", eps)
+        self.rowwise = bool(rowwise)
+
+    def _settings(self) -> Any:
+        return _update.Settings("rowwise_adagrad" if self.rowwise else "adagrad", self.lr, self.weight_decay, self.eps)
+
+    def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
+        return {"first": (rows, 1 if self.rowwise else dim), "b_first": (rows,)}
+
+
+class Adam(_Optimizer):
+    """Lazy Adam: moments and step on touched rows only, bias-corrected by the number of calls.
+
+    Parameters
+    ----------
+    lr : float
+    betas : (float, float), default (0.9, 0.999)
+    eps : float, default 1e-8
+    weight_decay : float, default 0
+        Added to the gradient (not decoupled), as `torch.optim.Adam` does.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", 2015.
+
+    Examples
+    --------
+    >>> Adam(1e-3).betas
+    (0.9, 0.999)
+    """
+
+    _state_names = ("first", "second", "b_first", "b_second")
+
+    def __init__(self, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+        super().__init__(lr, weight_decay)
+        beta1, beta2 = (_number("betas", beta) for beta in betas)
+        if not (beta1 < 1 and beta2 < 1):
+            raise ValueError(f"betas must be in [0, 1), got {betas}")
+        self.betas = (beta1, beta2)
+        self.eps = _number("eps", eps)
+
+    def _settings(self) -> Any:
+        return _update.Settings("adam", self.lr, self.weight_decay, self.eps, self.betas[0], self.betas[1], self.step_count + 1)
+
+    def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
+        return {"first": (rows, dim), "second": (rows, dim), "b_first": (rows,), "b_second": (rows,)}
+
+
+def hsoftmax_update(
+    X: npt.ArrayLike,
+    W: Array,
+    b: Array | None,
+    labels: npt.ArrayLike,
+    h: Hierarchy,
+    optimizer: SGD | Adagrad | Adam,
+    *,
+    sample_weight: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    check_finite: bool = True,
+    num_threads: int | None = None,
+) -> HSoftmaxUpdate:
+    """One optimiser step on the touched rows of W and b, in place.
+
+    Equal to `hsoftmax_gradient` of the sum of the weighted losses and the optimiser's step on its rows, without the
+    gradient of W ever being stored.
+
+    Parameters
+    ----------
+    X : array_like of shape (N, D)
+        Cast to W's dtype.
+    W : ndarray of shape (R, D), float32 or float64
+        C-contiguous and writeable; changed.
+    b : ndarray of shape (R,) of the same dtype, or None
+        Changed.
+    labels, h, sample_weight, ignore_index, label_smoothing, num_threads
+        As for `hsoftmax`.
+    optimizer : SGD, Adagrad or Adam
+        Holds the state of the rows of this W; made at the first step.
+    check_finite : bool, default True
+        Refuse NaN and infinity before anything is written.
+
+    Returns
+    -------
+    HSoftmaxUpdate
+        nll (N,) and the gradient of X (N, D), at the old W.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `hsoftmax`; if W or b cannot be changed in place; if the optimizer belongs to another W.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> h = Hierarchy.balanced(4)
+    >>> W, b = init_weights(h, 2, rng=0)
+    >>> step = lambda: hsoftmax_update(np.ones((1, 2), "f"), W, b, [2], h, SGD(0.5)).nll[0]
+    >>> step() > step()
+    True
+    """
+    w = as_writable("W", W, 2)
+    bias = None if b is None else as_writable("b", b, 1)
+    if bias is not None and bias.dtype != w.dtype:
+        raise TypeError(f"b must have the dtype of W, {w.dtype}, got {bias.dtype}")
+    if not isinstance(optimizer, _Optimizer):
+        raise TypeError(f"optimizer must be SGD, Adagrad or Adam, got {type(optimizer).__name__}")
+    x = as_real("X", X, 2).astype(w.dtype, copy=False)
+    if np.may_share_memory(x, w):
+        x = x.copy()
+    n = x.shape[0]
+    weight = as_weight("sample_weight", sample_weight, w.dtype, n)
+    plan = as_plan(h, labels, n, ignore_index)
+    smoothing = as_float("label_smoothing", label_smoothing)
+    if w.shape != (h.n_rows, x.shape[1]):
+        raise ValueError(f"W must have shape ({h.n_rows}, {x.shape[1]}), got {w.shape}")
+    first, second, b_first, b_second = optimizer.prepare(w.shape, w.dtype)
+    nll, dX = np.empty(n, w.dtype), np.empty_like(x)
+    _UPDATE[w.dtype](
+        plan, x, w, bias, weight, smoothing, bool(check_finite), optimizer._settings(), first, second, b_first, b_second, nll, dX,
+        resolve_threads(num_threads),
+    )  # fmt: skip
+    optimizer.step_count += 1
+    return HSoftmaxUpdate(nll, dX)
+
+
+from .hsoftmax import init_weights  # noqa: E402, F401  (for the example above)

@@ -1,0 +1,295 @@
+#include "bag.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "detail/kernels.hpp"
+#include "detail/parallel.hpp"
+#include "detail/random.hpp"
+#include "detail/require.hpp"
+
+namespace sparseops {
+namespace {
+
+using detail::require;
+
+constexpr std::size_t example_block = 32;
+constexpr std::size_t feature_block = 32;
+
+template <Real T, Index I>
+void require_csr(CsrView<const T, I> X, std::size_t features) {
+    require(!X.indptr.empty() && X.indptr[0] == 0, "X.indptr must start with 0");
+    require(X.indices.size() == X.data.size(), "X.indices must have ", X.data.size(), " entries, got ", X.indices.size());
+    require(X.cols == features, "X must have ", features, " columns, got ", X.cols);
+    require(features < (std::size_t{1} << 31), "X must have fewer than 2**31 columns, got ", features);
+    for (std::size_t i = 0; i < X.rows(); ++i) {
+        require(X.indptr[i + 1] >= X.indptr[i], "X.indptr must not decrease, got ", X.indptr[i + 1], " after ", X.indptr[i], " at index ", i + 1);
+    }
+    require(static_cast<std::size_t>(X.indptr.back()) <= X.indices.size(), "X.indptr must end by ", X.indices.size(), ", got ", X.indptr.back());
+    for (std::size_t j = 0; j < static_cast<std::size_t>(X.indptr.back()); ++j) {
+        require(X.indices[j] >= 0 && static_cast<std::size_t>(X.indices[j]) < features, "X.indices must be in [0, ", features, "), got ", X.indices[j], " at index ", j);
+    }
+    const std::size_t bad = detail::kernels<T>().first_not_finite(X.data.data(), X.data.size());
+    require(bad == X.data.size(), "X must be finite, got ", bad < X.data.size() ? X.data[bad] : T(0), " at stored value ", bad);
+}
+
+// The features of some examples with their weights in the bag: x_ij, divided by Σ|x_ij| for the mean.
+template <Real T>
+struct Bags {
+    std::vector<std::size_t> start;
+    std::vector<std::int32_t> feature;
+    std::vector<T> weight;
+
+    template <Index I, class ExampleOf>
+    void fill(CsrView<const T, I> X, std::size_t n, BagMode mode, ExampleOf example_of) {
+        start.assign(n + 1, 0);
+        for (std::size_t i = 0; i < n; ++i) {
+            const auto row = example_of(i);
+            start[i + 1] = start[i] + static_cast<std::size_t>(X.indptr[row + 1] - X.indptr[row]);
+        }
+        feature.resize(start[n]);
+        weight.resize(start[n]);
+        for (std::size_t i = 0; i < n; ++i) {
+            const auto from = static_cast<std::size_t>(X.indptr[example_of(i)]), count = start[i + 1] - start[i];
+            T sum = 0;
+            for (std::size_t j = 0; j < count; ++j) {
+                feature[start[i] + j] = static_cast<std::int32_t>(X.indices[from + j]);
+                weight[start[i] + j] = X.data[from + j];
+                sum += std::abs(X.data[from + j]);
+            }
+            if (mode == BagMode::sum || !(sum > 0)) continue;
+            const T inverse = T(1) / sum;
+            for (std::size_t j = 0; j < count; ++j) weight[start[i] + j] *= inverse;
+        }
+    }
+};
+
+template <Real T>
+void sum_bags(const Bags<T>& bags, MatrixView<const T> E, T* out, int num_threads) {
+    const std::size_t n = bags.start.size() - 1, dim = E.cols;
+    const auto& k = detail::kernels<T>();
+    const int threads = detail::team_size(num_threads, static_cast<double>(bags.feature.size()) * static_cast<double>(dim + 32));
+    detail::parallel_for((n + example_block - 1) / example_block, threads, [&](std::size_t block, std::size_t) {
+        for (std::size_t i = block * example_block; i < std::min(n, (block + 1) * example_block); ++i) {
+            const std::size_t from = bags.start[i];
+            k.weighted_sum(bags.weight.data() + from, 1, {E.data, dim, bags.feature.data() + from}, bags.start[i + 1] - from, dim, false, out + i * dim);
+        }
+    });
+}
+
+// The entries of a minibatch by feature: stable, so that each feature's gradient is summed in example order.
+template <Real T>
+struct ByFeature {
+    struct Entry {
+        std::int32_t feature, example;
+        T weight;
+    };
+    std::vector<Entry> entries, other;
+    std::vector<std::size_t> first;  // of each feature that occurs, + the end
+    std::vector<std::int32_t> example;
+    std::vector<T> weight;
+
+    void invert(const Bags<T>& bags, std::size_t features) {
+        const std::size_t n = bags.start.size() - 1;
+        entries.clear();
+        for (std::size_t i = 0; i < n; ++i) {
+            for (std::size_t j = bags.start[i]; j < bags.start[i + 1]; ++j) entries.push_back({bags.feature[j], static_cast<std::int32_t>(i), bags.weight[j]});
+        }
+        other.resize(entries.size());
+        constexpr unsigned bits = 10, mask = (1u << bits) - 1;
+        for (unsigned shift = 0; shift < 31 && (features - 1) >> shift; shift += bits) {
+            std::array<std::size_t, mask + 2> start{};
+            for (const Entry& e : entries) ++start[((static_cast<std::uint32_t>(e.feature) >> shift) & mask) + 1];
+            std::partial_sum(start.begin(), start.end(), start.begin());
+            for (const Entry& e : entries) other[start[(static_cast<std::uint32_t>(e.feature) >> shift) & mask]++] = e;
+            entries.swap(other);
+        }
+        first.clear();
+        example.resize(entries.size());
+        weight.resize(entries.size());
+        for (std::size_t i = 0; i < entries.size(); ++i) {
+            if (i == 0 || entries[i].feature != entries[i - 1].feature) first.push_back(i);
+            example[i] = entries[i].example;
+            weight[i] = entries[i].weight;
+        }
+        first.push_back(entries.size());
+    }
+};
+
+// Steps every row of E that the minibatch uses, by the gradient Σ weight · d_hidden[example].
+template <Real T>
+void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, MatrixView<T> E, const Optimizer<T>& optimizer, int num_threads) {
+    const std::size_t used = by.first.size() - 1, dim = E.cols;
+    const auto& k = detail::kernels<T>();
+    const int threads = detail::team_size(num_threads, static_cast<double>(by.entries.size() + 3 * used) * static_cast<double>(dim));
+    std::vector<T> gradient(dim * static_cast<std::size_t>(std::max(1, threads)));
+    detail::parallel_for((used + feature_block - 1) / feature_block, threads, [&](std::size_t block, std::size_t worker) {
+        T* grad = gradient.data() + worker * dim;
+        for (std::size_t u = block * feature_block; u < std::min(used, (block + 1) * feature_block); ++u) {
+            const std::size_t from = by.first[u];
+            k.weighted_sum(by.weight.data() + from, 1, {d_hidden.data(), dim, by.example.data() + from}, by.first[u + 1] - from, dim, false, grad);
+            const auto row = static_cast<std::size_t>(by.entries[from].feature);
+            step_row(optimizer, row, grad, E.row(row), dim);
+        }
+    });
+}
+
+template <Real T>
+void require_training(const HierarchyView& h, std::size_t examples, std::span<const std::int64_t> labels, std::span<const T> weight,
+                      std::span<const std::int64_t> order, const BagSchedule& s) {
+    require(labels.size() == examples, "labels must have one entry a row of X, ", examples, ", got ", labels.size());
+    require(weight.empty() || weight.size() == examples, "sample_weight must have ", examples, " entries, got ", weight.size());
+    for (std::size_t i = 0; s.check_input && i < labels.size(); ++i) {
+        require(labels[i] >= 0 && static_cast<std::size_t>(labels[i]) < h.classes(), "labels must be in [0, ", h.classes(), "), got ", labels[i], " at index ", i);
+    }
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        require(order[i] >= 0 && static_cast<std::size_t>(order[i]) < examples, "order must be in [0, ", examples, "), got ", order[i], " at index ", i);
+    }
+    require(s.batch_size >= 1, "batch_size must be at least 1, got ", s.batch_size);
+    require(s.total >= 1, "total must be at least 1, got ", s.total);
+}
+
+// One minibatch of what both models share: hidden rows in, their gradient and the loss out, W and b stepped.
+template <Real T>
+class TreeStep {
+public:
+    TreeStep(const HierarchyView& h, MatrixView<T> W, std::span<T> b, Optimizer<T>& optimizer, int num_threads)
+        : h_(h), W_(W), b_(b), optimizer_(optimizer), lr_(optimizer.lr), num_threads_(num_threads) {}
+    ~TreeStep() { optimizer_.lr = lr_; }
+    TreeStep(const TreeStep&) = delete;
+    TreeStep& operator=(const TreeStep&) = delete;
+
+    std::vector<T> hidden, d_hidden;
+
+    void resize(std::size_t n) {
+        hidden.resize(n * W_.cols);
+        d_hidden.resize(n * W_.cols);
+        label_.resize(n);
+        weight_.resize(n);
+        nll_.resize(n);
+    }
+
+    double run(std::span<const std::int64_t> examples, std::span<const std::int64_t> labels, std::span<const T> weight, double factor) {
+        const std::size_t n = examples.size();
+        for (std::size_t i = 0; i < n; ++i) {
+            label_[i] = labels[static_cast<std::size_t>(examples[i])];
+            if (!weight.empty()) weight_[i] = weight[static_cast<std::size_t>(examples[i])];
+        }
+        const HSoftmaxPlan plan(h_, label_);
+        HSoftmaxInput<T> in{{hidden.data(), n, W_.cols}, W_, b_, {}, true, 0, true, {}, num_threads_};
+        if (!weight.empty()) in.scale = weight_;
+        optimizer_.lr = lr_ * factor;
+        hsoftmax_update(plan, in, W_, b_, optimizer_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols});
+        ++optimizer_.step;
+        double sum = 0;
+        for (const T v : nll_) sum += static_cast<double>(v);
+        return sum;
+    }
+
+private:
+    const HierarchyView& h_;
+    MatrixView<T> W_;
+    std::span<T> b_;
+    Optimizer<T>& optimizer_;
+    double lr_;
+    int num_threads_;
+    std::vector<std::int64_t> label_;
+    std::vector<T> weight_, nll_;
+};
+
+// Calls step(examples, learning rate factor) for every minibatch; returns the sum of what it returns.
+template <class Step>
+double each_batch(std::span<const std::int64_t> order, const BagSchedule& s, Step step) {
+    double sum = 0;
+    for (std::size_t at = 0; at < order.size(); at += s.batch_size) {
+        const auto batch = order.subspan(at, std::min(s.batch_size, order.size() - at));
+        const double progress = static_cast<double>(s.done + static_cast<std::int64_t>(at)) / static_cast<double>(s.total);
+        sum += step(batch, 1 - s.decay * std::min(1.0, progress));
+    }
+    return sum;
+}
+
+}  // namespace
+
+template <Real T, Index I>
+void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, MatrixView<T> out, int num_threads) {
+    require_csr(X, E.rows);
+    require(out.rows == X.rows() && out.cols == E.cols, "out must have shape (", X.rows(), ", ", E.cols, "), got (", out.rows, ", ", out.cols, ")");
+    constexpr std::size_t stretch = 4096;
+    Bags<T> bags;
+    for (std::size_t from = 0; from < X.rows(); from += stretch) {
+        bags.fill(X, std::min(stretch, X.rows() - from), mode, [&](std::size_t i) { return from + i; });
+        sum_bags(bags, E, out.row(from), num_threads);
+    }
+}
+
+void shuffled_order(std::uint64_t seed, std::uint64_t epoch, std::span<std::int64_t> order) {
+    std::iota(order.begin(), order.end(), std::int64_t{0});
+    const std::uint64_t stream = (static_cast<std::uint64_t>(detail::Stream::shuffle) << 56) | epoch;
+    for (std::size_t i = order.size(); i > 1; --i) {
+        const auto words = detail::philox(seed, i, stream);
+        const auto j = static_cast<std::size_t>(detail::unit_double(words[0], words[1]) * static_cast<double>(i));
+        std::swap(order[i - 1], order[j]);
+    }
+}
+
+template <Real T, Index I>
+double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const std::int64_t> labels, std::span<const T> weight,
+                 std::span<const std::int64_t> order, BagMode mode, MatrixView<T> E, MatrixView<T> W, std::span<T> b,
+                 Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule) {
+    if (schedule.check_input) require_csr(X, E.rows);
+    require_training(h, X.rows(), labels, weight, order, schedule);
+    require(W.cols == E.cols, "W must have as many columns as E, ", E.cols, ", got ", W.cols);
+    require_optimizer(E_optimizer, E.rows, E.cols, false);
+    require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
+    TreeStep<T> tree(h, W, b, W_optimizer, schedule.num_threads);
+    Bags<T> bags;
+    ByFeature<T> by;
+    const double lr = E_optimizer.lr;
+    const double sum = each_batch(order, schedule, [&](std::span<const std::int64_t> batch, double factor) {
+        tree.resize(batch.size());
+        bags.fill(X, batch.size(), mode, [&](std::size_t i) { return static_cast<std::size_t>(batch[i]); });
+        sum_bags(bags, MatrixView<const T>(E), tree.hidden.data(), schedule.num_threads);
+        const double nll = tree.run(batch, labels, weight, factor);
+        by.invert(bags, E.rows);
+        E_optimizer.lr = lr * factor;
+        step_embedding(by, tree.d_hidden, E, E_optimizer, schedule.num_threads);
+        ++E_optimizer.step;
+        return nll;
+    });
+    E_optimizer.lr = lr;
+    return sum;
+}
+
+template <Real T>
+double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> weight,
+                   std::span<const std::int64_t> order, MatrixView<T> W, std::span<T> b, Optimizer<T>& W_optimizer, const BagSchedule& schedule) {
+    require_training(h, X.rows, labels, weight, order, schedule);
+    require(X.cols == W.cols, "X must have ", W.cols, " columns, got ", X.cols);
+    require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
+    TreeStep<T> tree(h, W, b, W_optimizer, schedule.num_threads);
+    return each_batch(order, schedule, [&](std::span<const std::int64_t> batch, double factor) {
+        tree.resize(batch.size());
+        for (std::size_t i = 0; i < batch.size(); ++i) {
+            std::copy_n(X.row(static_cast<std::size_t>(batch[i])), X.cols, tree.hidden.data() + i * X.cols);
+        }
+        return tree.run(batch, labels, weight, factor);
+    });
+}
+
+template void embedding_bag(CsrView<const float, std::int32_t>, MatrixView<const float>, BagMode, MatrixView<float>, int);
+template void embedding_bag(CsrView<const float, std::int64_t>, MatrixView<const float>, BagMode, MatrixView<float>, int);
+template void embedding_bag(CsrView<const double, std::int32_t>, MatrixView<const double>, BagMode, MatrixView<double>, int);
+template void embedding_bag(CsrView<const double, std::int64_t>, MatrixView<const double>, BagMode, MatrixView<double>, int);
+template double bag_train(const HierarchyView&, CsrView<const float, std::int32_t>, std::span<const std::int64_t>, std::span<const float>, std::span<const std::int64_t>, BagMode, MatrixView<float>, MatrixView<float>, std::span<float>, Optimizer<float>&, Optimizer<float>&, const BagSchedule&);
+template double bag_train(const HierarchyView&, CsrView<const float, std::int64_t>, std::span<const std::int64_t>, std::span<const float>, std::span<const std::int64_t>, BagMode, MatrixView<float>, MatrixView<float>, std::span<float>, Optimizer<float>&, Optimizer<float>&, const BagSchedule&);
+template double bag_train(const HierarchyView&, CsrView<const double, std::int32_t>, std::span<const std::int64_t>, std::span<const double>, std::span<const std::int64_t>, BagMode, MatrixView<double>, MatrixView<double>, std::span<double>, Optimizer<double>&, Optimizer<double>&, const BagSchedule&);
+template double bag_train(const HierarchyView&, CsrView<const double, std::int64_t>, std::span<const std::int64_t>, std::span<const double>, std::span<const std::int64_t>, BagMode, MatrixView<double>, MatrixView<double>, std::span<double>, Optimizer<double>&, Optimizer<double>&, const BagSchedule&);
+template double dense_train(const HierarchyView&, MatrixView<const float>, std::span<const std::int64_t>, std::span<const float>, std::span<const std::int64_t>, MatrixView<float>, std::span<float>, Optimizer<float>&, const BagSchedule&);
+template double dense_train(const HierarchyView&, MatrixView<const double>, std::span<const std::int64_t>, std::span<const double>, std::span<const std::int64_t>, MatrixView<double>, std::span<double>, Optimizer<double>&, const BagSchedule&);
+
+}  // namespace sparseops

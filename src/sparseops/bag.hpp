@@ -1,0 +1,48 @@
+// A classifier over bags of features: embedding bag, then hierarchical softmax, trained by minibatches in a fixed order of sums.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "hierarchy.hpp"
+#include "types.hpp"
+#include "update.hpp"
+
+namespace sparseops {
+
+enum class BagMode { mean, sum };
+
+// out (N, H), row i = Σ_j x_ij E_j, over Σ_j |x_ij| for the mean; an empty row gives zeros.
+// Throws std::invalid_argument on shapes that do not fit and on indices out of range.
+template <Real T, Index I>
+void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, MatrixView<T> out, int num_threads);
+
+// A permutation of 0 … n-1 that depends on (seed, epoch) alone (Fisher-Yates).
+void shuffled_order(std::uint64_t seed, std::uint64_t epoch, std::span<std::int64_t> order);
+
+// What one run over a stretch of examples needs. The learning rate of a step is that of the optimisers times
+// 1 - decay · (done / total), done counting the examples before it.
+struct BagSchedule {
+    std::size_t batch_size = 256;
+    double decay = 0;  // 0 constant, 1 linear to zero
+    std::int64_t done = 0, total = 1;
+    bool check_input = true;  // false: the caller had these very X, labels and weights checked by a call before
+    int num_threads = 0;
+};
+
+// Minibatch steps over the examples order[..], in that order: loss, gradient and optimiser step for W, b and E.
+// Returns the sum of the weighted nll; adds the number of steps to the optimisers' `step`.
+// labels and weight (empty: 1) are of all rows of X. Throws before the first step on input that does not fit, and with nothing
+// of that step written if a step meets a loss that is not finite.
+template <Real T, Index I>
+double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const std::int64_t> labels, std::span<const T> weight,
+                 std::span<const std::int64_t> order, BagMode mode, MatrixView<T> E, MatrixView<T> W, std::span<T> b,
+                 Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule);
+
+// The same without an embedding: X (N, D) feeds the tree.
+template <Real T>
+double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> weight,
+                   std::span<const std::int64_t> order, MatrixView<T> W, std::span<T> b, Optimizer<T>& W_optimizer,
+                   const BagSchedule& schedule);
+
+}  // namespace sparseops

@@ -1,0 +1,412 @@
+// Compiled once per instruction set with -DSPARSEOPS_ISA_NAME=…; exports its table and nothing else.
+#include "kernels.hpp"
+#include "simd.hpp"
+
+namespace {
+
+using sparseops::detail::Rows;
+
+#if defined(__AVX512F__)
+constexpr int sum_block = 8;  // vectors of the output kept in registers
+#else
+constexpr int sum_block = 4;
+#endif
+
+template <class T>
+SPARSEOPS_INLINE void prefetch_row(const T* p, std::size_t n) {
+    const char* first = reinterpret_cast<const char*>(p);
+    const std::size_t bytes = n * sizeof(T) < 1024 ? n * sizeof(T) : 1024;
+    for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(first + at);
+}
+
+// ---- dot products -------------------------------------------------------------------------------------------
+// One dot product is two virtual accumulators, even and odd vectors, then their sum, then its lanes by halves;
+// the same for every tile shape.
+
+template <class T>
+SPARSEOPS_INLINE T dot1(const T* a, const T* b, std::size_t n) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
+    V p{}, q{};
+    std::size_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+        p = fma(load<V>(a + i), load<V>(b + i), p);
+        q = fma(load<V>(a + i + L), load<V>(b + i + L), q);
+    }
+    if (i + L <= n) {
+        p = fma(load<V>(a + i), load<V>(b + i), p);
+        i += L;
+        if (i < n) q = fma(load_n(a + i, n - i, T(0)), load_n(b + i, n - i, T(0)), q);
+    } else if (i < n) {
+        p = fma(load_n(a + i, n - i, T(0)), load_n(b + i, n - i, T(0)), p);
+    }
+    return sum_lanes(p + q);
+}
+
+// One row against four; the loads of a are shared.
+template <class T>
+SPARSEOPS_INLINE void dot4(const T* a, const T* b0, const T* b1, const T* b2, const T* b3, std::size_t n, T* out) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
+    V p0{}, p1{}, p2{}, p3{}, q0{}, q1{}, q2{}, q3{};
+    std::size_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+        const V x = load<V>(a + i);
+        p0 = fma(x, load<V>(b0 + i), p0);
+        p1 = fma(x, load<V>(b1 + i), p1);
+        p2 = fma(x, load<V>(b2 + i), p2);
+        p3 = fma(x, load<V>(b3 + i), p3);
+        const V y = load<V>(a + i + L);
+        q0 = fma(y, load<V>(b0 + i + L), q0);
+        q1 = fma(y, load<V>(b1 + i + L), q1);
+        q2 = fma(y, load<V>(b2 + i + L), q2);
+        q3 = fma(y, load<V>(b3 + i + L), q3);
+    }
+    if (i + L <= n) {
+        const V x = load<V>(a + i);
+        p0 = fma(x, load<V>(b0 + i), p0);
+        p1 = fma(x, load<V>(b1 + i), p1);
+        p2 = fma(x, load<V>(b2 + i), p2);
+        p3 = fma(x, load<V>(b3 + i), p3);
+        i += L;
+        if (i < n) {
+            const V y = load_n(a + i, n - i, T(0));
+            q0 = fma(y, load_n(b0 + i, n - i, T(0)), q0);
+            q1 = fma(y, load_n(b1 + i, n - i, T(0)), q1);
+            q2 = fma(y, load_n(b2 + i, n - i, T(0)), q2);
+            q3 = fma(y, load_n(b3 + i, n - i, T(0)), q3);
+        }
+    } else if (i < n) {
+        const V x = load_n(a + i, n - i, T(0));
+        p0 = fma(x, load_n(b0 + i, n - i, T(0)), p0);
+        p1 = fma(x, load_n(b1 + i, n - i, T(0)), p1);
+        p2 = fma(x, load_n(b2 + i, n - i, T(0)), p2);
+        p3 = fma(x, load_n(b3 + i, n - i, T(0)), p3);
+    }
+    sum_lanes4(p0 + q0, p1 + q1, p2 + q2, p3 + q3, out);
+}
+
+template <class T>
+void dots(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride) {
+    for (std::size_t i = 0; i < na; ++i) {
+        const T* row = a[i];
+        T* to = out + i * out_stride;
+        std::size_t j = 0;
+        for (; j + 4 <= nb; j += 4) {
+            if (b.index) {
+                for (std::size_t ahead = j + 8; ahead < j + 12 && ahead < nb; ++ahead) prefetch_row(b[ahead], n);
+            }
+            dot4(row, b[j], b[j + 1], b[j + 2], b[j + 3], n, to + j);
+        }
+        for (; j < nb; ++j) to[j] = dot1(row, b[j], n);
+    }
+}
+
+// ---- weighted sums of rows ----------------------------------------------------------------------------------
+
+template <class T, int Block>
+SPARSEOPS_INLINE void sum_columns(const T* weight, std::size_t weight_stride, const Rows<T>& rows, std::size_t count,
+                                  std::size_t at, bool accumulate, T* out) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
+    V s[Block];
+#pragma GCC unroll 8
+    for (int v = 0; v < Block; ++v) s[v] = accumulate ? load<V>(out + at + static_cast<std::size_t>(v) * L) : V{};
+    for (std::size_t j = 0; j < count; ++j) {
+        const V w = splat<V>(weight[j * weight_stride]);
+        const T* row = rows[j] + at;
+#pragma GCC unroll 8
+        for (int v = 0; v < Block; ++v) s[v] = fma(w, load<V>(row + static_cast<std::size_t>(v) * L), s[v]);
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < Block; ++v) store(out + at + static_cast<std::size_t>(v) * L, s[v]);
+}
+
+template <class T>
+void weighted_sum(const T* weight, std::size_t weight_stride, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* out) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
+    std::size_t at = 0;
+    for (; at + sum_block * L <= n; at += sum_block * L) sum_columns<T, sum_block>(weight, weight_stride, rows, count, at, accumulate, out);
+    for (; at + 2 * L <= n; at += 2 * L) sum_columns<T, 2>(weight, weight_stride, rows, count, at, accumulate, out);
+    for (; at + L <= n; at += L) sum_columns<T, 1>(weight, weight_stride, rows, count, at, accumulate, out);
+    if (at < n) {
+        V s = accumulate ? load_n(out + at, n - at, T(0)) : V{};
+        for (std::size_t j = 0; j < count; ++j) s = fma(splat<V>(weight[j * weight_stride]), load_n(rows[j] + at, n - at, T(0)), s);
+        store_n(out + at, n - at, s);
+    }
+}
+
+// f(i, m) over whole vectors (m == lanes) and one partial; the partial loads and stores touch m elements only.
+template <class T>
+SPARSEOPS_INLINE Vec<T> load_m(const T* p, std::size_t m, T fill) { return m == lanes<T> ? load<Vec<T>>(p) : load_n(p, m, fill); }
+template <class T>
+SPARSEOPS_INLINE void store_m(T* p, std::size_t m, Vec<T> v) {
+    if (m == lanes<T>) store(p, v);
+    else store_n(p, m, v);
+}
+template <class T, class F>
+SPARSEOPS_INLINE void each_vector(std::size_t n, F f) {
+    std::size_t i = 0;
+    for (; i + lanes<T> <= n; i += lanes<T>) f(i, lanes<T>);
+    if (i < n) f(i, n - i);
+}
+
+template <class T>
+void axpy(T a, const T* x, T* y, std::size_t n) {
+    const Vec<T> va = splat<Vec<T>>(a);
+    each_vector<T>(n, [&](std::size_t i, std::size_t m) { store_m(y + i, m, fma(va, load_m(x + i, m, T(0)), load_m(y + i, m, T(0)))); });
+}
+
+// ---- exp, log1p, log ----------------------------------------------------------------------------------------
+// Minimax polynomials (Remez, weighted for relative error): e^r = 1 + r + r² P(r) on |r| <= ln2/2, and
+// log((1+s)/(1-s)) = 2s + s³ Q(s²) on s² <= 1/9. Measured error of exp, log1p and log: below 2 ulp in float32
+// and 2 ulp in float64 (tests/cpp/test_kernels.cpp states and checks it).
+
+template <class T>
+struct Constants;
+template <>
+struct Constants<float> {
+    static constexpr float log2e = 1.44269504088896341f, magic = 12582912.0f, lowest = -87.3f;
+    static constexpr float ln2_hi = 0.693145751953125f, ln2_lo = 1.42860682030941723e-6f, sqrt2 = 1.41421356f;
+    static constexpr int mantissa = 23;
+    static constexpr std::int32_t one = 0x3f800000, mantissa_mask = 0x007fffff, magic_bits = 0x4b400000;
+};
+template <>
+struct Constants<double> {
+    static constexpr double log2e = 1.44269504088896341, magic = 6755399441055744.0, lowest = -708.0;
+    static constexpr double ln2_hi = 0.693147180369123816490, ln2_lo = 1.90821492927058770002e-10, sqrt2 = 1.41421356237309505;
+    static constexpr int mantissa = 52;
+    static constexpr std::int64_t one = 0x3ff0000000000000, mantissa_mask = 0x000fffffffffffff, magic_bits = 0x4338000000000000;
+};
+
+template <class V>
+SPARSEOPS_INLINE V exp_tail(V r, float) {
+    V p = splat<V>(0.00139506965105112499f);
+    p = fma(p, r, splat<V>(0.00836902475591245102f));
+    p = fma(p, r, splat<V>(0.0416662028221926356f));
+    p = fma(p, r, splat<V>(0.166665177134020076f));
+    return fma(p, r, splat<V>(0.500000009605648738f));
+}
+template <class V>
+SPARSEOPS_INLINE V exp_tail(V r, double) {
+    V p = splat<V>(2.5118152088045884e-8);
+    p = fma(p, r, splat<V>(2.76315579914872378e-7));
+    p = fma(p, r, splat<V>(2.75572153934778836e-6));
+    p = fma(p, r, splat<V>(0.0000248014892109843167));
+    p = fma(p, r, splat<V>(0.000198412699183846921));
+    p = fma(p, r, splat<V>(0.00138888889476710388));
+    p = fma(p, r, splat<V>(0.00833333333330674928));
+    p = fma(p, r, splat<V>(0.0416666666665131453));
+    p = fma(p, r, splat<V>(0.166666666666666998));
+    return fma(p, r, splat<V>(0.500000000000001298));
+}
+template <class V>
+SPARSEOPS_INLINE V log_tail(V t, float) {
+    V p = splat<V>(0.243084048066626782f);
+    p = fma(p, t, splat<V>(0.214258283837522565f));
+    p = fma(p, t, splat<V>(0.286170375467365338f));
+    p = fma(p, t, splat<V>(0.399988727842174396f));
+    return fma(p, t, splat<V>(0.666666756712082065f));
+}
+template <class V>
+SPARSEOPS_INLINE V log_tail(V t, double) {
+    V p = splat<V>(0.164787128644028962);
+    p = fma(p, t, splat<V>(0.0698780270334651337));
+    p = fma(p, t, splat<V>(0.109741805249112411));
+    p = fma(p, t, splat<V>(0.117157231616660826));
+    p = fma(p, t, splat<V>(0.133368256459758414));
+    p = fma(p, t, splat<V>(0.153844508284359121));
+    p = fma(p, t, splat<V>(0.181818232420833271));
+    p = fma(p, t, splat<V>(0.222222221246137214));
+    p = fma(p, t, splat<V>(0.285714285725207671));
+    p = fma(p, t, splat<V>(0.399999999999939112));
+    return fma(p, t, splat<V>(0.666666666666666785));
+}
+
+// e^x for x <= 0; 0 below the smallest normal number.
+template <class T, class V>
+SPARSEOPS_INLINE V exp_nonpositive(V x) {
+    typedef Constants<T> K;
+    const V y = max_of(x, splat<V>(K::lowest));
+    const V shifted = fma(y, splat<V>(K::log2e), splat<V>(K::magic));
+    const V k = shifted - splat<V>(K::magic);
+    const V r = fma(k, splat<V>(-K::ln2_lo), fma(k, splat<V>(-K::ln2_hi), y));
+    const V e = fma(r * r, exp_tail(r, T()), r) + splat<V>(T(1));
+    typedef Bits<V> B;
+    const B scale = (bit_cast_to<B>(shifted) << K::mantissa) + splat<B>(K::one);
+    return select_less(x, splat<V>(K::lowest), V{}, e * bit_cast_to<V>(scale));
+}
+
+// log(1 + u) for u in [0, 1].
+template <class T, class V>
+SPARSEOPS_INLINE V log1p_unit(V u) {
+    const V s = u / (splat<V>(T(2)) + u);
+    const V t = s * s;
+    return fma(s * t, log_tail(t, T()), s + s);
+}
+
+// log(1 + x) for x >= 0, any size.
+template <class T>
+SPARSEOPS_INLINE T log1p_any(T x) {
+    typedef Constants<T> K;
+    if (x <= T(1)) return log1p_unit<T, T>(x);
+    const T y = x + T(1);
+    typedef Bits<T> B;
+    const B bits = bit_cast_to<B>(y);
+    B exponent = (bits >> K::mantissa) - (K::one >> K::mantissa);
+    T m = bit_cast_to<T>(static_cast<B>((bits & K::mantissa_mask) | K::one));
+    if (m > K::sqrt2) {
+        m *= T(0.5);
+        exponent += 1;
+    }
+    const T s = (m - T(1)) / (m + T(1));
+    const T t = s * s;
+    const T e = static_cast<T>(exponent);
+    const T low = fma(e, T(K::ln2_lo), (x - (y - T(1))) / y);  // what rounding y lost
+    return fma(e, T(K::ln2_hi), fma(s * t, log_tail(t, T()), s + s) + low);
+}
+
+// ---- node distributions -------------------------------------------------------------------------------------
+
+template <class T>
+void logistic_loss(const T* z, const T* target, std::size_t n, T* loss, T* delta) {
+    typedef Vec<T> V;
+    each_vector<T>(n, [&](std::size_t i, std::size_t m) {
+        const V x = load_m(z + i, m, T(0)), t = load_m(target + i, m, T(0)), zero{}, one = splat<V>(T(1));
+        const V u = exp_nonpositive<T>(min_of(x, zero - x));
+        store_m(loss + i, m, (max_of(x, zero) - t * x) + log1p_unit<T>(u));
+        if (delta) {
+            const V s = u / (one + u);  // the smaller of σ(z), σ(-z)
+            store_m(delta + i, m, select_less(x, zero, s - t, (one - t) - s));
+        }
+    });
+}
+
+template <class T>
+void log_sigmoid(const T* z, std::size_t n, T* log_p0, T* log_p1) {
+    typedef Vec<T> V;
+    each_vector<T>(n, [&](std::size_t i, std::size_t m) {
+        const V x = load_m(z + i, m, T(0)), zero{};
+        const V l = log1p_unit<T>(exp_nonpositive<T>(min_of(x, zero - x)));
+        store_m(log_p1 + i, m, min_of(x, zero) - l);
+        store_m(log_p0 + i, m, min_of(zero - x, zero) - l);
+    });
+}
+
+template <class T>
+void softmax_nll(const T* z, std::size_t k, T* nll, T* probability) {
+    typedef Vec<T> V;
+    std::size_t top = 0;
+    for (std::size_t j = 1; j < k; ++j) {
+        if (z[j] > z[top]) top = j;
+    }
+    const T largest = z[top];
+    const V vmax = splat<V>(largest);
+    V sum{};
+    // The largest term is left out of the sum and put back by log1p: a probability near 1 keeps its digits.
+    each_vector<T>(k, [&](std::size_t i, std::size_t m) {
+        T e[lanes<T>];
+        store(e, exp_nonpositive<T>(load_m(z + i, m, T(-__builtin_inf())) - vmax));
+        if (probability) std::memcpy(probability + i, e, m * sizeof(T));
+        if (top >= i && top < i + m) e[top - i] = T(0);
+        sum = sum + load<V>(e);
+    });
+    const T rest = sum_lanes(sum);
+    const T log_sum = log1p_any(rest);
+    if (probability) {
+        const V inverse = splat<V>(T(1) / (T(1) + rest));
+        each_vector<T>(k, [&](std::size_t i, std::size_t m) { store_m(probability + i, m, load_m(probability + i, m, T(0)) * inverse); });
+    }
+    if (nll) {
+        const V vlog = splat<V>(log_sum);
+        each_vector<T>(k, [&](std::size_t i, std::size_t m) { store_m(nll + i, m, (vmax - load_m(z + i, m, T(0))) + vlog); });
+    }
+}
+
+template <class T>
+std::size_t first_not_finite(const T* x, std::size_t n) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>, stretch = 16 * L;
+    std::size_t at = 0;
+    for (; at + stretch <= n; at += stretch) {  // x - x is 0 for a finite x and NaN for the others
+        V a{}, b{};
+        for (std::size_t i = 0; i < stretch; i += 2 * L) {
+            const V u = load<V>(x + at + i), v = load<V>(x + at + i + L);
+            a = a + (u - u);
+            b = b + (v - v);
+        }
+        const T sum = sum_lanes(a + b);
+        if (sum != T(0)) break;
+    }
+    for (; at < n; ++at) {
+        if (!(x[at] - x[at] == T(0))) return at;
+    }
+    return n;
+}
+
+// ---- optimiser steps ----------------------------------------------------------------------------------------
+
+SPARSEOPS_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
+SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
+#if defined(__AVX512F__)
+SPARSEOPS_INLINE f32x16 square_root(f32x16 x) { return (f32x16)_mm512_sqrt_ps((__m512)x); }
+SPARSEOPS_INLINE f64x8 square_root(f64x8 x) { return (f64x8)_mm512_sqrt_pd((__m512d)x); }
+#elif defined(__AVX2__)
+SPARSEOPS_INLINE f32x8 square_root(f32x8 x) { return (f32x8)_mm256_sqrt_ps((__m256)x); }
+SPARSEOPS_INLINE f64x4 square_root(f64x4 x) { return (f64x4)_mm256_sqrt_pd((__m256d)x); }
+#else
+SPARSEOPS_INLINE f32x4 square_root(f32x4 x) {
+    for (int l = 0; l < 4; ++l) x[l] = square_root(static_cast<float>(x[l]));
+    return x;
+}
+SPARSEOPS_INLINE f64x2 square_root(f64x2 x) {
+    for (int l = 0; l < 2; ++l) x[l] = square_root(static_cast<double>(x[l]));
+    return x;
+}
+#endif
+template <class H>
+SPARSEOPS_INLINE Pair<H> square_root(Pair<H> x) { return {square_root(x.lo), square_root(x.hi)}; }
+
+template <class T>
+void adagrad(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n) {
+    typedef Vec<T> V;
+    each_vector<T>(n, [&](std::size_t i, std::size_t m) {
+        const V weight = load_m(w + i, m, T(0));
+        const V g = fma(splat<V>(decay), weight, load_m(grad + i, m, T(0)));
+        const V total = fma(g, g, load_m(s + i, m, T(0)));
+        store_m(s + i, m, total);
+        store_m(w + i, m, weight - splat<V>(lr) * g / (square_root(total) + splat<V>(eps)));
+    });
+}
+
+template <class T>
+void adam(const T* grad, T step, T root, T beta1, T beta2, T eps, T decay, T* m1, T* m2, T* w, std::size_t n) {
+    typedef Vec<T> V;
+    each_vector<T>(n, [&](std::size_t i, std::size_t m) {
+        const V weight = load_m(w + i, m, T(0));
+        const V g = fma(splat<V>(decay), weight, load_m(grad + i, m, T(0)));
+        const V first = fma(splat<V>(beta1), load_m(m1 + i, m, T(0)), splat<V>(T(1) - beta1) * g);
+        const V second = fma(splat<V>(beta2), load_m(m2 + i, m, T(0)), splat<V>(T(1) - beta2) * (g * g));
+        store_m(m1 + i, m, first);
+        store_m(m2 + i, m, second);
+        store_m(w + i, m, weight - splat<V>(step) * first / fma(square_root(second), splat<V>(root), splat<V>(eps)));
+    });
+}
+
+template <class T>
+constexpr sparseops::detail::Kernels<T> table = {
+    dots<T>, weighted_sum<T>, axpy<T>, logistic_loss<T>, log_sigmoid<T>, softmax_nll<T>, first_not_finite<T>, adagrad<T>, adam<T>,
+};
+
+#define SPARSEOPS_TEXT_(x) #x
+#define SPARSEOPS_TEXT(x) SPARSEOPS_TEXT_(x)
+#define SPARSEOPS_JOIN_(a, b) a##b
+#define SPARSEOPS_JOIN(a, b) SPARSEOPS_JOIN_(a, b)
+
+}  // namespace
+
+namespace sparseops::detail {
+extern const KernelTable SPARSEOPS_JOIN(kernels_, SPARSEOPS_ISA_NAME);
+const KernelTable SPARSEOPS_JOIN(kernels_, SPARSEOPS_ISA_NAME) = {SPARSEOPS_TEXT(SPARSEOPS_ISA_NAME), table<float>, table<double>};
+}  // namespace sparseops::detail

@@ -1,0 +1,34 @@
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a block of
+// four random words is a function of (key, counter) alone, so a draw belongs to an index, never to a thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace sparseops::detail {
+
+using PhiloxBlock = std::array<std::uint32_t, 4>;
+
+inline PhiloxBlock philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_t counter_high) noexcept {
+    std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
+    PhiloxBlock c{static_cast<std::uint32_t>(counter_low), static_cast<std::uint32_t>(counter_low >> 32),
+                  static_cast<std::uint32_t>(counter_high), static_cast<std::uint32_t>(counter_high >> 32)};
+    for (int round = 0; round < 10; ++round) {
+        const std::uint64_t p = std::uint64_t{0xD2511F53u} * c[0], q = std::uint64_t{0xCD9E8D57u} * c[2];
+        c = {static_cast<std::uint32_t>(q >> 32) ^ c[1] ^ k0, static_cast<std::uint32_t>(q),
+             static_cast<std::uint32_t>(p >> 32) ^ c[3] ^ k1, static_cast<std::uint32_t>(p)};
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return c;
+}
+
+// A double in [0, 1) from two words, 53 bits.
+inline double unit_double(std::uint32_t high, std::uint32_t low) noexcept {
+    return static_cast<double>(((std::uint64_t{high} << 32) | low) >> 11) * 0x1p-53;
+}
+
+// What the high half of the counter says a stream is for, so that no two uses of one seed share numbers.
+enum class Stream : std::uint64_t { sample = 1, shuffle = 2, init = 3, dropout = 4, segments = 5, dropout_ids = 6 };
+
+}  // namespace sparseops::detail

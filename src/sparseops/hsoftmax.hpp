@@ -1,0 +1,109 @@
+// Hierarchical softmax (Morin & Bengio 2005; Goodman 2001): the exact loss of a class tree and its gradient.
+//
+// Row s of X with label l has nll_s = Σ over the steps (v, j) of the path to l of -log P(j | x_s, v).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "hierarchy.hpp"
+#include "types.hpp"
+
+namespace sparseops {
+
+// A batch of labels made ready: examples sorted by the depth-first place of their class, so that the examples that pass
+// through a node are neighbours. It depends on the labels and the tree alone. O(N · path).
+class HSoftmaxPlan {
+public:
+    // Throws std::invalid_argument unless every label is in [0, C) or equals ignore_index.
+    HSoftmaxPlan(const HierarchyView& h, std::span<const std::int64_t> labels, std::optional<std::int64_t> ignore_index = {});
+
+    // The examples order[first .. last) pass through `node`, whose logits start at place `z` of theirs.
+    struct Segment {
+        std::int32_t node, first, last, z;
+    };
+
+    const HierarchyView& hierarchy() const noexcept { return h_; }
+    std::size_t examples() const noexcept { return examples_; }                   // N
+    std::span<const std::int32_t> order() const noexcept { return order_; }       // examples that are not ignored, sorted
+    std::span<const std::int32_t> labels() const noexcept { return label_; }      // of order
+    std::span<const std::int32_t> shared() const noexcept { return shared_; }     // steps in common with the one before
+    std::span<const std::int64_t> logits() const noexcept { return logit_ptr_; }  // of order, + 1: first logit of each
+    std::span<const Segment> segments() const noexcept { return segments_; }      // one a touched node, rising row
+    std::span<const std::int64_t> slots() const noexcept { return slot_ptr_; }    // first touched row of each segment, + 1
+    std::size_t touched_rows() const noexcept { return static_cast<std::size_t>(slot_ptr_.back()); }
+    std::size_t n_logits() const noexcept { return static_cast<std::size_t>(logit_ptr_.back()); }
+    void write_rows(std::span<std::int64_t> rows) const;  // touched_rows() row numbers, rising
+
+private:
+    void sort(std::span<const std::int64_t> labels, std::optional<std::int64_t> ignore_index);
+    void segment();
+
+    HierarchyView h_;
+    std::size_t examples_ = 0;
+    std::vector<std::int32_t> order_, label_, shared_;
+    std::vector<std::int64_t> logit_ptr_, slot_ptr_;
+    std::vector<Segment> segments_;
+};
+
+// X (N, D), W (R, D), b (R) or empty.
+template <Real T>
+struct HSoftmaxInput {
+    MatrixView<const T> X, W;
+    std::span<const T> b;
+    std::span<const T> scale;          // N or empty: multiplies gradients, and the loss too if scale_loss
+    bool scale_loss = true;
+    double label_smoothing = 0;        // e: a node's target is (1 - e) onehot + e / children
+    bool check_finite = true;
+    std::span<const T> residuals;      // n_logits() in example order, or empty: what hsoftmax returned for the same input
+    int num_threads = 0;
+};
+
+// Writes nll (N), and if not empty residuals (n_logits(), example by example, steps from the root down).
+// Throws std::invalid_argument on shapes that do not fit and on numbers that are not finite; then nll is unspecified.
+template <Real T>
+void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, std::span<T> residuals);
+
+// Sparse gradient: dW (touched_rows(), D) and db (touched_rows()) for the rows of plan.write_rows; dX (N, D).
+template <Real T>
+void hsoftmax_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
+                       std::span<T> db);
+
+// Dense gradient: dW (R, D) and db (R) must be zero on entry; rows that are not touched stay so.
+template <Real T>
+void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
+                             MatrixView<T> dW, std::span<T> db);
+
+// Where the gradient of a row goes. target(self, slot, row) is where its D numbers are to be written, or null for scratch;
+// done(self, slot, row, grad, bias) is called once they are. Every slot is visited once, on any thread, after all nll, dX and
+// checks are complete, so `done` may write W (dX belongs to the old one) and may use
+// grad as it likes.
+template <Real T>
+struct GradientSink {
+    void* self = nullptr;
+    T* (*target)(void* self, std::size_t slot, std::size_t row) = nullptr;
+    void (*done)(void* self, std::size_t slot, std::size_t row, T* grad, T bias) = nullptr;
+};
+template <Real T>
+void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
+                       const GradientSink<T>& sink);
+
+// log P(class | x) of all classes, (N, C).
+template <Real T>
+void hsoftmax_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out);
+
+// log P of the classes asked for, classes and out (N, m).
+template <Real T>
+void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<const std::int64_t> classes, MatrixView<T> out);
+
+// log P of reaching each inner node, (N, V); the root's is 0.
+template <Real T>
+void hsoftmax_node_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out);
+
+// Classes drawn from P(· | x), (N, m), by walking down; draw (i, j) depends on (seed, i m + j) alone.
+template <Real T>
+void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::uint64_t seed, MatrixView<std::int64_t> out);
+
+}  // namespace sparseops

@@ -1,0 +1,115 @@
+#include <algorithm>
+#include <array>
+
+#include "detail/require.hpp"
+#include "hsoftmax.hpp"
+
+namespace sparseops {
+namespace {
+
+struct Keyed {
+    std::uint32_t rank;
+    std::int32_t example;
+};
+
+// Stable sort by rank < limit: insertion for a handful, else radix.
+void sort_by_rank(std::vector<Keyed>& items, std::uint32_t limit) {
+    if (items.size() <= 32) {
+        for (std::size_t i = 1; i < items.size(); ++i) {
+            const Keyed item = items[i];
+            std::size_t j = i;
+            for (; j > 0 && items[j - 1].rank > item.rank; --j) items[j] = items[j - 1];
+            items[j] = item;
+        }
+        return;
+    }
+    constexpr unsigned bits = 10;
+    std::vector<Keyed> other(items.size());
+    for (unsigned shift = 0; shift < 32 && (limit - 1) >> shift; shift += bits) {
+        std::array<std::uint32_t, (1u << bits) + 1> start{};
+        for (const Keyed& k : items) ++start[((k.rank >> shift) & ((1u << bits) - 1)) + 1];
+        for (std::size_t d = 1; d < start.size(); ++d) start[d] += start[d - 1];
+        for (const Keyed& k : items) other[start[(k.rank >> shift) & ((1u << bits) - 1)]++] = k;
+        items.swap(other);
+    }
+}
+
+}  // namespace
+
+HSoftmaxPlan::HSoftmaxPlan(const HierarchyView& h, std::span<const std::int64_t> labels, std::optional<std::int64_t> ignore_index)
+    : h_(h), examples_(labels.size()) {
+    detail::require(labels.size() < (std::size_t{1} << 31), "labels must have fewer than 2**31 entries, got ", labels.size());
+    sort(labels, ignore_index);
+    segment();
+}
+
+void HSoftmaxPlan::sort(std::span<const std::int64_t> labels, std::optional<std::int64_t> ignore_index) {
+    const std::size_t classes = h_.classes();
+    std::vector<Keyed> items;
+    items.reserve(labels.size());
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+        if (ignore_index && labels[i] == *ignore_index) continue;
+        const auto c = static_cast<std::size_t>(labels[i]);
+        detail::require(c < classes, "labels must be in [0, ", classes, "), got ", labels[i], " at index ", i);
+        items.push_back({static_cast<std::uint32_t>(h_.leaf_rank[c]), static_cast<std::int32_t>(i)});
+    }
+    sort_by_rank(items, static_cast<std::uint32_t>(classes));
+    order_.resize(items.size());
+    label_.resize(items.size());
+    for (std::size_t s = 0; s < items.size(); ++s) {
+        order_[s] = items[s].example;
+        label_[s] = static_cast<std::int32_t>(labels[static_cast<std::size_t>(items[s].example)]);
+    }
+}
+
+void HSoftmaxPlan::segment() {
+    const std::size_t n = order_.size();
+    shared_.resize(n);
+    logit_ptr_.assign(n + 1, 0);
+    segments_.reserve(n * 4);
+    std::vector<std::size_t> open;                      // segment of each node on the way to the example at hand
+    std::span<const std::int32_t> before;
+    for (std::size_t s = 0; s < n; ++s) {
+        const auto path = h_.path_nodes(static_cast<std::size_t>(label_[s]));
+        std::size_t common = 0;
+        if (s > 0 && label_[s] == label_[s - 1]) {
+            common = path.size();
+        } else {
+            while (common < before.size() && common < path.size() && before[common] == path[common]) ++common;
+        }
+        shared_[s] = static_cast<std::int32_t>(common);
+        for (; open.size() > common; open.pop_back()) segments_[open.back()].last = static_cast<std::int32_t>(s);
+        std::int32_t z = 0;
+        if (common > 0) {
+            const Segment& above = segments_[open.back()];
+            z = above.z + static_cast<std::int32_t>(h_.row_count(static_cast<std::size_t>(above.node)));
+        }
+        for (std::size_t d = common; d < path.size(); ++d) {
+            open.push_back(segments_.size());
+            segments_.push_back({path[d], static_cast<std::int32_t>(s), 0, z});
+            z += h_.logistic ? 1 : static_cast<std::int32_t>(h_.row_count(static_cast<std::size_t>(path[d])));
+        }
+        logit_ptr_[s + 1] = logit_ptr_[s] + z;
+        before = path;
+    }
+    for (const std::size_t at : open) segments_[at].last = static_cast<std::int32_t>(n);
+    if (!h_.ordered) {
+        std::sort(segments_.begin(), segments_.end(), [](const Segment& a, const Segment& b) { return a.node < b.node; });
+    }
+    slot_ptr_.resize(segments_.size() + 1);
+    slot_ptr_[0] = 0;
+    for (std::size_t u = 0; u < segments_.size(); ++u) {
+        slot_ptr_[u + 1] = slot_ptr_[u] + static_cast<std::int64_t>(h_.row_count(static_cast<std::size_t>(segments_[u].node)));
+    }
+}
+
+void HSoftmaxPlan::write_rows(std::span<std::int64_t> rows) const {
+    detail::require(rows.size() == touched_rows(), "rows must have ", touched_rows(), " entries, got ", rows.size());
+    std::size_t at = 0;
+    for (const Segment& segment : segments_) {
+        const auto v = static_cast<std::size_t>(segment.node);
+        for (std::int64_t row = h_.row_ptr[v]; row < h_.row_ptr[v + 1]; ++row) rows[at++] = row;
+    }
+}
+
+}  // namespace sparseops

@@ -1,0 +1,26 @@
+// Threads and instruction sets of this process.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace sparseops {
+
+// The library's version, "major.minor.patch".
+const char* version() noexcept;
+
+// The number of threads used where a call does not name one. 0 restores the default: the smaller of OpenMP's own
+// (OMP_NUM_THREADS, threadpoolctl) and what the control group of the process allows. Throws if n < 0.
+void set_num_threads(int n);
+int get_num_threads() noexcept;
+
+// True if the library was built with OpenMP; without it every call runs on one thread.
+bool has_openmp() noexcept;
+
+// Instruction sets in this build, those that this machine can run, and the one in use. The last throws
+// std::invalid_argument if SPARSEOPS_ISA names one that is unknown or that the machine lacks.
+std::vector<std::string> compiled_isas();
+std::vector<std::string> available_isas();
+std::string active_isa();
+
+}  // namespace sparseops

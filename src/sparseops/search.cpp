@@ -1,0 +1,230 @@
+#include "search.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "detail/kernels.hpp"
+#include "detail/parallel.hpp"
+#include "detail/require.hpp"
+
+namespace sparseops {
+namespace {
+
+using detail::require;
+
+// `key` orders: the log-probability as it is returned, rounded to T; `log_p` carries the digits on.
+template <Real T>
+struct Found {
+    T key;
+    std::int64_t id;
+    double log_p;
+};
+
+// a before b in the result: likelier, or as likely with the lower id.
+template <Real T>
+bool better(const Found<T>& a, const Found<T>& b) {
+    return a.key != b.key ? a.key > b.key : a.id < b.id;
+}
+
+// One worker's search, its memory kept from query to query.
+template <Real T>
+class Searcher {
+public:
+    Searcher(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options)
+        : h_(h), in_(in), options_(options), k_(detail::kernels<T>()), limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
+          edge_(options.edge_beam ? *options.edge_beam : std::numeric_limits<double>::infinity()), log_p_(std::max<std::size_t>(2, h.widest)),
+          z_(std::max<std::size_t>(2, h.widest)) {
+        found_.reserve(limit_ + 1);
+        open_.reserve(64);
+    }
+
+    // False if a logit was not finite.
+    bool run(const T* x, std::int64_t* classes, T* log_probs, T* bound) {
+        x_ = x;
+        finite_ = true;
+        best_left_ = -std::numeric_limits<T>::infinity();
+        found_.clear();
+        open_.clear();
+        if (h_.nodes() == 0) offer({T(0), 0, 0.0});
+        else if (options_.beam) search_levels(static_cast<std::size_t>(*options_.beam));
+        else search_best_first();
+        std::sort_heap(found_.begin(), found_.end(), better<T>);
+        if (options_.min_prob) climb(std::log(*options_.min_prob));
+        for (std::size_t j = 0; j < options_.k; ++j) {
+            classes[j] = j < found_.size() ? found_[j].id : -1;
+            log_probs[j] = j < found_.size() ? found_[j].key : -std::numeric_limits<T>::infinity();
+        }
+        *bound = best_left_;
+        return finite_ || !in_.check_finite;
+    }
+
+private:
+    bool full() const { return found_.size() == limit_; }
+
+    // The results so far are a heap with the worst on top.
+    void offer(const Found<T>& candidate) {
+        if (full()) {
+            if (!better(candidate, found_.front())) return;
+            std::pop_heap(found_.begin(), found_.end(), better<T>);
+            found_.back() = candidate;
+        } else {
+            found_.push_back(candidate);
+        }
+        std::push_heap(found_.begin(), found_.end(), better<T>);
+    }
+
+    void leave(T key) { best_left_ = std::max(best_left_, key); }
+
+    static bool less_likely(const Found<T>& a, const Found<T>& b) { return a.key != b.key ? a.key < b.key : a.id > b.id; }
+
+    void search_best_first() {
+        open_.push_back({T(0), h_.preorder[0], 0.0});
+        while (!open_.empty()) {
+            const Found<T> node = open_.front();
+            if (full() && node.key < found_.front().key) break;  // an equal one may hide a class of the same key, lower id
+            std::pop_heap(open_.begin(), open_.end(), less_likely);
+            open_.pop_back();
+            expand(node, [&](const Found<T>& inner) {
+                if (full() && inner.key < found_.front().key) return leave(inner.key);
+                open_.push_back(inner);
+                std::push_heap(open_.begin(), open_.end(), less_likely);
+            });
+        }
+        if (!open_.empty()) leave(open_.front().key);
+    }
+
+    void search_levels(std::size_t width) {
+        open_.push_back({T(0), h_.preorder[0], 0.0});
+        std::vector<Found<T>> next;
+        while (!open_.empty()) {
+            next.clear();
+            for (const Found<T>& node : open_) expand(node, [&](const Found<T>& inner) { next.push_back(inner); });
+            if (next.size() > width) {
+                std::partial_sort(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width), next.end(), better<T>);
+                for (std::size_t i = width; i < next.size(); ++i) leave(next[i].key);
+                next.resize(width);
+            }
+            open_.swap(next);
+        }
+    }
+
+    template <class Push>
+    void expand(const Found<T>& node, Push push) {
+        const auto v = static_cast<std::size_t>(node.id);
+        score_children(v);
+        const auto children = h_.children(v);
+        for (std::size_t j = 0; j < children.size(); ++j) {
+            const double log_p = node.log_p + static_cast<double>(log_p_[j]);
+            const T key = static_cast<T>(log_p);
+            if (!(-static_cast<double>(log_p_[j]) < edge_)) {
+                leave(key);
+                continue;
+            }
+            if (children[j] < 0) {
+                offer({key, ~children[j], log_p});
+                continue;
+            }
+            if (options_.nodes) offer({key, static_cast<std::int64_t>(h_.classes()) + children[j], log_p});
+            push({key, children[j], log_p});
+        }
+    }
+
+    void score_children(std::size_t v) {
+        const std::size_t k = h_.row_count(v), row = h_.row(v);
+        k_.dots({x_, in_.X.cols, nullptr}, 1, {in_.W.row(row), in_.X.cols, nullptr}, k, in_.X.cols, z_.data(), k);
+        if (!in_.b.empty()) {
+            for (std::size_t j = 0; j < k; ++j) z_[j] += in_.b[row + j];
+        }
+        finite_ = finite_ && k_.first_not_finite(z_.data(), k) == k;
+        if (k == 1) {
+            k_.log_sigmoid(z_.data(), 1, log_p_.data(), log_p_.data() + 1);
+            return;
+        }
+        k_.softmax_nll(z_.data(), k, log_p_.data(), nullptr);
+        for (std::size_t j = 0; j < k; ++j) log_p_[j] = -log_p_[j];
+    }
+
+    // Replaces each result by the deepest node above it, itself included, that is as likely as asked; repeats go.
+    void climb(double least) {
+        std::vector<Found<T>> kept;
+        for (const Found<T>& found : found_) {
+            const Found<T> at = found.log_p >= least ? found : ancestor(found, least);
+            if (std::none_of(kept.begin(), kept.end(), [&](const Found<T>& other) { return other.id == at.id; })) kept.push_back(at);
+        }
+        found_.swap(kept);
+    }
+
+    Found<T> ancestor(const Found<T>& found, double least) {
+        const auto classes = static_cast<std::int64_t>(h_.classes());
+        std::int32_t c = static_cast<std::int32_t>(found.id - classes);  // a class below the result
+        if (found.id < classes) c = ~static_cast<std::int32_t>(found.id);
+        while (c >= 0) c = h_.children(static_cast<std::size_t>(c)).front();
+        const auto path = h_.path_nodes(static_cast<std::size_t>(~c)), steps = h_.path_children(static_cast<std::size_t>(~c));
+        Found<T> at{T(0), classes + path[0], 0.0};
+        for (std::size_t d = 0; d + 1 < path.size(); ++d) {
+            score_children(static_cast<std::size_t>(path[d]));
+            const double log_p = at.log_p + static_cast<double>(log_p_[static_cast<std::size_t>(steps[d])]);
+            if (log_p < least) break;
+            at = {static_cast<T>(log_p), classes + path[d + 1], log_p};
+        }
+        return at;
+    }
+
+    const HierarchyView& h_;
+    const HSoftmaxInput<T>& in_;
+    const SearchOptions& options_;
+    const detail::Kernels<T>& k_;
+    std::size_t limit_;
+    double edge_;
+    std::vector<T> log_p_, z_;
+    std::vector<Found<T>> found_, open_;
+    const T* x_ = nullptr;
+    T best_left_ = 0;
+    bool finite_ = true;
+};
+
+void require_options(const SearchOptions& o) {
+    require(o.k >= 1, "k must be at least 1, got ", o.k);
+    require(!o.beam || *o.beam >= 1, "beam must be at least 1, got ", o.beam.value_or(0));
+    require(!o.edge_beam || *o.edge_beam >= 0, "edge_beam must be at least 0, got ", o.edge_beam.value_or(0));
+    require(!o.min_prob || (*o.min_prob > 0 && *o.min_prob <= 1), "min_prob must be in (0, 1], got ", o.min_prob.value_or(0));
+}
+
+}  // namespace
+
+template <Real T>
+void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
+                     MatrixView<T> log_probs, std::span<T> bound) {
+    require_options(options);
+    const std::size_t n = in.X.rows;
+    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ", in.W.cols, ")");
+    require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
+    require(classes.rows == n && classes.cols == options.k, "classes must have shape (", n, ", ", options.k, ")");
+    require(log_probs.rows == n && log_probs.cols == options.k, "log_probs must have shape (", n, ", ", options.k, ")");
+    require(bound.size() == n, "bound must have ", n, " entries, got ", bound.size());
+    if (in.check_finite) {
+        const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
+        if (bad < in.X.size()) detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
+    }
+    const double scored = static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);
+    const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * static_cast<double>(in.X.cols + 16));
+    std::vector<Searcher<T>> searchers(static_cast<std::size_t>(std::max(1, threads)), Searcher<T>(h, in, options));
+    constexpr std::size_t block = 16;
+    std::atomic<std::size_t> bad{n};
+    detail::parallel_for((n + block - 1) / block, threads, [&](std::size_t item, std::size_t worker) {
+        for (std::size_t i = item * block; i < std::min(n, (item + 1) * block); ++i) {
+            if (searchers[worker].run(in.X.row(i), classes.row(i), log_probs.row(i), &bound[i])) continue;
+            std::size_t seen = bad.load();
+            while (i < seen && !bad.compare_exchange_weak(seen, i)) {}
+        }
+    });
+    require(bad.load() == n, "W and b must be finite, with finite logits, got another for row ", bad.load(), " of X");
+}
+
+template void hsoftmax_search(const HierarchyView&, const HSoftmaxInput<float>&, const SearchOptions&, MatrixView<std::int64_t>, MatrixView<float>, std::span<float>);
+template void hsoftmax_search(const HierarchyView&, const HSoftmaxInput<double>&, const SearchOptions&, MatrixView<std::int64_t>, MatrixView<double>, std::span<double>);
+
+}  // namespace sparseops

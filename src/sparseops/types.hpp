@@ -1,0 +1,52 @@
+// Views that every operator takes: they own nothing and copy nothing.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+namespace sparseops {
+
+template <class T>
+concept Real = std::same_as<std::remove_const_t<T>, float> || std::same_as<std::remove_const_t<T>, double>;
+
+template <class I>
+concept Index = std::same_as<std::remove_const_t<I>, std::int32_t> || std::same_as<std::remove_const_t<I>, std::int64_t>;
+
+// A row-major matrix, rows · cols elements without gaps.
+template <class T>
+struct MatrixView {
+    T* data = nullptr;
+    std::size_t rows = 0;
+    std::size_t cols = 0;
+
+    T* row(std::size_t i) const noexcept { return data + i * cols; }
+    std::size_t size() const noexcept { return rows * cols; }
+    operator MatrixView<const T>() const noexcept requires(!std::is_const_v<T>) { return {data, rows, cols}; }
+};
+
+// A compressed sparse row matrix: row i holds indices[indptr[i] .. indptr[i+1]) and the data of the same places.
+// A CSC matrix is the CSR view of its transpose.
+template <class T, Index I>
+struct CsrView {
+    std::span<const I> indptr;   // rows + 1, non-decreasing from 0
+    std::span<const I> indices;  // in [0, cols)
+    std::span<T> data;
+    std::size_t cols = 0;
+
+    std::size_t rows() const noexcept { return indptr.empty() ? 0 : indptr.size() - 1; }
+};
+
+// The arrays that define a class tree (hierarchy.hpp says what they mean), owned: what the builders return.
+struct Hierarchy {
+    std::vector<std::int64_t> path_ptr;
+    std::vector<std::int32_t> path_node, path_child;
+    std::vector<std::int64_t> child_ptr;
+    std::vector<std::int32_t> child;
+    std::vector<std::int64_t> row_ptr;
+};
+
+}  // namespace sparseops

@@ -1,0 +1,122 @@
+#include "update.hpp"
+
+#include <cmath>
+
+#include "detail/kernels.hpp"
+#include "detail/require.hpp"
+
+namespace sparseops {
+namespace {
+
+using detail::require;
+
+template <Real T>
+struct Stepper {
+    const Optimizer<T>& optimizer;
+    MatrixView<T> W;
+    std::span<T> b;
+
+    static T* target(void*, std::size_t, std::size_t) { return nullptr; }
+    static void done(void* self, std::size_t, std::size_t row, T* grad, T bias) {
+        auto& s = *static_cast<Stepper*>(self);
+        step_row(s.optimizer, row, grad, s.W.row(row), s.W.cols);
+        if (!s.b.empty()) step_bias(s.optimizer, row, bias, s.b.data());
+    }
+};
+
+struct Correction {
+    double step, root;
+};
+template <Real T>
+Correction adam_correction(const Optimizer<T>& o) {
+    const auto t = static_cast<double>(o.step);
+    return {o.lr / (1 - std::pow(o.beta1, t)), 1 / std::sqrt(1 - std::pow(o.beta2, t))};
+}
+
+}  // namespace
+
+template <Real T>
+void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols, bool bias) {
+    require(std::isfinite(o.lr) && o.lr >= 0, "lr must be finite and non-negative, got ", o.lr);
+    require(std::isfinite(o.weight_decay) && o.weight_decay >= 0, "weight_decay must be finite and non-negative, got ", o.weight_decay);
+    if (o.method == Method::sgd) return;
+    require(std::isfinite(o.eps) && o.eps >= 0, "eps must be finite and non-negative, got ", o.eps);
+    const std::size_t width = o.method == Method::rowwise_adagrad ? 1 : cols;
+    require(o.first.rows == rows && o.first.cols == width, "optimizer must have state of shape (", rows, ", ", width, "), got (", o.first.rows, ", ", o.first.cols, ")");
+    require(!bias || o.b_first.size() == rows, "optimizer must have bias state of ", rows, " entries, got ", o.b_first.size());
+    if (o.method != Method::adam) return;
+    require(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1, "betas must be in [0, 1), got ", o.beta1, " and ", o.beta2);
+    require(o.step >= 1, "step must be at least 1, got ", o.step);
+    require(o.second.rows == rows && o.second.cols == cols, "optimizer must have state of shape (", rows, ", ", cols, "), got (", o.second.rows, ", ", o.second.cols, ")");
+    require(!bias || o.b_second.size() == rows, "optimizer must have bias state of ", rows, " entries, got ", o.b_second.size());
+}
+
+template <Real T>
+void step_row(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t cols) {
+    const auto& k = detail::kernels<T>();
+    const T lr = static_cast<T>(o.lr), eps = static_cast<T>(o.eps), decay = static_cast<T>(o.weight_decay);
+    switch (o.method) {
+    case Method::sgd:
+        if (decay != 0) k.axpy(decay, w, grad, cols);
+        k.axpy(-lr, grad, w, cols);
+        return;
+    case Method::adagrad:
+        k.adagrad(grad, lr, eps, decay, o.first.row(row), w, cols);
+        return;
+    case Method::rowwise_adagrad: {
+        if (decay != 0) k.axpy(decay, w, grad, cols);
+        T square = 0;
+        k.dots({grad, cols, nullptr}, 1, {grad, cols, nullptr}, 1, cols, &square, 1);
+        T& s = *o.first.row(row);
+        s += square / static_cast<T>(cols);
+        k.axpy(-lr / (std::sqrt(s) + eps), grad, w, cols);
+        return;
+    }
+    case Method::adam: {
+        const Correction c = adam_correction(o);
+        k.adam(grad, static_cast<T>(c.step), static_cast<T>(c.root), static_cast<T>(o.beta1), static_cast<T>(o.beta2), eps, decay,
+               o.first.row(row), o.second.row(row), w, cols);
+        return;
+    }
+    }
+}
+
+template <Real T>
+void step_bias(const Optimizer<T>& o, std::size_t row, T grad, T* b) {
+    const auto& k = detail::kernels<T>();
+    const T lr = static_cast<T>(o.lr), eps = static_cast<T>(o.eps);
+    switch (o.method) {
+    case Method::sgd:
+        b[row] -= lr * grad;
+        return;
+    case Method::adagrad:
+    case Method::rowwise_adagrad:
+        k.adagrad(&grad, lr, eps, T(0), &o.b_first[row], b + row, 1);
+        return;
+    case Method::adam: {
+        const Correction c = adam_correction(o);
+        k.adam(&grad, static_cast<T>(c.step), static_cast<T>(c.root), static_cast<T>(o.beta1), static_cast<T>(o.beta2), eps, T(0),
+               &o.b_first[row], &o.b_second[row], b + row, 1);
+        return;
+    }
+    }
+}
+
+template <Real T>
+void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
+                     std::span<T> nll, MatrixView<T> dX) {
+    require_optimizer(optimizer, W.rows, W.cols, !b.empty());
+    Stepper<T> stepper{optimizer, W, b};
+    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, Stepper<T>::target, Stepper<T>::done});
+}
+
+template void require_optimizer(const Optimizer<float>&, std::size_t, std::size_t, bool);
+template void require_optimizer(const Optimizer<double>&, std::size_t, std::size_t, bool);
+template void step_row(const Optimizer<float>&, std::size_t, float*, float*, std::size_t);
+template void step_row(const Optimizer<double>&, std::size_t, double*, double*, std::size_t);
+template void step_bias(const Optimizer<float>&, std::size_t, float, float*);
+template void step_bias(const Optimizer<double>&, std::size_t, double, double*);
+template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<float>&, MatrixView<float>, std::span<float>, const Optimizer<float>&, std::span<float>, MatrixView<float>);
+template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<double>&, MatrixView<double>, std::span<double>, const Optimizer<double>&, std::span<double>, MatrixView<double>);
+
+}  // namespace sparseops

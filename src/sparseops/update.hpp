@@ -1,0 +1,44 @@
+// Optimiser steps on the rows that a batch touches, and hierarchical softmax fused with them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "hsoftmax.hpp"
+
+namespace sparseops {
+
+// With g = gradient + weight_decay · w (no decay on biases), as in torch.optim:
+//   sgd               w -= lr g
+//   adagrad           s += g², w -= lr g / (√s + eps)                        (Duchi, Hazan, Singer 2011)
+//   rowwise_adagrad   s_row += mean(g²), w -= lr g / (√s_row + eps); biases as in adagrad
+//   adam (lazy)       m, v moving means of g, g² over the steps that touch the row, bias-corrected by the number of calls:
+//                     w -= lr m̂ / (√v̂ + eps)                                (Kingma & Ba 2015)
+enum class Method { sgd, adagrad, rowwise_adagrad, adam };
+
+template <Real T>
+struct Optimizer {
+    Method method = Method::sgd;
+    double lr = 0, weight_decay = 0, eps = 0, beta1 = 0, beta2 = 0;
+    std::int64_t step = 1;            // adam: this is the step-th call, from 1
+    MatrixView<T> first, second;      // (R, D): adagrad s; adam m, v. rowwise_adagrad: first is (R, 1)
+    std::span<T> b_first, b_second;   // R: the same for biases
+};
+
+// Throws std::invalid_argument unless the settings are in range and the state fits (rows, cols), with a bias or without.
+template <Real T>
+void require_optimizer(const Optimizer<T>& optimizer, std::size_t rows, std::size_t cols, bool bias);
+
+// One row's step. grad (cols) is used up. Not checked.
+template <Real T>
+void step_row(const Optimizer<T>& optimizer, std::size_t row, T* grad, T* w, std::size_t cols);
+template <Real T>
+void step_bias(const Optimizer<T>& optimizer, std::size_t row, T grad, T* b);
+
+// nll, dX at the old W, and the step on the touched rows of W and b (empty if there is none); in.W and in.b are W and b.
+// With in.check_finite nothing is written to W, b or the state if a logit is not finite.
+template <Real T>
+void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
+                     std::span<T> nll, MatrixView<T> dX);
+
+}  // namespace sparseops
