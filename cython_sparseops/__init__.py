@@ -1,7 +1,7 @@
 """Exact hierarchical softmax and sparse operators for CPUs, on NumPy arrays.
 
-The same bytes for the same seed, whatever the number of threads and the instruction set; exact probabilities and exact
-top-k; sparse gradients as plain arrays.
+The same bytes for the same seed, whatever the number of threads and the instruction set; exact
+probabilities and exact top-k; sparse gradients as plain arrays.
 """
 
 from . import _runtime
@@ -13,11 +13,9 @@ from .hsoftmax import (
     estimate_memory,
     hsoftmax,
     hsoftmax_gradient,
-    hsoftmax_log_proba,
-    hsoftmax_node_log_proba,
-    hsoftmax_sample,
     init_weights,
 )
+from .hsoftmax_proba import hsoftmax_log_proba, hsoftmax_node_log_proba, hsoftmax_sample
 from .runtime import get_num_threads, set_num_threads, show_runtime
 from .search import SearchResult, hsoftmax_search
 from .storage import load_arrays, save_arrays

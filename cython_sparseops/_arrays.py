@@ -1,4 +1,4 @@
-"""Array-likes to arrays: dtype, shape, contiguity, index width. The only `np.asarray` of the package."""
+"""Array-likes to arrays: dtype, shape, contiguity, index width. The only `np.asarray` here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 INT32 = np.dtype(np.int32)
 INT64 = np.dtype(np.int64)
-KEY = {FLOAT32: "float", FLOAT64: "double", INT32: "int32_t", INT64: "int64_t"}  # Cython's names of the fused types
+KEY = {
+    FLOAT32: "float",
+    FLOAT64: "double",
+    INT32: "int32_t",
+    INT64: "int64_t",
+}  # Cython's names of the fused types
 
 
 def describe(value: object) -> str:
@@ -35,7 +40,7 @@ def as_array(name: str, value: object) -> Array:
 
 
 def as_real(name: str, value: object, ndim: int) -> Array:
-    """`value` as a C-contiguous float32 or float64 array; float16 becomes float32, integers float64."""
+    """`value` as C-contiguous float32 or float64; float16 becomes float32, integers float64."""
     array: Array = value if type(value) is np.ndarray else as_array(name, value)
     if array.dtype != FLOAT32 and array.dtype != FLOAT64:
         array = as_array(name, array)
@@ -55,7 +60,11 @@ def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | No
     if x.dtype == w.dtype and (bias is None or bias.dtype == x.dtype):
         return x, w, bias
     dtype = np.result_type(x, w) if bias is None else np.result_type(x, w, bias)
-    return x.astype(dtype, copy=False), w.astype(dtype, copy=False), None if bias is None else bias.astype(dtype, copy=False)
+    return (
+        x.astype(dtype, copy=False),
+        w.astype(dtype, copy=False),
+        None if bias is None else bias.astype(dtype, copy=False),
+    )
 
 
 def as_vector(name: str, value: object, dtype: np.dtype[Any], size: int) -> Array | None:
@@ -75,7 +84,9 @@ def as_weight(name: str, value: object, dtype: np.dtype[Any], size: int) -> Arra
         refused = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
         if refused.size:
             at = int(refused[0])
-            raise ValueError(f"{name} must be finite and non-negative, got {weight[at]} at index {at}")
+            raise ValueError(
+                f"{name} must be finite and non-negative, got {weight[at]} at index {at}"
+            )
     return weight
 
 
@@ -91,6 +102,22 @@ def as_integers(name: str, value: object, ndim: int | None = 1) -> npt.NDArray[n
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must fit in 64-bit signed integers, got {array.max()}")
     return np.ascontiguousarray(array, dtype=INT64)
+
+
+def as_exact(name: str, value: object, dtype: np.dtype[Any]) -> Array:
+    """A C-contiguous vector that must have this dtype already: arrays from a file or a pickle."""
+    array = as_array(name, value)
+    if array.ndim != 1 or array.dtype != dtype:
+        raise ValueError(
+            f"{name} must be a vector of {dtype}, got {array.dtype} of {array.ndim} dimensions"
+        )
+    return np.ascontiguousarray(array)
+
+
+def as_little_endian(name: str, value: object) -> Array:
+    """A C-contiguous little-endian array of the same shape, for a file."""
+    array = as_array(name, value)
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
 
 
 def as_counts(counts: object) -> npt.NDArray[np.float64]:
@@ -125,13 +152,17 @@ def as_float(name: str, value: object) -> float:
 def as_writable(name: str, value: object, ndim: int) -> Array:
     """An array that is to be changed in place: nothing is converted."""
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array to be changed in place, got {type(value).__name__}")
+        raise TypeError(
+            f"{name} must be a NumPy array to be changed in place, got {type(value).__name__}"
+        )
     if value.dtype != FLOAT32 and value.dtype != FLOAT64:
         raise TypeError(f"{name} must have dtype float32 or float64, got {value.dtype}")
     if value.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {value.ndim}")
     if not value.flags.c_contiguous:
-        raise ValueError(f"{name} must be C-contiguous to be changed in place, got strides {value.strides}")
+        raise ValueError(
+            f"{name} must be C-contiguous to be changed in place, got strides {value.strides}"
+        )
     if not value.flags.writeable:
         raise ValueError(f"{name} must be writeable to be changed in place, got a read-only array")
     return value
@@ -143,7 +174,9 @@ def as_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], *others: A
         return np.empty(shape, dtype)
     array = as_writable("out", out, len(shape))
     if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"out must have shape {shape} and dtype {dtype}, got {array.shape} and {array.dtype}")
+        raise ValueError(
+            f"out must have shape {shape} and dtype {dtype}, got {array.shape} and {array.dtype}"
+        )
     if any(np.may_share_memory(array, other) for other in others):
         raise ValueError("out must not overlap the inputs, got an array that does")
     return array
@@ -158,7 +191,9 @@ def as_seed(rng: object) -> int:
     try:
         seed = operator.index(rng)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"rng must be None, an integer or a numpy.random.Generator, got {describe(rng)}") from None
+        raise TypeError(
+            f"rng must be None, an integer or a numpy.random.Generator, got {describe(rng)}"
+        ) from None
     if not 0 <= seed < 1 << 64:
         raise ValueError(f"rng must be in [0, 2**64), got {seed}")
     return seed
@@ -182,18 +217,28 @@ def is_sparse(value: object) -> bool:
 def as_csr(name: str, value: Any, dtype: np.dtype[Any] | None = None) -> Compressed:
     """A CSR matrix's parts: indices of one width (int32 or int64), data float32 or float64."""
     if not is_sparse(value) or value.format != "csr":
-        raise TypeError(f"{name} must be a CSR matrix, got {getattr(value, 'format', type(value).__name__)}")
-    indptr, indices = as_array(f"{name}.indptr", value.indptr), as_array(f"{name}.indices", value.indices)
+        raise TypeError(
+            f"{name} must be a CSR matrix, got {getattr(value, 'format', type(value).__name__)}"
+        )
+    indptr, indices = (
+        as_array(f"{name}.indptr", value.indptr),
+        as_array(f"{name}.indices", value.indices),
+    )
     for part, array in (("indptr", indptr), ("indices", indices)):
         if array.dtype.kind not in "iu" or array.ndim != 1:
-            raise TypeError(f"{name}.{part} must be a vector of integers, got {array.dtype} of {array.ndim} dimensions")
+            raise TypeError(
+                f"{name}.{part} must be a vector of integers, "
+                f"got {array.dtype} of {array.ndim} dimensions"
+            )
     width = INT32 if indptr.dtype == indices.dtype == INT32 else INT64
     data = as_real(f"{name}.data", value.data, 1)
     rows, cols = (as_integer(f"{name}.shape", n, 0) for n in value.shape)
     if indptr.shape[0] != rows + 1:
         raise ValueError(f"{name}.indptr must have {rows + 1} entries, got {indptr.shape[0]}")
     if indices.shape[0] != data.shape[0]:
-        raise ValueError(f"{name}.indices must have {data.shape[0]} entries, got {indices.shape[0]}")
+        raise ValueError(
+            f"{name}.indices must have {data.shape[0]} entries, got {indices.shape[0]}"
+        )
     return Compressed(
         np.ascontiguousarray(indptr, width),
         np.ascontiguousarray(indices, width),

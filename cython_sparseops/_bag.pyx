@@ -30,10 +30,14 @@ cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
         cbool check_input
         int num_threads
 
-    void cpp_embedding_bag "sparseops::embedding_bag" [T, I](CsrView[const T, I] X, MatrixView[const T] E, BagMode mode, MatrixView[T] out, int num_threads) except +
+    void cpp_embedding_bag "sparseops::embedding_bag" [T, I](CsrView[const T, I] X, MatrixView[const T] E, BagMode mode, MatrixView[T] out,
+            int num_threads) except +
     void cpp_shuffled_order "sparseops::shuffled_order"(uint64_t seed, uint64_t epoch, span[int64_t] order)
-    double cpp_bag_train "sparseops::bag_train" [T, I](const HierarchyView& h, CsrView[const T, I] X, span[const int64_t] labels, span[const T] weight, span[const int64_t] order, BagMode mode, MatrixView[T] E, MatrixView[T] W, span[T] b, Optimizer[T]& E_optimizer, Optimizer[T]& W_optimizer, const BagSchedule& schedule) except +
-    double cpp_dense_train "sparseops::dense_train" [T](const HierarchyView& h, MatrixView[const T] X, span[const int64_t] labels, span[const T] weight, span[const int64_t] order, MatrixView[T] W, span[T] b, Optimizer[T]& W_optimizer, const BagSchedule& schedule) except +
+    double cpp_bag_train "sparseops::bag_train" [T, I](const HierarchyView& h, CsrView[const T, I] X, span[const int64_t] labels, span[const T] weight,
+            span[const int64_t] order, BagMode mode, MatrixView[T] E, MatrixView[T] W, span[T] b, Optimizer[T]& E_optimizer, Optimizer[T]& W_optimizer,
+            const BagSchedule& schedule) except +
+    double cpp_dense_train "sparseops::dense_train" [T](const HierarchyView& h, MatrixView[const T] X, span[const int64_t] labels, span[const T] weight,
+            span[const int64_t] order, MatrixView[T] W, span[T] b, Optimizer[T]& W_optimizer, const BagSchedule& schedule) except +
 
 
 def embedding_bag(const index[::1] indptr, const index[::1] indices, const real[::1] data, const real[:, ::1] E, bint mean, real[:, ::1] out, int num_threads):

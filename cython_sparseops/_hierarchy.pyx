@@ -2,8 +2,6 @@
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_WRITABLE
 from cython_sparseops._types cimport as_const_span
 
-from libcpp.utility cimport move
-
 
 cdef class Buffer:
     """One array of a tree that C++ built: a read-only buffer that keeps the tree alive."""

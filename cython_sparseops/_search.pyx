@@ -13,7 +13,8 @@ cdef extern from "<sparseops/search.hpp>" namespace "sparseops" nogil:
         cbool nodes
         optional[double] min_prob
 
-    void cpp_search "sparseops::hsoftmax_search" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, const SearchOptions& options, MatrixView[int64_t] classes, MatrixView[T] log_probs, span[T] bound) except +
+    void cpp_search "sparseops::hsoftmax_search" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, const SearchOptions& options,
+            MatrixView[int64_t] classes, MatrixView[T] log_probs, span[T] bound) except +
 
 
 def search(Tree tree not None, const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, size_t k, beam, edge_beam,

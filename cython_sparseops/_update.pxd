@@ -21,7 +21,8 @@ cdef extern from "<sparseops/update.hpp>" namespace "sparseops" nogil:
         span[T] b_first
         span[T] b_second
 
-    void cpp_update "sparseops::hsoftmax_update" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, MatrixView[T] W, span[T] b, const Optimizer[T]& optimizer, span[T] nll, MatrixView[T] dX) except +
+    void cpp_update "sparseops::hsoftmax_update" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, MatrixView[T] W, span[T] b,
+            const Optimizer[T]& optimizer, span[T] nll, MatrixView[T] dX) except +
 
 
 cdef class Settings:

@@ -1,4 +1,4 @@
-"""Embedding bag and the training of a bag-of-features classifier with a hierarchical softmax on top."""
+"""Embedding bag, and the training of a classifier of bags of features over a class tree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _bag
-from ._arrays import FLOAT32, FLOAT64, INT32, INT64, KEY, Array, Compressed, as_csr, as_integer, as_integers, as_real, as_seed, as_weight
+from ._arrays import (
+    FLOAT32,
+    FLOAT64,
+    INT32,
+    INT64,
+    KEY,
+    Array,
+    Compressed,
+    as_csr,
+    as_integer,
+    as_integers,
+    as_real,
+    as_seed,
+    as_weight,
+)
 from .hierarchy import Hierarchy
 from .hsoftmax import as_tree, init_weights
 from .runtime import resolve_threads
@@ -26,7 +40,7 @@ _YIELD_SECONDS = 0.05
 
 
 class Progress(NamedTuple):
-    """Where a training run is: examples of all epochs done, mean loss since the last one, learning rate."""
+    """Where a run is: examples of all epochs done, mean loss since the last one, learning rate."""
 
     epoch: int
     examples: int
@@ -41,7 +55,9 @@ def _as_mode(mode: str) -> bool:
     return mode == "mean"
 
 
-def embedding_bag(X: Any, E: npt.ArrayLike, *, mode: str = "mean", num_threads: int | None = None) -> Array:
+def embedding_bag(
+    X: Any, E: npt.ArrayLike, *, mode: str = "mean", num_threads: int | None = None
+) -> Array:
     """Sum or average the embeddings of each row's features.
 
     Parameters
@@ -76,21 +92,39 @@ def embedding_bag(X: Any, E: npt.ArrayLike, *, mode: str = "mean", num_threads: 
         raise ValueError(f"X must have {weights.shape[0]} columns, got {csr.shape[1]}")
     out = np.empty((csr.shape[0], weights.shape[1]), weights.dtype)
     impl = _EMBED[csr.indptr.dtype, weights.dtype]
-    impl(csr.indptr, csr.indices, csr.data, weights, _as_mode(mode), out, resolve_threads(num_threads))
+    impl(
+        csr.indptr,
+        csr.indices,
+        csr.data,
+        weights,
+        _as_mode(mode),
+        out,
+        resolve_threads(num_threads),
+    )
     return out
 
 
 class BagModel:
-    """The arrays of a classifier: embeddings E (F, H) or None, decision rows W (R, D), biases b (R,), and the tree.
+    """The arrays of a classifier: embeddings E (F, H) or None, decision rows W (R, D), biases b
+    (R,), and the tree.
 
     Without E the dense input itself feeds the tree.
     """
 
-    def __init__(self, hierarchy: Hierarchy, E: Array | None, W: Array, b: Array, mode: str = "mean") -> None:
+    def __init__(
+        self, hierarchy: Hierarchy, E: Array | None, W: Array, b: Array, mode: str = "mean"
+    ) -> None:
         as_tree(hierarchy)
         _as_mode(mode)
-        if W.shape[0] != hierarchy.n_rows or b.shape != (hierarchy.n_rows,) or (E is not None and E.shape[1] != W.shape[1]):
-            raise ValueError(f"W must have {hierarchy.n_rows} rows as b has entries and as many columns as E, got {W.shape} and {b.shape}")
+        if (
+            W.shape[0] != hierarchy.n_rows
+            or b.shape != (hierarchy.n_rows,)
+            or (E is not None and E.shape[1] != W.shape[1])
+        ):
+            raise ValueError(
+                f"W must have {hierarchy.n_rows} rows, as b entries, and the columns of E, got "
+                f"{W.shape} and {b.shape}"
+            )
         if W.dtype not in _REALS or b.dtype != W.dtype or (E is not None and E.dtype != W.dtype):
             raise TypeError(f"W must be float32 or float64 and E and b alike, got {W.dtype}")
         self.hierarchy, self.E, self.W, self.b, self.mode = hierarchy, E, W, b, mode
@@ -106,7 +140,8 @@ class BagModel:
         dtype: npt.DTypeLike = np.float32,
         rng: int | np.random.Generator | None = None,
     ) -> BagModel:
-        """Make an untrained model: E uniform in ±1/H, W and b zero, so that the first step is the same for all classes.
+        """Make an untrained model: E uniform in ±1/H, W and b zero, so that the first step is the
+        same for all classes.
 
         Parameters
         ----------
@@ -130,9 +165,9 @@ class BagModel:
         E = None
         if hidden_dim is not None:
             generator = np.random.Generator(np.random.Philox(seed))
-            E = generator.random((features, width), dtype=W.dtype.type)
-            E -= W.dtype.type(0.5)
-            E *= W.dtype.type(2 / width)
+            E = generator.random((features, width), dtype=W.dtype)
+            E -= 0.5
+            E *= 2 / width
         return cls(hierarchy, E, W, b, mode)
 
     @property
@@ -154,11 +189,15 @@ class BagModel:
         return arrays if self.E is None else {"E": self.E, **arrays}
 
     @classmethod
-    def from_arrays(cls, hierarchy: Hierarchy, arrays: dict[str, Array], mode: str = "mean") -> BagModel:
+    def from_arrays(
+        cls, hierarchy: Hierarchy, arrays: dict[str, Array], mode: str = "mean"
+    ) -> BagModel:
         """Take the arrays of `arrays`."""
         for name in ("W", "b"):
             if name not in arrays:
-                raise ValueError(f"arrays must hold {name}, got {', '.join(sorted(arrays)) or 'none'}")
+                raise ValueError(
+                    f"arrays must hold {name}, got {', '.join(sorted(arrays)) or 'none'}"
+                )
         E = arrays.get("E")
         if arrays["W"].ndim != 2 or (E is not None and E.ndim != 2):
             raise ValueError("W must have 2 dimensions, and E too")
@@ -204,11 +243,16 @@ class BagTrainer:
         num_threads: int | None = None,
     ) -> None:
         if optimizer not in _OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}, got {optimizer!r}")
+            raise ValueError(
+                f"optimizer must be one of {', '.join(_OPTIMIZERS)}, got {optimizer!r}"
+            )
         if lr_schedule not in ("linear", "constant"):
             raise ValueError(f"lr_schedule must be 'linear' or 'constant', got {lr_schedule!r}")
         self.model = model
-        self.epochs, self.batch_size = as_integer("epochs", epochs, 1), as_integer("batch_size", batch_size, 1)
+        self.epochs, self.batch_size = (
+            as_integer("epochs", epochs, 1),
+            as_integer("batch_size", batch_size, 1),
+        )
         self.lr_schedule, self.shuffle, self.num_threads = lr_schedule, bool(shuffle), num_threads
         self.seed = as_seed(rng)
         self.epochs_done = 0
@@ -216,9 +260,13 @@ class BagTrainer:
         self.W_optimizer = make(lr, weight_decay=weight_decay)
         self.E_optimizer = make(lr, weight_decay=weight_decay)
         self.W_state = self.W_optimizer.prepare(model.W.shape, model.W.dtype)
-        self.E_state = None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)[:2]
+        self.E_state = (
+            None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)[:2]
+        )
 
-    def fit(self, X: Any, labels: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Iterator[Progress]:
+    def fit(
+        self, X: Any, labels: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> Iterator[Progress]:
         """Run the epochs, yielding between steps about every 50 ms.
 
         Parameters
@@ -234,8 +282,8 @@ class BagTrainer:
         Raises
         ------
         ValueError, TypeError
-            On input that does not fit, before the first step; if the loss is no longer finite (the learning rate is too
-            large), before the step that would have spread it.
+            On input that does not fit, before the first step; if the loss is no longer finite (the
+            learning rate is too large), before the step that would have spread it.
         """
         dtype = self.model.W.dtype
         data: Compressed | Array
@@ -267,26 +315,45 @@ class BagTrainer:
                 seconds = max(time.perf_counter() - before, 1e-6)
                 checked = True
                 at, done = at + size, done + size
-                yield Progress(self.epochs_done, done, total, loss / size, self.W_optimizer.lr * self._factor(done, total))
+                yield Progress(
+                    self.epochs_done,
+                    done,
+                    total,
+                    loss / size,
+                    self.W_optimizer.lr * self._factor(done, total),
+                )
                 steps = max(1, int(min(4.0, _YIELD_SECONDS / seconds) * size / self.batch_size))
                 piece = steps * self.batch_size
 
     def _factor(self, done: int, total: int) -> float:
         return 1.0 if self.lr_schedule == "constant" else 1 - done / total
 
-    def _run(self, data: Compressed | Array, y: Array, weight: Array | None, order: Array, done: int, total: int, check: bool) -> float:
+    def _run(
+        self,
+        data: Compressed | Array,
+        y: Array,
+        weight: Array | None,
+        order: Array,
+        done: int,
+        total: int,
+        check: bool,
+    ) -> float:
         model, W_settings = self.model, self.W_optimizer._settings()
         decay = 0.0 if self.lr_schedule == "constant" else 1.0
         tail = (self.batch_size, decay, done, total, check, resolve_threads(self.num_threads))
         tree = as_tree(model.hierarchy)
         if isinstance(data, np.ndarray):
-            loss = _DENSE_TRAIN[data.dtype](tree, data, y, weight, order, model.W, model.b, W_settings, *self.W_state, *tail)
+            loss = _DENSE_TRAIN[data.dtype](
+                tree, data, y, weight, order, model.W, model.b, W_settings, *self.W_state, *tail
+            )
         else:
-            assert self.E_state is not None and model.E is not None
+            assert self.E_state is not None
+            assert model.E is not None
             E_settings = self.E_optimizer._settings()
             loss = _TRAIN[data.indptr.dtype, data.data.dtype](
-                tree, data.indptr, data.indices, data.data, y, weight, order, model.mode == "mean", model.E, model.W, model.b,
-                E_settings, *self.E_state, W_settings, *self.W_state, *tail,
+                tree, data.indptr, data.indices, data.data, y, weight, order, model.mode == "mean",
+                model.E, model.W, model.b, E_settings, *self.E_state, W_settings, *self.W_state,
+                *tail,
             )  # fmt: skip
             self.E_optimizer.step_count += -(-len(order) // self.batch_size)
         self.W_optimizer.step_count += -(-len(order) // self.batch_size)

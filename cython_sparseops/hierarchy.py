@@ -3,76 +3,35 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _hierarchy
-from ._arrays import INT64, Array, as_array, as_counts, as_integer, as_integers
+from ._arrays import Array, as_counts, as_exact
+from .hierarchy_builders import HierarchyBuilders
+from .hierarchy_report import HierarchyReport, PruneReport, prune_report, report
 from .storage import load_arrays, save_arrays
 
 __all__ = ["Hierarchy", "HierarchyReport", "PruneReport"]
 
 _NAMES = ("path_ptr", "path_node", "path_child", "child_ptr", "child", "row_ptr")
 _DTYPES = (np.int64, np.int32, np.int32, np.int64, np.int32, np.int64)
-_NO_COUNTS = np.empty(0)
-_NO_IDS = np.empty(0, np.int64)
 
 
-class HierarchyReport(NamedTuple):
-    """What a tree costs. Expectations are over the class frequencies; printed, it is a table."""
-
-    n_classes: int
-    n_nodes: int
-    n_rows: int
-    depth: int
-    expected_path_length: float  # steps an example
-    entropy: float  # bits: no binary tree has a shorter expected path
-    expected_rows: float  # rows of W scored an example
-    expected_flops: float | None  # multiply-adds an example, forward: expected_rows * dim
-    weight_bytes: int | None  # of W in float32
-
-    def __str__(self) -> str:
-        lines = [
-            ("classes", f"{self.n_classes:,}"),
-            ("inner nodes", f"{self.n_nodes:,}"),
-            ("rows of W", f"{self.n_rows:,}"),
-            ("depth", f"{self.depth:,}"),
-            ("expected path length", f"{self.expected_path_length:.3f} steps"),
-            ("entropy of the classes", f"{self.entropy:.3f} bits"),
-            ("rows an example", f"{self.expected_rows:.1f}"),
-        ]
-        if self.expected_flops is not None and self.weight_bytes is not None:
-            lines += [
-                ("multiply-adds an example", f"{self.expected_flops:,.0f}"),
-                ("W in float32", f"{self.weight_bytes / 2**20:,.1f} MiB"),
-            ]
-        return "\n".join(f"{name:<26}{value:>16}" for name, value in lines)
+def _from_buffer(buffer: Any, dtype: Any) -> Array:
+    """What C++ built, without a copy: the array keeps the tree that owns it alive."""
+    return np.frombuffer(buffer, dtype) if len(memoryview(buffer)) else np.empty(0, dtype)
 
 
-class PruneReport(NamedTuple):
-    """Size and expected cost before and after `Hierarchy.prune`; flops are multiply-adds an example and dimension."""
-
-    nodes_before: int
-    nodes_after: int
-    expected_path_length_before: float
-    expected_path_length_after: float
-    expected_flops_before: float
-    expected_flops_after: float
-
-
-def _limit(value: object) -> int:
-    limit = as_integer("max_children", value, 2)
-    return min(limit, 1 << 30)
-
-
-class Hierarchy:
-    """A class tree. Build it by one of the class methods; it is immutable and its arrays are read-only.
+class Hierarchy(HierarchyBuilders):
+    """A class tree. Build it by one of the class methods; it is immutable and its arrays are
+    read-only.
 
     The leaves are the classes ``0 … C-1``. An inner node is *logistic* (two children, one row of W,
-    ``P(child 1 | x) = σ(w·x + b)``) or *softmax* (k children, k consecutive rows). Builders number the nodes depth first
-    and make nodes with two children logistic unless ``logistic=False``.
+    ``P(child 1 | x) = σ(w·x + b)``) or *softmax* (k children, k consecutive rows). Builders number
+    the nodes depth first and make nodes with two children logistic unless ``logistic=False``.
 
     Attributes
     ----------
@@ -83,7 +42,8 @@ class Hierarchy:
         The path of class c is the slice ``path_ptr[c]:path_ptr[c+1]``, root first.
     child_ptr : ndarray of int64, shape (V+1,)
     child : ndarray of int32
-        Children of v: slice ``child_ptr[v]:child_ptr[v+1]``; a value >= 0 is a node, < 0 the class ``~value``.
+        Children of v: slice ``child_ptr[v]:child_ptr[v+1]``; a value >= 0 is a node, < 0 the class
+        ``~value``.
     row_ptr : ndarray of int64, shape (V+1,)
         Node v owns the rows ``row_ptr[v]:row_ptr[v+1]`` of W.
     prune_report : PruneReport or None
@@ -106,18 +66,22 @@ class Hierarchy:
     child_ptr: npt.NDArray[np.int64]
     child: npt.NDArray[np.int32]
     row_ptr: npt.NDArray[np.int64]
+    _tree: Any
     prune_report: PruneReport | None
 
     def __init__(self) -> None:
-        raise TypeError("Hierarchy must be built by one of its class methods, such as Hierarchy.huffman(counts)")
+        raise TypeError(
+            "Hierarchy must be built by one of its class methods, such as Hierarchy.huffman(counts)"
+        )
 
     @classmethod
     def _from_buffers(cls, buffers: Any) -> Hierarchy:
         """The six arrays, already of their dtypes; checked by the compiled tree."""
         self = object.__new__(cls)
         for name, dtype, buffer in zip(_NAMES, _DTYPES, buffers, strict=True):
-            array = buffer if isinstance(buffer, np.ndarray) else np.frombuffer(buffer, dtype) if len(memoryview(buffer)) else np.empty(0, dtype)
-            array = array.view()
+            array = (
+                buffer if isinstance(buffer, np.ndarray) else _from_buffer(buffer, dtype)
+            ).view()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         object.__setattr__(self, "_tree", _hierarchy.Tree([getattr(self, name) for name in _NAMES]))
@@ -126,224 +90,6 @@ class Hierarchy:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Hierarchy is immutable: {name} cannot be set")
-
-    # ---- builders
-
-    @classmethod
-    def huffman(cls, counts: npt.ArrayLike, *, arity: int = 2, max_depth: int | None = None, logistic: bool = True) -> Hierarchy:
-        """Build the optimal prefix code for these counts: the tree of the shortest expected path.
-
-        Parameters
-        ----------
-        counts : array_like of shape (C,)
-            How often each class occurs; finite, non-negative, zeros allowed.
-        arity : int, default 2
-            Children a node. With more than two, one node may have fewer.
-        max_depth : int, optional
-            Longest path allowed (package-merge).
-        logistic : bool, default True
-            One row for nodes with two children.
-
-        Returns
-        -------
-        Hierarchy
-            Of the smallest depth among the optimal trees. Ties: the lower class is the shallower.
-
-        Raises
-        ------
-        ValueError
-            If counts are empty, negative or not finite, arity < 2, or ``arity**max_depth < C``.
-
-        References
-        ----------
-        Huffman, "A method for the construction of minimum-redundancy codes", 1952. Larmore and Hirschberg, "A fast
-        algorithm for optimal length-limited Huffman codes", 1990. Morin and Bengio, "Hierarchical probabilistic neural
-        network language model", 2005.
-
-        Examples
-        --------
-        >>> Hierarchy.huffman([5, 1, 1, 1]).depth
-        3
-        >>> Hierarchy.huffman([5, 1, 1, 1], max_depth=2).depth
-        2
-        """
-        limit = None if max_depth is None else min(as_integer("max_depth", max_depth), 1 << 30)
-        order = min(as_integer("arity", arity), 1 << 30)
-        if limit is not None and limit < 0:
-            raise ValueError(f"max_depth must be at least 0, got {limit}")
-        return cls._from_buffers(_hierarchy.huffman(as_counts(counts), order, limit, bool(logistic)))
-
-    @classmethod
-    def balanced(cls, n_classes: int, *, arity: int = 2, logistic: bool = True) -> Hierarchy:
-        """Build a complete tree, classes in order from left to right.
-
-        Parameters
-        ----------
-        n_classes : int
-        arity : int, default 2
-        logistic : bool, default True
-
-        Returns
-        -------
-        Hierarchy
-
-        Raises
-        ------
-        ValueError
-            If n_classes < 1 or arity < 2.
-
-        Examples
-        --------
-        >>> Hierarchy.balanced(8).depth, Hierarchy.balanced(8, arity=8).n_nodes
-        (3, 1)
-        """
-        order = min(as_integer("arity", arity), 1 << 30)
-        return cls._from_buffers(_hierarchy.balanced(as_integer("n_classes", n_classes), order, bool(logistic)))
-
-    @classmethod
-    def two_level(
-        cls, counts_or_n_classes: npt.ArrayLike | int, *, n_groups: int | None = None, by: str = "frequency", logistic: bool = True
-    ) -> Hierarchy:
-        """Build a softmax over groups of classes, each group a softmax over its classes.
-
-        Parameters
-        ----------
-        counts_or_n_classes : array_like of shape (C,), or int
-            Class counts, or just how many classes there are (then groups are of equal size).
-        n_groups : int, optional
-            Default ``ceil(sqrt(C))``. A group of one class is the class itself.
-        by : {"frequency", "size"}
-            Groups of about equal count, from the most frequent class down, or of equal size in class order.
-        logistic : bool, default True
-
-        Returns
-        -------
-        Hierarchy
-
-        Raises
-        ------
-        ValueError
-            If by is another word, n_groups is not in [1, C], or the counts are refused.
-
-        References
-        ----------
-        Goodman, "Classes for fast maximum entropy training", 2001.
-
-        Examples
-        --------
-        >>> Hierarchy.two_level(100).n_nodes
-        11
-        """
-        if by not in ("frequency", "size"):
-            raise ValueError(f"by must be 'frequency' or 'size', got {by!r}")
-        counts = _NO_COUNTS
-        if np.ndim(counts_or_n_classes) == 0:  # type: ignore[arg-type]
-            n = as_integer("counts_or_n_classes", counts_or_n_classes, 1)
-        else:
-            given = as_counts(counts_or_n_classes)
-            n = len(given)
-            if n == 0:
-                raise ValueError("counts must not be empty")
-            counts = given if by == "frequency" else _NO_COUNTS
-        groups = int(np.ceil(np.sqrt(n))) if n_groups is None else as_integer("n_groups", n_groups)
-        return cls._from_buffers(_hierarchy.two_level(n, counts, groups, bool(logistic)))
-
-    @classmethod
-    def from_parents(
-        cls,
-        parents: npt.ArrayLike,
-        *,
-        classes: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-        max_children: int | None = None,
-        logistic: bool = True,
-    ) -> Hierarchy:
-        """Build a tree from the parent of every node: a taxonomy of your own.
-
-        Parameters
-        ----------
-        parents : array_like of int, shape (nodes,)
-            ``parents[i]`` is the parent of node i, -1 for the root. Leaves may lie at any depth; chains of nodes with a
-            single child are collapsed.
-        classes : array_like of int, shape (C,), optional
-            The leaves in class order. Default: by node id.
-        counts : array_like of shape (C,), optional
-            Class counts, for `max_children`. Default: all equal.
-        max_children : int, optional
-            Split wider nodes into a Huffman subtree of this arity.
-        logistic : bool, default True
-
-        Returns
-        -------
-        Hierarchy
-
-        Raises
-        ------
-        ValueError
-            If the array is not one tree, or classes does not list each leaf once.
-
-        Examples
-        --------
-        >>> h = Hierarchy.from_parents([3, 3, 4, 4, -1])
-        >>> h.n_classes, h.n_nodes, h.depth
-        (3, 2, 2)
-        """
-        ids = _NO_IDS if classes is None else as_integers("classes", classes)
-        if classes is not None and len(ids) == 0:
-            raise ValueError("classes must list all leaves, got none")
-        tally = _NO_COUNTS if counts is None else as_counts(counts)
-        if counts is not None and len(tally) == 0:
-            raise ValueError("counts must not be empty")
-        width = 0 if max_children is None else _limit(max_children)
-        return cls._from_buffers(_hierarchy.from_parents(as_integers("parents", parents), ids, tally, width, bool(logistic)))
-
-    @classmethod
-    def from_paths(
-        cls,
-        path_ptr: npt.ArrayLike,
-        path_node: npt.ArrayLike,
-        path_child: npt.ArrayLike,
-        *,
-        logistic: bool | npt.ArrayLike | None = None,
-    ) -> Hierarchy:
-        """Build the tree that has these paths, keeping the node numbers.
-
-        Parameters
-        ----------
-        path_ptr : array_like of int, shape (C+1,)
-        path_node, path_child : array_like of int
-            As the attributes of the same names. Node ids are ``0 … V-1``, rows of W follow their order.
-        logistic : bool or array_like of bool, shape (V,), optional
-            Which nodes are logistic. Default: those with two children.
-
-        Returns
-        -------
-        Hierarchy
-
-        Raises
-        ------
-        ValueError
-            If the paths are not one tree: a child that leads to two places, a gap, a node with one child.
-
-        Examples
-        --------
-        >>> h = Hierarchy.huffman([3, 2, 1])
-        >>> Hierarchy.from_paths(h.path_ptr, h.path_node, h.path_child) == h
-        True
-        """
-        ptr, node, child = as_integers("path_ptr", path_ptr), as_integers("path_node", path_node), as_integers("path_child", path_child)
-        flags = np.empty(0, np.uint8)
-        if logistic is not None:
-            given = as_array("logistic", logistic)
-            nodes = int(node.max()) + 1 if node.size and 0 <= node.max() < len(ptr) else 0
-            if given.ndim == 0:
-                # one flag for all: logistic where it can be, or nowhere
-                sizes = np.zeros(nodes, np.int64)
-                if nodes and node.min() >= 0 and node.size == child.size:
-                    np.maximum.at(sizes, node, child + 1)
-                given = (sizes == 2) & bool(logistic)
-            flags = np.ascontiguousarray(given.astype(bool), np.uint8)
-        return cls._from_buffers(_hierarchy.from_paths(ptr, node, child, flags))
 
     # ---- facts
 
@@ -361,15 +107,19 @@ class Hierarchy:
 
     @property
     def depth(self) -> int:
-        return int(self._tree.depth)  # type: ignore[attr-defined]
+        return int(self._tree.depth)
 
     def __repr__(self) -> str:
-        return f"<Hierarchy of {self.n_classes} classes: {self.n_nodes} nodes, {self.n_rows} rows, depth {self.depth}>"
+        size = f"{self.n_nodes} nodes, {self.n_rows} rows, depth {self.depth}"
+        return f"<Hierarchy of {self.n_classes} classes: {size}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Hierarchy):
             return NotImplemented
-        return self is other or all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("child_ptr", "child", "row_ptr"))
+        return self is other or all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("child_ptr", "child", "row_ptr")
+        )
 
     def __hash__(self) -> int:
         return hash((self.n_classes, self.n_nodes, self.n_rows, self.child[:64].tobytes()))
@@ -398,13 +148,12 @@ class Hierarchy:
         """
         for name in _NAMES:
             if name not in arrays:
-                raise ValueError(f"arrays must hold {name}, got {', '.join(sorted(arrays)) or 'none'}")
+                raise ValueError(
+                    f"arrays must hold {name}, got {', '.join(sorted(arrays)) or 'none'}"
+                )
         buffers = []
         for name, dtype in zip(_NAMES, _DTYPES, strict=True):
-            array = as_array(name, arrays[name])
-            if array.ndim != 1 or array.dtype != dtype:
-                raise ValueError(f"{name} must be a vector of {np.dtype(dtype)}, got {array.dtype} of {array.ndim} dimensions")
-            buffers.append(np.ascontiguousarray(array))
+            buffers.append(as_exact(name, arrays[name], np.dtype(dtype)))
         return cls._from_buffers(buffers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -426,7 +175,9 @@ class Hierarchy:
         try:
             return cls.from_arrays(arrays)
         except ValueError as error:
-            raise ValueError(f"path must hold a valid Hierarchy, got {os.fspath(path)!s}: {error}") from error
+            raise ValueError(
+                f"path must hold a valid Hierarchy, got {os.fspath(path)!s}: {error}"
+            ) from error
 
     # ---- on a tree
 
@@ -440,7 +191,8 @@ class Hierarchy:
         Returns
         -------
         Hierarchy
-            Of the same shape; the most frequent class at the shallowest leaf, ties to the lower class.
+            Of the same shape; the most frequent class at the shallowest leaf, ties to the lower
+            class.
 
         Examples
         --------
@@ -448,10 +200,15 @@ class Hierarchy:
         >>> np.diff(h.path_ptr).tolist()
         [2, 2, 1]
         """
-        return self._from_buffers(_hierarchy.optimal_codes(self._tree, as_counts(counts)))  # type: ignore[attr-defined]
+        return self._from_buffers(_hierarchy.optimal_codes(self._tree, as_counts(counts)))
 
     def prune(
-        self, counts: npt.ArrayLike, *, min_count: float | None = None, max_nodes: int | None = None, max_depth: int | None = None
+        self,
+        counts: npt.ArrayLike,
+        *,
+        min_count: float | None = None,
+        max_nodes: int | None = None,
+        max_depth: int | None = None,
     ) -> Hierarchy:
         """Turn subtrees below a limit into one flat softmax node each; no class is lost.
 
@@ -484,20 +241,20 @@ class Hierarchy:
         limits = {"min_count": min_count, "max_nodes": max_nodes, "max_depth": max_depth}
         given = {name: value for name, value in limits.items() if value is not None}
         if len(given) != 1:
-            raise ValueError(f"prune must get exactly one of min_count, max_nodes and max_depth, got {len(given)}")
+            raise ValueError(
+                f"prune must get one of min_count, max_nodes and max_depth, got {len(given)}"
+            )
         ((name, value),) = given.items()
         limit = float(value)
         if not np.isfinite(limit):
             raise ValueError(f"{name} must be finite, got {value}")
-        pruned = self._from_buffers(_hierarchy.prune(self._tree, as_counts(counts), name, limit))  # type: ignore[attr-defined]
-        before, after = self.report(counts, dim=1), pruned.report(counts, dim=1)
-        report = PruneReport(
-            before.n_nodes, after.n_nodes, before.expected_path_length, after.expected_path_length, before.expected_rows, after.expected_rows
-        )
-        object.__setattr__(pruned, "prune_report", report)
+        pruned = self._from_buffers(_hierarchy.prune(self._tree, as_counts(counts), name, limit))
+        object.__setattr__(pruned, "prune_report", prune_report(self, pruned, counts))
         return pruned
 
-    def report(self, counts: npt.ArrayLike | None = None, *, dim: int | None = None) -> HierarchyReport:
+    def report(
+        self, counts: npt.ArrayLike | None = None, *, dim: int | None = None
+    ) -> HierarchyReport:
         """Report size and expected cost.
 
         Parameters
@@ -516,26 +273,4 @@ class Hierarchy:
         >>> Hierarchy.balanced(4).report(dim=16).expected_flops
         32.0
         """
-        weight = np.ones(self.n_classes) if counts is None else as_counts(counts)
-        if weight.shape != (self.n_classes,):
-            raise ValueError(f"counts must have one entry a class, {self.n_classes}, got {len(weight)}")
-        if not (np.isfinite(weight).all() and (weight >= 0).all()):
-            raise ValueError("counts must be finite and non-negative")
-        total = weight.sum()
-        p = weight / total if total > 0 else np.full(self.n_classes, 1 / self.n_classes)
-        steps = np.diff(self.path_ptr)
-        rows_before = np.concatenate([np.zeros(1, INT64), np.cumsum(np.diff(self.row_ptr)[self.path_node])])
-        rows = np.diff(rows_before[self.path_ptr])
-        expected_rows = float(p @ rows)
-        width = None if dim is None else as_integer("dim", dim, 1)
-        return HierarchyReport(
-            self.n_classes,
-            self.n_nodes,
-            self.n_rows,
-            self.depth,
-            float(p @ steps),
-            float(-(p[p > 0] * np.log2(p[p > 0])).sum()) + 0.0,
-            expected_rows,
-            None if width is None else expected_rows * width,
-            None if width is None else self.n_rows * width * 4,
-        )
+        return report(self, counts, dim)

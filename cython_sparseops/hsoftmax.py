@@ -17,7 +17,6 @@ from ._arrays import (
     as_inputs,
     as_integer,
     as_integers,
-    as_out,
     as_seed,
     as_vector,
     as_weight,
@@ -31,18 +30,11 @@ __all__ = [
     "estimate_memory",
     "hsoftmax",
     "hsoftmax_gradient",
-    "hsoftmax_log_proba",
-    "hsoftmax_node_log_proba",
-    "hsoftmax_sample",
     "init_weights",
 ]
 
 _LOSS = {dtype: _hsoftmax.hsoftmax[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
 _GRADIENT = {dtype: _hsoftmax.gradient[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
-_LOG_PROBA = {dtype: _hsoftmax.log_proba[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
-_LOG_PROBA_OF = {dtype: _hsoftmax.log_proba_of[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
-_NODE_LOG_PROBA = {dtype: _hsoftmax.node_log_proba[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
-_SAMPLE = {dtype: _hsoftmax.sample[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
 
 
 class HSoftmaxLoss(NamedTuple):
@@ -53,7 +45,7 @@ class HSoftmaxLoss(NamedTuple):
 
 
 class HSoftmaxGradient(NamedTuple):
-    """Loss (N,), gradient of X (N, D), and the gradient of W and b: of the rows in `rows`, or dense with rows None."""
+    """Loss (N,), gradients of X (N, D), and of W and b: of `rows`, or dense with rows None."""
 
     nll: Array
     X: Array
@@ -66,7 +58,7 @@ def as_tree(h: object) -> Any:
     """The compiled tree of a Hierarchy."""
     if not isinstance(h, Hierarchy):
         raise TypeError(f"h must be a Hierarchy, got {type(h).__name__}")
-    return h._tree  # type: ignore[attr-defined]
+    return h._tree
 
 
 def as_plan(h: object, labels: object, n: int, ignore_index: int | None) -> Any:
@@ -75,7 +67,9 @@ def as_plan(h: object, labels: object, n: int, ignore_index: int | None) -> Any:
     y = as_integers("labels", labels)
     if y.shape[0] != n:
         raise ValueError(f"labels must have one entry a row of X, {n}, got {y.shape[0]}")
-    return _hsoftmax.Plan(tree, y, None if ignore_index is None else as_integer("ignore_index", ignore_index))
+    return _hsoftmax.Plan(
+        tree, y, None if ignore_index is None else as_integer("ignore_index", ignore_index)
+    )
 
 
 def hsoftmax(
@@ -131,13 +125,13 @@ def hsoftmax(
 
     Notes
     -----
-    ``nll_s = Σ -log P(child | x_s, node)`` over the path to the label, exact: no clamp, no table, no cut-off. The path
-    sum is accumulated in double.
+    ``nll_s = Σ -log P(child | x_s, node)`` over the path to the label, exact: no clamp, no table,
+    no cut-off. The path sum is accumulated in double.
 
     References
     ----------
-    Goodman, "Classes for fast maximum entropy training", 2001. Morin and Bengio, "Hierarchical probabilistic neural
-    network language model", 2005.
+    Goodman, "Classes for fast maximum entropy training", 2001. Morin and Bengio, "Hierarchical
+    probabilistic neural network language model", 2005.
 
     Examples
     --------
@@ -153,7 +147,16 @@ def hsoftmax(
     nll = np.empty(n, x.dtype)
     residuals = np.empty(plan.n_logits, x.dtype) if return_residuals else None
     _LOSS[x.dtype](
-        plan, x, w, bias, weight, as_float("label_smoothing", label_smoothing), bool(check_finite), nll, residuals, resolve_threads(num_threads)
+        plan,
+        x,
+        w,
+        bias,
+        weight,
+        as_float("label_smoothing", label_smoothing),
+        bool(check_finite),
+        nll,
+        residuals,
+        resolve_threads(num_threads),
     )
     return nll if residuals is None else HSoftmaxLoss(nll, residuals)
 
@@ -182,15 +185,16 @@ def hsoftmax_gradient(
     grad_output : array_like of shape (N,), optional
         Upstream gradient of each loss. Default: ones.
     residuals : array_like, optional
-        What `hsoftmax` returned for the same X, W, b and labels: saves the dot products; the bytes are the same.
+        What `hsoftmax` returned for the same X, W, b and labels: saves the dot products; the bytes
+        are the same.
     sparse : bool, default True
         Return the touched rows of W and b only; otherwise all R.
 
     Returns
     -------
     HSoftmaxGradient
-        nll (N,), X (N, D), rows (T,) sorted int64, W (T, D), b (T,); dense: rows is None, W (R, D), b (R,).
-        A softmax node counts as touched with all its rows.
+        nll (N,), X (N, D), rows (T,) sorted int64, W (T, D), b (T,); dense: rows is None, W (R, D),
+        b (R,). A softmax node counts as touched with all its rows.
 
     Raises
     ------
@@ -199,13 +203,13 @@ def hsoftmax_gradient(
 
     Notes
     -----
-    For a step with target j: δ = g (σ(z) - j) or g (softmax(z) - onehot(j)); dX += Wᵀ δ, dW += δ xᵀ, db += δ.
-    Sums run in an order fixed by the labels and the tree.
+    For a step with target j: δ = g (σ(z) - j) or g (softmax(z) - onehot(j)); dX += Wᵀ δ, dW += δ
+    xᵀ, db += δ. Sums run in an order fixed by the labels and the tree.
 
     Examples
     --------
     >>> import numpy as np
-    >>> h = Hierarchy.huffman([4, 2, 1, 1])
+    >>> h = Hierarchy.huffman([5, 2, 1, 1])
     >>> g = hsoftmax_gradient(np.ones((1, 2)), np.zeros((3, 2)), np.zeros(3), [0], h)
     >>> g.rows, g.b
     (array([0]), array([0.5]))
@@ -227,148 +231,18 @@ def hsoftmax_gradient(
     else:
         dW, db = np.zeros((h.n_rows, dim), x.dtype), np.zeros(h.n_rows, x.dtype)
     _GRADIENT[x.dtype](
-        plan, x, w, bias, upstream, as_float("label_smoothing", label_smoothing), kept, bool(check_finite), nll, dX, dW, db, bool(sparse),
-        resolve_threads(num_threads),
+        plan, x, w, bias, upstream, as_float("label_smoothing", label_smoothing), kept,
+        bool(check_finite), nll, dX, dW, db, bool(sparse), resolve_threads(num_threads),
     )  # fmt: skip
     return HSoftmaxGradient(nll, dX, rows, dW, db)
 
 
-def hsoftmax_log_proba(
-    X: npt.ArrayLike,
-    W: npt.ArrayLike,
-    b: npt.ArrayLike | None,
-    h: Hierarchy,
-    *,
-    classes: npt.ArrayLike | None = None,
-    out: Array | None = None,
-    check_finite: bool = True,
-    num_threads: int | None = None,
-) -> Array:
-    """Log-probability of every class, or of the classes asked for.
-
-    Parameters
-    ----------
-    X, W, b, h, check_finite, num_threads
-        As for `hsoftmax`.
-    classes : array_like of int, shape (N,) or (N, m), optional
-        Only these, a class or m classes for each row of X.
-    out : ndarray of shape (N, C), optional
-        Where to write all classes; not with `classes`.
-
-    Returns
-    -------
-    ndarray of shape (N, C), or of the shape of `classes`
-        In nats. ``exp`` of a full row sums to 1 within 1e-6 in float32 at a million classes.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As for `hsoftmax`; if a class is out of range, or out does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> h = Hierarchy.balanced(3)
-    >>> np.exp(hsoftmax_log_proba(np.ones((1, 2)), np.zeros((2, 2)), None, h))
-    array([[0.25, 0.25, 0.5 ]])
-    """
-    x, w, bias = as_inputs(X, W, b)
-    tree = as_tree(h)
-    threads = resolve_threads(num_threads)
-    if classes is None:
-        result = as_out(out, (x.shape[0], h.n_classes), x.dtype, x, w)
-        _LOG_PROBA[x.dtype](tree, x, w, bias, bool(check_finite), result, threads)
-        return result
-    if out is not None:
-        raise ValueError("out must be None where classes are given, got an array")
-    asked = as_integers("classes", classes, None)
-    if asked.ndim not in (1, 2) or asked.shape[0] != x.shape[0]:
-        raise ValueError(f"classes must have shape ({x.shape[0]},) or ({x.shape[0]}, m), got {asked.shape}")
-    result = np.empty(asked.shape, x.dtype)
-    wide = (x.shape[0], 1 if asked.ndim == 1 else asked.shape[1])
-    _LOG_PROBA_OF[x.dtype](tree, x, w, bias, bool(check_finite), asked.reshape(wide), result.reshape(wide), threads)
-    return result
-
-
-def hsoftmax_node_log_proba(
-    X: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike | None, h: Hierarchy, *, check_finite: bool = True, num_threads: int | None = None
-) -> Array:
-    """Log-probability of reaching every inner node.
-
-    Parameters
-    ----------
-    X, W, b, h, check_finite, num_threads
-        As for `hsoftmax`.
-
-    Returns
-    -------
-    ndarray of shape (N, V)
-        In nats; 0 at the root.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As for `hsoftmax`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> np.exp(hsoftmax_node_log_proba(np.ones((1, 2)), np.zeros((3, 2)), None, Hierarchy.balanced(4)))
-    array([[1. , 0.5, 0.5]])
-    """
-    x, w, bias = as_inputs(X, W, b)
-    tree = as_tree(h)
-    result = np.empty((x.shape[0], h.n_nodes), x.dtype)
-    _NODE_LOG_PROBA[x.dtype](tree, x, w, bias, bool(check_finite), result, resolve_threads(num_threads))
-    return result
-
-
-def hsoftmax_sample(
-    X: npt.ArrayLike,
-    W: npt.ArrayLike,
-    b: npt.ArrayLike | None,
-    h: Hierarchy,
-    size: int = 1,
-    *,
-    rng: int | np.random.Generator | None = None,
-    check_finite: bool = True,
-    num_threads: int | None = None,
-) -> npt.NDArray[np.int64]:
-    """Draw classes from the distribution of each row by walking down the tree.
-
-    Parameters
-    ----------
-    X, W, b, h, check_finite, num_threads
-        As for `hsoftmax`.
-    size : int, default 1
-        Draws a row of X.
-    rng : None, int or numpy.random.Generator
-        Draw (i, j) depends on the seed and ``i * size + j`` alone.
-
-    Returns
-    -------
-    ndarray of int64, shape (N, size)
-
-    Raises
-    ------
-    ValueError, TypeError
-        As for `hsoftmax`; if size is negative.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> hsoftmax_sample(np.ones((1, 1)), np.array([[99.0]]), None, Hierarchy.balanced(2), 3, rng=0)
-    array([[1, 1, 1]])
-    """
-    x, w, bias = as_inputs(X, W, b)
-    tree = as_tree(h)
-    result = np.empty((x.shape[0], as_integer("size", size, 0)), np.int64)
-    _SAMPLE[x.dtype](tree, x, w, bias, bool(check_finite), as_seed(rng), result, resolve_threads(num_threads))
-    return result
-
-
 def init_weights(
-    h: Hierarchy, dim: int, *, dtype: npt.DTypeLike = np.float32, rng: int | np.random.Generator | None = None
+    h: Hierarchy,
+    dim: int,
+    *,
+    dtype: npt.DTypeLike = np.float32,
+    rng: int | np.random.Generator | None = None,
 ) -> tuple[Array, Array]:
     """Make starting weights: W uniform in ±1/sqrt(dim), b zero.
 
@@ -397,13 +271,15 @@ def init_weights(
         raise TypeError(f"dtype must be float32 or float64, got {real}")
     width = as_integer("dim", dim, 1)
     generator = np.random.Generator(np.random.Philox(as_seed(rng)))
-    W = generator.random((h.n_rows, width), dtype=real.type)
-    W -= real.type(0.5)
-    W *= real.type(2 / np.sqrt(width))
+    W: Array = generator.random((h.n_rows, width), dtype=real)  # type: ignore[arg-type]
+    W -= 0.5
+    W *= 2 / np.sqrt(width)
     return W, np.zeros(h.n_rows, real)
 
 
-def estimate_memory(h: Hierarchy, dim: int, *, dtype: npt.DTypeLike = np.float32, optimizer: object = None) -> int:
+def estimate_memory(
+    h: Hierarchy, dim: int, *, dtype: npt.DTypeLike = np.float32, optimizer: object = None
+) -> int:
     """Estimate the bytes of a head that is trained: tree, W, b and the optimiser's state.
 
     Parameters

@@ -21,8 +21,8 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        At least 0; 0 goes back to the default: the smaller of OpenMP's own number (``OMP_NUM_THREADS``,
-        threadpoolctl) and what the control group of the process allows.
+        At least 0; 0 goes back to the default: the smaller of OpenMP's own number
+        (``OMP_NUM_THREADS``, threadpoolctl) and what the control group of the process allows.
 
     Raises
     ------
@@ -61,8 +61,9 @@ def show_runtime() -> str:
 
     Notes
     -----
-    ``SPARSEOPS_ISA=baseline|avx2|avx512|neon``, set before the package is imported, forces an instruction set. All sets
-    but the baseline give the same bytes; the baseline has no fused multiply-add and may differ in the last bits.
+    ``SPARSEOPS_ISA=baseline|avx2|avx512|neon``, set before the package is imported, forces an
+    instruction set. All sets but the baseline give the same bytes; the baseline has no fused
+    multiply-add and may differ in the last bits.
 
     Examples
     --------
@@ -73,7 +74,8 @@ def show_runtime() -> str:
         "cython_sparseops": _runtime.version(),
         "compiled": ", ".join(_runtime.compiled_isas()),
         "available": ", ".join(_runtime.available_isas()),
-        "active": _runtime.active_isa() + (" (SPARSEOPS_ISA)" if os.environ.get("SPARSEOPS_ISA") else ""),
+        "active": _runtime.active_isa()
+        + (" (SPARSEOPS_ISA)" if os.environ.get("SPARSEOPS_ISA") else ""),
         "openmp": "yes" if _runtime.has_openmp() else "no",
         "threads": str(get_num_threads()),
         "python": sys.version.split()[0],

@@ -19,7 +19,7 @@ _SEARCH = {dtype: _search.search[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
 
 
 class SearchResult(NamedTuple):
-    """Classes (N, k) and their log-probabilities (N, k), best first, and bound (N,) on those not looked at."""
+    """Classes and log-probabilities (N, k), best first; bound (N,) on those not looked at."""
 
     classes: npt.NDArray[np.int64]
     log_probs: Array
@@ -55,15 +55,15 @@ def hsoftmax_search(
     nodes : bool, default False
         Inner nodes but the root compete as results too; node v is reported as ``C + v``.
     min_prob : float in (0, 1], optional
-        A result that is less likely climbs to the deepest node above it that is as likely, the root (``C`` + its id) if
-        need be; repeats are dropped.
+        A result that is less likely climbs to the deepest node above it that is as likely, the root
+        (``C`` + its id) if need be; repeats are dropped.
 
     Returns
     -------
     SearchResult
-        classes (N, k) int64, log_probs (N, k) in nats, best first, ties to the lower id; places that cannot be filled
-        hold -1 and -inf. bound (N,): no class that was not looked at is likelier; a beam's result is exact wherever the
-        last log_prob is above it.
+        classes (N, k) int64, log_probs (N, k) in nats, best first, ties to the lower id; places
+        that cannot be filled hold -1 and -inf. bound (N,): no class that was not looked at is
+        likelier; a beam's result is exact wherever the last log_prob is above it.
 
     Raises
     ------
@@ -72,8 +72,8 @@ def hsoftmax_search(
 
     Notes
     -----
-    Best-first search with the bound "a child is never likelier than its parent". The result equals sorting
-    `hsoftmax_log_proba`, ties and bits included.
+    Best-first search with the bound "a child is never likelier than its parent". The result equals
+    sorting `hsoftmax_log_proba`, ties and bits included.
 
     Examples
     --------
@@ -88,8 +88,25 @@ def hsoftmax_search(
     width = None if beam is None else as_integer("beam", beam, 1)
     edge = None if edge_beam is None else as_float("edge_beam", edge_beam)
     least = None if min_prob is None else as_float("min_prob", min_prob)
-    classes, log_probs, bound = np.empty((n, count), np.int64), np.empty((n, count), x.dtype), np.empty(n, x.dtype)
+    classes, log_probs, bound = (
+        np.empty((n, count), np.int64),
+        np.empty((n, count), x.dtype),
+        np.empty(n, x.dtype),
+    )
     _SEARCH[x.dtype](
-        tree, x, w, bias, bool(check_finite), count, width, edge, bool(nodes), least, classes, log_probs, bound, resolve_threads(num_threads)
+        tree,
+        x,
+        w,
+        bias,
+        bool(check_finite),
+        count,
+        width,
+        edge,
+        bool(nodes),
+        least,
+        classes,
+        log_probs,
+        bound,
+        resolve_threads(num_threads),
     )
     return SearchResult(classes, log_probs, bound)

@@ -1,4 +1,4 @@
-"""The file format of trees and models: named arrays that can be memory-mapped, with sizes and checksums."""
+"""The file format of trees and models: named, memory-mappable arrays with checksums."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, as_array
+from ._arrays import Array, as_little_endian
 
 __all__ = ["load_arrays", "save_arrays"]
 
-# Little-endian. 8 bytes magic, uint32 version, uint32 CRC-32 of the header text, uint64 length of the header text;
-# the header text, JSON: {"arrays": {name: {dtype, shape, offset, nbytes, crc32}}, "metadata": ...};
-# the arrays, each at its offset from the start of the file, a multiple of 64.
+# Little-endian. 8 bytes magic, uint32 version, uint32 CRC-32 of the header text, uint64 length of
+# the header text; the header text, JSON: {"arrays": {name: {dtype, shape, offset, nbytes, crc32}},
+# "metadata": ...}; the arrays, each at its offset from the start of the file, a multiple of 64.
 _MAGIC = b"SPARSEOP"
 _VERSION = 1
 _PREAMBLE = struct.Struct("<8sIIQ")
@@ -31,10 +31,15 @@ def _aligned(n: int) -> int:
     return -(-n // _ALIGN) * _ALIGN
 
 
-def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Mapping[str, Any] | None = None) -> None:
+def save_arrays(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, Array],
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
     """Write named arrays and JSON metadata to one file.
 
-    The file is written beside `path` and moved over it at the end: an interrupted save leaves the old file whole.
+    The file is written beside `path` and moved over it at the end: an interrupted save leaves the
+    old file whole.
 
     Parameters
     ----------
@@ -62,17 +67,18 @@ def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], metad
     header: dict[str, Any] = {"arrays": {}, "metadata": dict(metadata or {})}
     offset = 0
     for name, value in arrays.items():
-        array = as_array(name, value)
-        array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(array.shape)
+        array = as_little_endian(name, value)
         if array.dtype.str not in _DTYPES:
-            raise TypeError(f"{name} must have one of the dtypes {', '.join(_DTYPES)}, got {array.dtype.str}")
+            raise TypeError(
+                f"{name} must have one of the dtypes {', '.join(_DTYPES)}, got {array.dtype.str}"
+            )
         ready[name] = array
         header["arrays"][name] = {
             "dtype": array.dtype.str,
             "shape": list(array.shape),
             "offset": offset,  # from the first array
             "nbytes": array.nbytes,
-            "crc32": zlib.crc32(memoryview(array).cast("B") if array.size else b""),
+            "crc32": zlib.crc32(_bytes(array)),
         }
         offset = _aligned(offset + array.nbytes)
     text = json.dumps(header, sort_keys=True).encode()
@@ -84,7 +90,7 @@ def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], metad
             file.write(_PREAMBLE.pack(_MAGIC, _VERSION, zlib.crc32(text), len(text)) + text)
             for name, array in ready.items():
                 file.seek(start + header["arrays"][name]["offset"])
-                file.write(memoryview(array).cast("B") if array.size else b"")
+                file.write(_bytes(array))
             file.truncate(start + offset)
             file.flush()
             os.fsync(file.fileno())
@@ -95,14 +101,20 @@ def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], metad
         raise
 
 
+def _bytes(array: Array) -> Any:
+    return array.reshape(-1).view(np.uint8)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def _damaged(path: object, why: str) -> ValueError:
-    return ValueError(f"path must be an undamaged cython_sparseops file, got {os.fspath(path)!s}: {why}")  # type: ignore[call-overload]
+def _damaged(path: str | os.PathLike[str], why: str) -> ValueError:
+    return ValueError(
+        f"path must be an undamaged cython_sparseops file, got {os.fspath(path)}: {why}"
+    )
 
 
 def _read_header(path: str | os.PathLike[str], size: int) -> tuple[dict[str, Any], int]:
@@ -120,10 +132,10 @@ def _read_header(path: str | os.PathLike[str], size: int) -> tuple[dict[str, Any
         text = file.read(length)
     if zlib.crc32(text) != checksum:
         raise _damaged(path, "its header does not match the checksum")
-    return json.loads(text), _aligned(_PREAMBLE.size + length)
+    return json.loads(text), length
 
 
-def _check_entry(path: object, name: str, entry: Any, start: int, size: int) -> None:
+def _check_entry(path: str | os.PathLike[str], name: str, entry: Any, expected_offset: int) -> None:
     if entry["dtype"] not in _DTYPES:
         raise _damaged(path, f"array {name} has dtype {entry['dtype']}")
     shape, nbytes, offset = entry["shape"], entry["nbytes"], entry["offset"]
@@ -132,11 +144,13 @@ def _check_entry(path: object, name: str, entry: Any, start: int, size: int) -> 
     elements = 1
     for n in shape:
         elements *= n
-    if elements * np.dtype(entry["dtype"]).itemsize != nbytes or start + offset + nbytes > size:
+    if elements * np.dtype(entry["dtype"]).itemsize != nbytes or offset != expected_offset:
         raise _damaged(path, f"array {name} does not fit")
 
 
-def load_arrays(path: str | os.PathLike[str], *, mmap: bool = True) -> tuple[dict[str, Array], dict[str, Any]]:
+def load_arrays(
+    path: str | os.PathLike[str], *, mmap: bool = True
+) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read what `save_arrays` wrote.
 
     Parameters
@@ -144,8 +158,8 @@ def load_arrays(path: str | os.PathLike[str], *, mmap: bool = True) -> tuple[dic
     path : str or path-like
         The file.
     mmap : bool, default True
-        Map the arrays instead of copying them: processes that load the same file share its memory. The arrays are
-        read-only then. Either way everything is read once for its checksum.
+        Map the arrays instead of copying them: processes that load the same file share its memory.
+        The arrays are read-only then. Either way everything is read once for its checksum.
 
     Returns
     -------
@@ -161,15 +175,35 @@ def load_arrays(path: str | os.PathLike[str], *, mmap: bool = True) -> tuple[dic
     """
     size = os.path.getsize(path)
     try:
-        header, start = _read_header(path, size)
-        block: Array = np.memmap(path, np.uint8, "r") if mmap and size else np.fromfile(path, np.uint8)
+        header, length = _read_header(path, size)
+        start = _aligned(_PREAMBLE.size + length)
+        block: Array = (
+            np.memmap(path, np.uint8, "r") if mmap and size else np.fromfile(path, np.uint8)
+        )
         arrays: dict[str, Array] = {}
-        for name, entry in header["arrays"].items():
-            _check_entry(path, name, entry, start, size)
+        entries = sorted(
+            header["arrays"].items(), key=lambda item: (item[1]["offset"], item[1]["nbytes"])
+        )
+        end, offset, padding = start, 0, [block[_PREAMBLE.size + length : start]]
+        for name, entry in entries:
+            _check_entry(path, name, entry, offset)
+            offset = _aligned(offset + entry["nbytes"])
+            padding.append(block[start + entry["offset"] + entry["nbytes"] : start + offset])
+            end = start + offset
+        if end != size or any(gap.any() for gap in padding):
+            raise _damaged(path, "its size is wrong")
+        for name, entry in entries:
             part = block[start + entry["offset"] :][: entry["nbytes"]]
-            if zlib.crc32(memoryview(part) if part.size else b"") != entry["crc32"]:
+            if zlib.crc32(_bytes(part)) != entry["crc32"]:
                 raise _damaged(path, f"array {name} does not match its checksum")
             arrays[name] = part.view(np.ndarray).view(entry["dtype"]).reshape(entry["shape"])
         return arrays, header["metadata"]
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        UnicodeDecodeError,
+        RecursionError,
+        json.JSONDecodeError,
+    ) as error:
         raise _damaged(path, f"its header is malformed ({error})") from error

@@ -1,4 +1,4 @@
-"""Optimisers on the rows that a batch touches, and the hierarchical softmax step fused with them."""
+"""Optimisers on the rows that a batch touches; hierarchical softmax fused with them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class HSoftmaxUpdate(NamedTuple):
 def _number(name: str, value: object, *, positive: bool = False) -> float:
     number = as_float(name, value)
     if not np.isfinite(number) or number < 0 or (positive and number == 0):
-        raise ValueError(f"{name} must be finite and {'positive' if positive else 'non-negative'}, got {number}")
+        raise ValueError(
+            f"{name} must be finite and {'positive' if positive else 'non-negative'}, got {number}"
+        )
     return number
 
 
@@ -53,15 +55,29 @@ class _Optimizer:
         """Bytes of the state for W of shape (rows, dim)."""
         return sum(int(np.prod(shape)) * itemsize for shape in self._shapes(rows, dim).values())
 
-    def prepare(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> tuple[Array | None, Array | None, Array | None, Array | None]:
-        """The state arrays for W of this shape: first and second moment of rows, then of biases; made if there is none."""
+    def prepare(
+        self, shape: tuple[int, int], dtype: np.dtype[Any]
+    ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+        """The state for W of this shape, made if there is none: moments of rows, then of biases."""
         shapes = self._shapes(*shape)
         if not self.state:
             self.state = {name: np.zeros(s, dtype) for name, s in shapes.items()}
         for name, s in shapes.items():
-            if name not in self.state or self.state[name].shape != s or self.state[name].dtype != dtype:
-                raise ValueError(f"optimizer must have state of shape {s} and dtype {dtype}, got that of another W")
-        return self.state.get("first"), self.state.get("second"), self.state.get("b_first"), self.state.get("b_second")
+            if (
+                name not in self.state
+                or self.state[name].shape != s
+                or self.state[name].dtype != dtype
+            ):
+                raise ValueError(
+                    f"optimizer must have state of shape {s} and dtype {dtype}, "
+                    "got that of another W"
+                )
+        return (
+            self.state.get("first"),
+            self.state.get("second"),
+            self.state.get("b_first"),
+            self.state.get("b_second"),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Give a copy of the settings and the state, scalars and arrays by name."""
@@ -79,17 +95,30 @@ class _Optimizer:
         settings = {name: value for name, value in state.items() if not name.startswith("state.")}
         expected = set(vars(self)) - {"state"}
         if set(settings) != expected:
-            raise ValueError(f"state must have the entries {', '.join(sorted(expected))}, got {', '.join(sorted(settings))}")
-        arrays = {name.removeprefix("state."): np.array(value, order="C") for name, value in state.items() if name.startswith("state.")}
+            raise ValueError(
+                f"state must have the entries {', '.join(sorted(expected))}, "
+                f"got {', '.join(sorted(settings))}"
+            )
+        arrays = {
+            name.removeprefix("state."): np.array(value, order="C")
+            for name, value in state.items()
+            if name.startswith("state.")
+        }
         unknown = set(arrays) - set(self._state_names)
         if unknown:
-            raise ValueError(f"state must hold arrays of {type(self).__name__}, got {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"state must hold arrays of {type(self).__name__}, got {', '.join(sorted(unknown))}"
+            )
         for name, value in settings.items():
             setattr(self, name, value)
         self.state = arrays
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name not in ("state", "step_count"))
+        settings = ", ".join(
+            f"{name}={value!r}"
+            for name, value in vars(self).items()
+            if name not in ("state", "step_count")
+        )
         return f"{type(self).__name__}({settings})"
 
 
@@ -117,7 +146,8 @@ class SGD(_Optimizer):
 
 
 class Adagrad(_Optimizer):
-    """Adagrad: ``s += g²``, ``w -= lr g / (sqrt(s) + eps)``, with ``g`` including ``weight_decay w``.
+    """Adagrad: ``s += g²``, ``w -= lr g / (sqrt(s) + eps)``, with ``g`` including ``weight_decay
+    w``.
 
     Parameters
     ----------
@@ -129,7 +159,8 @@ class Adagrad(_Optimizer):
 
     References
     ----------
-    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", 2011.
 
     Examples
     --------
@@ -139,13 +170,17 @@ class Adagrad(_Optimizer):
 
     _state_names = ("first", "b_first")
 
-    def __init__(self, lr: float, eps: float = 1e-10, rowwise: bool = False, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, lr: float, eps: float = 1e-10, rowwise: bool = False, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(lr, weight_decay)
         self.eps = _number("eps", eps)
         self.rowwise = bool(rowwise)
 
     def _settings(self) -> Any:
-        return _update.Settings("rowwise_adagrad" if self.rowwise else "adagrad", self.lr, self.weight_decay, self.eps)
+        return _update.Settings(
+            "rowwise_adagrad" if self.rowwise else "adagrad", self.lr, self.weight_decay, self.eps
+        )
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {"first": (rows, 1 if self.rowwise else dim), "b_first": (rows,)}
@@ -174,7 +209,13 @@ class Adam(_Optimizer):
 
     _state_names = ("first", "second", "b_first", "b_second")
 
-    def __init__(self, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__(lr, weight_decay)
         beta1, beta2 = (_number("betas", beta) for beta in betas)
         if not (beta1 < 1 and beta2 < 1):
@@ -183,10 +224,23 @@ class Adam(_Optimizer):
         self.eps = _number("eps", eps)
 
     def _settings(self) -> Any:
-        return _update.Settings("adam", self.lr, self.weight_decay, self.eps, self.betas[0], self.betas[1], self.step_count + 1)
+        return _update.Settings(
+            "adam",
+            self.lr,
+            self.weight_decay,
+            self.eps,
+            self.betas[0],
+            self.betas[1],
+            self.step_count + 1,
+        )
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
-        return {"first": (rows, dim), "second": (rows, dim), "b_first": (rows,), "b_second": (rows,)}
+        return {
+            "first": (rows, dim),
+            "second": (rows, dim),
+            "b_first": (rows,),
+            "b_second": (rows,),
+        }
 
 
 def hsoftmax_update(
@@ -205,8 +259,8 @@ def hsoftmax_update(
 ) -> HSoftmaxUpdate:
     """One optimiser step on the touched rows of W and b, in place.
 
-    Equal to `hsoftmax_gradient` of the sum of the weighted losses and the optimiser's step on its rows, without the
-    gradient of W ever being stored.
+    Equal to `hsoftmax_gradient` of the sum of the weighted losses and the optimiser's step on its
+    rows, without the gradient of W ever being stored.
 
     Parameters
     ----------
@@ -231,15 +285,17 @@ def hsoftmax_update(
     Raises
     ------
     ValueError, TypeError
-        As for `hsoftmax`; if W or b cannot be changed in place; if the optimizer belongs to another W.
+        As for `hsoftmax`; if W or b cannot be changed in place; if the optimizer belongs to another
+        W.
 
     Examples
     --------
     >>> import numpy as np
+    >>> from cython_sparseops import init_weights
     >>> h = Hierarchy.balanced(4)
     >>> W, b = init_weights(h, 2, rng=0)
     >>> step = lambda: hsoftmax_update(np.ones((1, 2), "f"), W, b, [2], h, SGD(0.5)).nll[0]
-    >>> step() > step()
+    >>> bool(step() > step())
     True
     """
     w = as_writable("W", W, 2)
@@ -257,14 +313,17 @@ def hsoftmax_update(
     smoothing = as_float("label_smoothing", label_smoothing)
     if w.shape != (h.n_rows, x.shape[1]):
         raise ValueError(f"W must have shape ({h.n_rows}, {x.shape[1]}), got {w.shape}")
-    first, second, b_first, b_second = optimizer.prepare(w.shape, w.dtype)
+    fresh = not optimizer.state
+    state = optimizer.prepare(w.shape, w.dtype)
     nll, dX = np.empty(n, w.dtype), np.empty_like(x)
-    _UPDATE[w.dtype](
-        plan, x, w, bias, weight, smoothing, bool(check_finite), optimizer._settings(), first, second, b_first, b_second, nll, dX,
-        resolve_threads(num_threads),
-    )  # fmt: skip
+    settings, threads = optimizer._settings(), resolve_threads(num_threads)
+    try:
+        _UPDATE[w.dtype](
+            plan, x, w, bias, weight, smoothing, bool(check_finite), settings, *state, nll, dX, threads
+        )
+    except ValueError:
+        if fresh:  # a refused call does not bind the optimiser to this W
+            optimizer.state = {}
+        raise
     optimizer.step_count += 1
     return HSoftmaxUpdate(nll, dX)
-
-
-from .hsoftmax import init_weights  # noqa: E402, F401  (for the example above)

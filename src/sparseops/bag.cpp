@@ -27,11 +27,14 @@ void require_csr(CsrView<const T, I> X, std::size_t features) {
     require(X.cols == features, "X must have ", features, " columns, got ", X.cols);
     require(features < (std::size_t{1} << 31), "X must have fewer than 2**31 columns, got ", features);
     for (std::size_t i = 0; i < X.rows(); ++i) {
-        require(X.indptr[i + 1] >= X.indptr[i], "X.indptr must not decrease, got ", X.indptr[i + 1], " after ", X.indptr[i], " at index ", i + 1);
+        require(X.indptr[i + 1] >= X.indptr[i], "X.indptr must not decrease, got ", X.indptr[i + 1], " after ", X.indptr[i], " at index ",
+                i + 1);
     }
-    require(static_cast<std::size_t>(X.indptr.back()) <= X.indices.size(), "X.indptr must end by ", X.indices.size(), ", got ", X.indptr.back());
+    require(static_cast<std::size_t>(X.indptr.back()) <= X.indices.size(), "X.indptr must end by ", X.indices.size(), ", got ",
+            X.indptr.back());
     for (std::size_t j = 0; j < static_cast<std::size_t>(X.indptr.back()); ++j) {
-        require(X.indices[j] >= 0 && static_cast<std::size_t>(X.indices[j]) < features, "X.indices must be in [0, ", features, "), got ", X.indices[j], " at index ", j);
+        require(X.indices[j] >= 0 && static_cast<std::size_t>(X.indices[j]) < features, "X.indices must be in [0, ", features, "), got ",
+                X.indices[j], " at index ", j);
     }
     const std::size_t bad = detail::kernels<T>().first_not_finite(X.data.data(), X.data.size());
     require(bad == X.data.size(), "X must be finite, got ", bad < X.data.size() ? X.data[bad] : T(0), " at stored value ", bad);
@@ -76,7 +79,8 @@ void sum_bags(const Bags<T>& bags, MatrixView<const T> E, T* out, int num_thread
     detail::parallel_for((n + example_block - 1) / example_block, threads, [&](std::size_t block, std::size_t) {
         for (std::size_t i = block * example_block; i < std::min(n, (block + 1) * example_block); ++i) {
             const std::size_t from = bags.start[i];
-            k.weighted_sum(bags.weight.data() + from, 1, {E.data, dim, bags.feature.data() + from}, bags.start[i + 1] - from, dim, false, out + i * dim);
+            k.weighted_sum(bags.weight.data() + from, 1, {E.data, dim, bags.feature.data() + from}, bags.start[i + 1] - from, dim, false,
+                           out + i * dim);
         }
     });
 }
@@ -97,7 +101,8 @@ struct ByFeature {
         const std::size_t n = bags.start.size() - 1;
         entries.clear();
         for (std::size_t i = 0; i < n; ++i) {
-            for (std::size_t j = bags.start[i]; j < bags.start[i + 1]; ++j) entries.push_back({bags.feature[j], static_cast<std::int32_t>(i), bags.weight[j]});
+            for (std::size_t j = bags.start[i]; j < bags.start[i + 1]; ++j)
+                entries.push_back({bags.feature[j], static_cast<std::int32_t>(i), bags.weight[j]});
         }
         other.resize(entries.size());
         constexpr unsigned bits = 10, mask = (1u << bits) - 1;
@@ -122,7 +127,8 @@ struct ByFeature {
 
 // Steps every row of E that the minibatch uses, by the gradient Σ weight · d_hidden[example].
 template <Real T>
-void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, MatrixView<T> E, const Optimizer<T>& optimizer, int num_threads) {
+void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, MatrixView<T> E, const Optimizer<T>& optimizer,
+                    int num_threads) {
     const std::size_t used = by.first.size() - 1, dim = E.cols;
     const auto& k = detail::kernels<T>();
     const int threads = detail::team_size(num_threads, static_cast<double>(by.entries.size() + 3 * used) * static_cast<double>(dim));
@@ -131,7 +137,8 @@ void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, Matr
         T* grad = gradient.data() + worker * dim;
         for (std::size_t u = block * feature_block; u < std::min(used, (block + 1) * feature_block); ++u) {
             const std::size_t from = by.first[u];
-            k.weighted_sum(by.weight.data() + from, 1, {d_hidden.data(), dim, by.example.data() + from}, by.first[u + 1] - from, dim, false, grad);
+            k.weighted_sum(by.weight.data() + from, 1, {d_hidden.data(), dim, by.example.data() + from}, by.first[u + 1] - from, dim, false,
+                           grad);
             const auto row = static_cast<std::size_t>(by.entries[from].feature);
             step_row(optimizer, row, grad, E.row(row), dim);
         }
@@ -144,10 +151,12 @@ void require_training(const HierarchyView& h, std::size_t examples, std::span<co
     require(labels.size() == examples, "labels must have one entry a row of X, ", examples, ", got ", labels.size());
     require(weight.empty() || weight.size() == examples, "sample_weight must have ", examples, " entries, got ", weight.size());
     for (std::size_t i = 0; s.check_input && i < labels.size(); ++i) {
-        require(labels[i] >= 0 && static_cast<std::size_t>(labels[i]) < h.classes(), "labels must be in [0, ", h.classes(), "), got ", labels[i], " at index ", i);
+        require(labels[i] >= 0 && static_cast<std::size_t>(labels[i]) < h.classes(), "labels must be in [0, ", h.classes(), "), got ",
+                labels[i], " at index ", i);
     }
     for (std::size_t i = 0; i < order.size(); ++i) {
-        require(order[i] >= 0 && static_cast<std::size_t>(order[i]) < examples, "order must be in [0, ", examples, "), got ", order[i], " at index ", i);
+        require(order[i] >= 0 && static_cast<std::size_t>(order[i]) < examples, "order must be in [0, ", examples, "), got ", order[i],
+                " at index ", i);
     }
     require(s.batch_size >= 1, "batch_size must be at least 1, got ", s.batch_size);
     require(s.total >= 1, "total must be at least 1, got ", s.total);
@@ -218,7 +227,8 @@ double each_batch(std::span<const std::int64_t> order, const BagSchedule& s, Ste
 template <Real T, Index I>
 void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, MatrixView<T> out, int num_threads) {
     require_csr(X, E.rows);
-    require(out.rows == X.rows() && out.cols == E.cols, "out must have shape (", X.rows(), ", ", E.cols, "), got (", out.rows, ", ", out.cols, ")");
+    require(out.rows == X.rows() && out.cols == E.cols, "out must have shape (", X.rows(), ", ", E.cols, "), got (", out.rows, ", ",
+            out.cols, ")");
     constexpr std::size_t stretch = 4096;
     Bags<T> bags;
     for (std::size_t from = 0; from < X.rows(); from += stretch) {
@@ -267,7 +277,8 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
 
 template <Real T>
 double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> weight,
-                   std::span<const std::int64_t> order, MatrixView<T> W, std::span<T> b, Optimizer<T>& W_optimizer, const BagSchedule& schedule) {
+                   std::span<const std::int64_t> order, MatrixView<T> W, std::span<T> b, Optimizer<T>& W_optimizer,
+                   const BagSchedule& schedule) {
     require_training(h, X.rows, labels, weight, order, schedule);
     require(X.cols == W.cols, "X must have ", W.cols, " columns, got ", X.cols);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
@@ -285,11 +296,21 @@ template void embedding_bag(CsrView<const float, std::int32_t>, MatrixView<const
 template void embedding_bag(CsrView<const float, std::int64_t>, MatrixView<const float>, BagMode, MatrixView<float>, int);
 template void embedding_bag(CsrView<const double, std::int32_t>, MatrixView<const double>, BagMode, MatrixView<double>, int);
 template void embedding_bag(CsrView<const double, std::int64_t>, MatrixView<const double>, BagMode, MatrixView<double>, int);
-template double bag_train(const HierarchyView&, CsrView<const float, std::int32_t>, std::span<const std::int64_t>, std::span<const float>, std::span<const std::int64_t>, BagMode, MatrixView<float>, MatrixView<float>, std::span<float>, Optimizer<float>&, Optimizer<float>&, const BagSchedule&);
-template double bag_train(const HierarchyView&, CsrView<const float, std::int64_t>, std::span<const std::int64_t>, std::span<const float>, std::span<const std::int64_t>, BagMode, MatrixView<float>, MatrixView<float>, std::span<float>, Optimizer<float>&, Optimizer<float>&, const BagSchedule&);
-template double bag_train(const HierarchyView&, CsrView<const double, std::int32_t>, std::span<const std::int64_t>, std::span<const double>, std::span<const std::int64_t>, BagMode, MatrixView<double>, MatrixView<double>, std::span<double>, Optimizer<double>&, Optimizer<double>&, const BagSchedule&);
-template double bag_train(const HierarchyView&, CsrView<const double, std::int64_t>, std::span<const std::int64_t>, std::span<const double>, std::span<const std::int64_t>, BagMode, MatrixView<double>, MatrixView<double>, std::span<double>, Optimizer<double>&, Optimizer<double>&, const BagSchedule&);
-template double dense_train(const HierarchyView&, MatrixView<const float>, std::span<const std::int64_t>, std::span<const float>, std::span<const std::int64_t>, MatrixView<float>, std::span<float>, Optimizer<float>&, const BagSchedule&);
-template double dense_train(const HierarchyView&, MatrixView<const double>, std::span<const std::int64_t>, std::span<const double>, std::span<const std::int64_t>, MatrixView<double>, std::span<double>, Optimizer<double>&, const BagSchedule&);
+template double bag_train(const HierarchyView&, CsrView<const float, std::int32_t>, std::span<const std::int64_t>, std::span<const float>,
+                          std::span<const std::int64_t>, BagMode, MatrixView<float>, MatrixView<float>, std::span<float>, Optimizer<float>&,
+                          Optimizer<float>&, const BagSchedule&);
+template double bag_train(const HierarchyView&, CsrView<const float, std::int64_t>, std::span<const std::int64_t>, std::span<const float>,
+                          std::span<const std::int64_t>, BagMode, MatrixView<float>, MatrixView<float>, std::span<float>, Optimizer<float>&,
+                          Optimizer<float>&, const BagSchedule&);
+template double bag_train(const HierarchyView&, CsrView<const double, std::int32_t>, std::span<const std::int64_t>, std::span<const double>,
+                          std::span<const std::int64_t>, BagMode, MatrixView<double>, MatrixView<double>, std::span<double>,
+                          Optimizer<double>&, Optimizer<double>&, const BagSchedule&);
+template double bag_train(const HierarchyView&, CsrView<const double, std::int64_t>, std::span<const std::int64_t>, std::span<const double>,
+                          std::span<const std::int64_t>, BagMode, MatrixView<double>, MatrixView<double>, std::span<double>,
+                          Optimizer<double>&, Optimizer<double>&, const BagSchedule&);
+template double dense_train(const HierarchyView&, MatrixView<const float>, std::span<const std::int64_t>, std::span<const float>,
+                            std::span<const std::int64_t>, MatrixView<float>, std::span<float>, Optimizer<float>&, const BagSchedule&);
+template double dense_train(const HierarchyView&, MatrixView<const double>, std::span<const std::int64_t>, std::span<const double>,
+                            std::span<const std::int64_t>, MatrixView<double>, std::span<double>, Optimizer<double>&, const BagSchedule&);
 
 }  // namespace sparseops

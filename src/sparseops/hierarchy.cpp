@@ -30,7 +30,8 @@ void require_arrays(const HierarchyView& h) {
             "child must have one entry a class and inner node but the root, got ", h.child.size());
     for (std::size_t i = 0; i < h.child.size(); ++i) {
         const std::int64_t c = h.child[i];
-        require(c < nodes && ~c < classes, "child must hold nodes below ", nodes, " or classes ~c with c below ", classes, ", got ", c, " at index ", i);
+        require(c < nodes && ~c < classes, "child must hold nodes below ", nodes, " or classes ~c with c below ", classes, ", got ", c,
+                " at index ", i);
     }
     require(h.row_ptr[0] == 0, "row_ptr must start with 0, got ", h.row_ptr[0]);
     for (std::size_t v = 0; v < h.nodes(); ++v) {
@@ -103,8 +104,8 @@ HierarchyIndex::HierarchyIndex(const HierarchyView& arrays) : view_(arrays) {
             enter(siblings[next]);
         }
     }
-    require(preorder_.size() == nodes && static_cast<std::size_t>(rank) == classes, "child must be one tree, got ", nodes - preorder_.size(),
-            " nodes that the root does not reach");
+    require(preorder_.size() == nodes && static_cast<std::size_t>(rank) == classes, "child must be one tree, got ",
+            nodes - preorder_.size(), " nodes that the root does not reach");
     h.preorder = preorder_;
     h.leaf_rank = leaf_rank_;
 }

@@ -78,8 +78,8 @@ Hierarchy two_level(std::int64_t n_classes, std::span<const double> counts, std:
 
 // Any tree. parents[i] is the parent of node i, -1 for the root; classes lists the leaves in class order (empty: by id).
 // Chains of single-child nodes are collapsed. max_children >= 2 splits wider nodes by Huffman over the counts below.
-Hierarchy from_parents(std::span<const std::int64_t> parents, std::span<const std::int64_t> classes,
-                       std::span<const double> counts, int max_children = 0, bool logistic = true);
+Hierarchy from_parents(std::span<const std::int64_t> parents, std::span<const std::int64_t> classes, std::span<const double> counts,
+                       int max_children = 0, bool logistic = true);
 
 // The tree that has these paths, with the caller's node numbers. logistic: empty (all two-child nodes) or one flag a node.
 Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std::int64_t> path_node,

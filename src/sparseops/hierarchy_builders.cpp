@@ -81,7 +81,8 @@ std::vector<int> limited_lengths(const std::vector<double>& rising, std::size_t 
         }
         packages.clear();
         for (std::size_t i = 0; i + k <= list.size(); i += k) {
-            packages.push_back(std::accumulate(list.begin() + static_cast<std::ptrdiff_t>(i), list.begin() + static_cast<std::ptrdiff_t>(i + k), 0.0));
+            packages.push_back(
+                std::accumulate(list.begin() + static_cast<std::ptrdiff_t>(i), list.begin() + static_cast<std::ptrdiff_t>(i + k), 0.0));
         }
     }
     std::vector<int> lengths(n, 0);
@@ -130,7 +131,8 @@ Hierarchy huffman(std::span<const double> counts, int arity, std::optional<int> 
     if (max_depth) {
         int least = 0;
         for (double reach = 1; reach < static_cast<double>(counts.size()); reach *= arity) ++least;
-        require(*max_depth >= least, "max_depth must be at least ", least, " for ", counts.size(), " classes of arity ", arity, ", got ", *max_depth);
+        require(*max_depth >= least, "max_depth must be at least ", least, " for ", counts.size(), " classes of arity ", arity, ", got ",
+                *max_depth);
     }
     Shape shape = detail::huffman_shape(counts, arity);
     if (max_depth) {
@@ -138,8 +140,10 @@ Hierarchy huffman(std::span<const double> counts, int arity, std::optional<int> 
         int deepest = 0;
         for (std::size_t v = shape.nodes(); v-- > 0;) {
             for (const std::int32_t c : shape.children(v)) {
-                if (c >= 0) depth[static_cast<std::size_t>(c)] = depth[v] + 1;
-                else deepest = std::max(deepest, depth[v] + 1);
+                if (c >= 0)
+                    depth[static_cast<std::size_t>(c)] = depth[v] + 1;
+                else
+                    deepest = std::max(deepest, depth[v] + 1);
             }
         }
         if (deepest > *max_depth) shape = limited_huffman(counts, arity, *max_depth);

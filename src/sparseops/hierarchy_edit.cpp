@@ -51,7 +51,8 @@ Subtrees measure(const HierarchyView& h, std::span<const double> counts) {
     for (std::size_t i = h.nodes(); i-- > 0;) {
         const auto v = static_cast<std::size_t>(h.preorder[i]);
         s.position[v] = static_cast<std::int32_t>(i);
-        for (const std::int32_t c : h.children(v)) s.count[v] += c < 0 ? counts[static_cast<std::size_t>(~c)] : s.count[static_cast<std::size_t>(c)];
+        for (const std::int32_t c : h.children(v))
+            s.count[v] += c < 0 ? counts[static_cast<std::size_t>(~c)] : s.count[static_cast<std::size_t>(c)];
     }
     return s;
 }

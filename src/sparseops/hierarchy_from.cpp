@@ -74,7 +74,8 @@ void assign_classes(std::span<const std::int64_t> classes, ParentTree& t) {
     for (std::size_t c = 0; c < classes.size(); ++c) {
         const std::int64_t v = classes[c];
         require(v >= 0 && v < static_cast<std::int64_t>(n), "classes must be in [0, ", n, "), got ", v, " at index ", c);
-        require(t.children(static_cast<std::size_t>(v)).empty(), "classes must be leaves, got node ", v, ", which has children, at index ", c);
+        require(t.children(static_cast<std::size_t>(v)).empty(), "classes must be leaves, got node ", v, ", which has children, at index ",
+                c);
         auto& place = t.class_of[static_cast<std::size_t>(v)];
         require(place < 0, "classes must not repeat, got node ", v, " again at index ", c);
         place = static_cast<std::int32_t>(c);
@@ -95,8 +96,8 @@ std::int32_t append_split(Shape& shape, const std::vector<std::int32_t>& items, 
 
 }  // namespace
 
-Hierarchy from_parents(std::span<const std::int64_t> parents, std::span<const std::int64_t> classes,
-                       std::span<const double> counts, int max_children, bool logistic) {
+Hierarchy from_parents(std::span<const std::int64_t> parents, std::span<const std::int64_t> classes, std::span<const double> counts,
+                       int max_children, bool logistic) {
     ParentTree t;
     list_children(parents, t);
     assign_classes(classes, t);
@@ -142,21 +143,24 @@ Hierarchy from_parents(std::span<const std::int64_t> parents, std::span<const st
 Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std::int64_t> path_node,
                      std::span<const std::int64_t> path_child, std::span<const std::uint8_t> logistic) {
     require(path_ptr.size() >= 2, "path_ptr must hold at least 2 entries, got ", path_ptr.size());
-    require(path_ptr.size() - 1 <= static_cast<std::size_t>(detail::max_classes), "path_ptr must describe at most ", detail::max_classes, " classes");
+    require(path_ptr.size() - 1 <= static_cast<std::size_t>(detail::max_classes), "path_ptr must describe at most ", detail::max_classes,
+            " classes");
     require(path_node.size() == path_child.size(), "path_child must have ", path_node.size(), " entries, got ", path_child.size());
     const std::size_t classes = path_ptr.size() - 1, steps = path_node.size();
     require(path_ptr[0] == 0, "path_ptr must start with 0, got ", path_ptr[0]);
     for (std::size_t c = 0; c < classes; ++c) {
-        require(path_ptr[c + 1] >= path_ptr[c] && path_ptr[c + 1] <= static_cast<std::int64_t>(steps), "path_ptr must rise to ", steps, ", got ",
-                path_ptr[c + 1], " at index ", c + 1);
+        require(path_ptr[c + 1] >= path_ptr[c] && path_ptr[c + 1] <= static_cast<std::int64_t>(steps), "path_ptr must rise to ", steps,
+                ", got ", path_ptr[c + 1], " at index ", c + 1);
         require(path_ptr[c + 1] > path_ptr[c] || classes == 1, "path_ptr must give every class a step, got none for class ", c);
     }
     require(path_ptr[classes] == static_cast<std::int64_t>(steps), "path_ptr must end with ", steps, ", got ", path_ptr[classes]);
     // A tree of C classes has fewer than C inner nodes: larger ids cannot be one, and must not size an array.
     std::int64_t nodes = 0;
     for (std::size_t i = 0; i < steps; ++i) {
-        require(path_node[i] >= 0 && path_node[i] < static_cast<std::int64_t>(classes), "path_node must be in [0, ", classes, "), got ", path_node[i], " at index ", i);
-        require(path_child[i] >= 0 && path_child[i] < static_cast<std::int64_t>(classes), "path_child must be in [0, ", classes, "), got ", path_child[i], " at index ", i);
+        require(path_node[i] >= 0 && path_node[i] < static_cast<std::int64_t>(classes), "path_node must be in [0, ", classes, "), got ",
+                path_node[i], " at index ", i);
+        require(path_child[i] >= 0 && path_child[i] < static_cast<std::int64_t>(classes), "path_child must be in [0, ", classes, "), got ",
+                path_child[i], " at index ", i);
         nodes = std::max(nodes, path_node[i] + 1);
     }
     Shape shape;
@@ -169,8 +173,8 @@ Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std
     }
     std::partial_sum(shape.child_ptr.begin(), shape.child_ptr.end(), shape.child_ptr.begin());
     const std::int64_t slots = shape.child_ptr.back();
-    require(slots == static_cast<std::int64_t>(classes) + nodes - 1, "path_node and path_child must be one tree: ", nodes, " nodes and ", classes,
-            " classes have ", static_cast<std::int64_t>(classes) + nodes - 1, " children, got ", slots);
+    require(slots == static_cast<std::int64_t>(classes) + nodes - 1, "path_node and path_child must be one tree: ", nodes, " nodes and ",
+            classes, " classes have ", static_cast<std::int64_t>(classes) + nodes - 1, " children, got ", slots);
     constexpr std::int32_t unset = INT32_MAX;
     shape.child.assign(static_cast<std::size_t>(slots), unset);
     for (std::size_t c = 0; c < classes; ++c) {
@@ -185,7 +189,8 @@ Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std
     }
     std::vector<std::uint8_t> is_child(V, 0);
     for (std::size_t v = 0; v < V; ++v) {
-        require(shape.children(v).size() >= 2, "path_child must give every node at least 2 children, got ", shape.children(v).size(), " at node ", v);
+        require(shape.children(v).size() >= 2, "path_child must give every node at least 2 children, got ", shape.children(v).size(),
+                " at node ", v);
         for (const std::int32_t c : shape.children(v)) {
             require(c != unset, "path_child must use every child below the largest, got a gap at node ", v);
             if (c < 0) continue;
@@ -205,7 +210,8 @@ Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std
         require(logistic.size() == V, "logistic must have one entry a node, ", V, ", got ", logistic.size());
         shape.flat.resize(V);
         for (std::size_t v = 0; v < V; ++v) {
-            require(!logistic[v] || shape.children(v).size() == 2, "logistic must be false for nodes without exactly 2 children, got true at node ", v);
+            require(!logistic[v] || shape.children(v).size() == 2,
+                    "logistic must be false for nodes without exactly 2 children, got true at node ", v);
             shape.flat[v] = !logistic[v];
         }
     }

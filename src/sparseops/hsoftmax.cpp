@@ -24,15 +24,19 @@ void require_input(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::sp
     const HierarchyView& h = plan.hierarchy();
     const std::size_t n = plan.examples();
     require(in.X.rows == n, "X must have one row a label, ", n, ", got ", in.X.rows);
-    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ", in.W.cols, ")");
+    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ",
+            in.W.cols, ")");
     require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
-    require(in.scale.empty() || in.scale.size() == n, in.scale_loss ? "sample_weight" : "grad_output", " must have ", n, " entries, got ", in.scale.size());
+    require(in.scale.empty() || in.scale.size() == n, in.scale_loss ? "sample_weight" : "grad_output", " must have ", n, " entries, got ",
+            in.scale.size());
     require(in.label_smoothing >= 0 && in.label_smoothing < 1, "label_smoothing must be in [0, 1), got ", in.label_smoothing);
-    require(in.residuals.empty() || in.residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ", in.residuals.size());
+    require(in.residuals.empty() || in.residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
+            in.residuals.size());
     require(nll.size() == n, "nll must have ", n, " entries, got ", nll.size());
     if (in.check_finite) {
         const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
-        if (bad < in.X.size()) detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
+        if (bad < in.X.size())
+            detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
     }
 }
 
@@ -51,7 +55,12 @@ template <Real T>
 class Batch {
 public:
     Batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in)
-        : plan_(plan), h_(plan.hierarchy()), in_(in), k_(detail::kernels<T>()), dim_(in.X.cols), z_(plan.n_logits()),
+        : plan_(plan),
+          h_(plan.hierarchy()),
+          in_(in),
+          k_(detail::kernels<T>()),
+          dim_(in.X.cols),
+          z_(plan.n_logits()),
           chunks_((plan.order().size() + chunk_size - 1) / chunk_size) {
         const double work = static_cast<double>(plan.n_logits()) * static_cast<double>(dim_ + 16) * 3;
         threads_ = detail::team_size(in.num_threads, work);
@@ -115,7 +124,8 @@ private:
         const auto close = [&](std::size_t keep, std::size_t s) {
             for (; scratch.open.size() > keep; scratch.open.pop_back()) {
                 const auto& o = scratch.open.back();
-                if (s - static_cast<std::size_t>(o.first) > 1) node_logits(o.node, static_cast<std::size_t>(o.first), s, static_cast<std::size_t>(o.z), scratch);
+                if (s - static_cast<std::size_t>(o.first) > 1)
+                    node_logits(o.node, static_cast<std::size_t>(o.first), s, static_cast<std::size_t>(o.z), scratch);
             }
         };
         for (std::size_t s = from; s < to; ++s) {
@@ -123,7 +133,9 @@ private:
             const std::size_t common = s == from ? 0 : static_cast<std::size_t>(plan_.shared()[s]);
             const std::size_t next = s + 1 == to ? 0 : static_cast<std::size_t>(plan_.shared()[s + 1]);
             close(common, s);
-            std::size_t z = common == 0 ? 0 : static_cast<std::size_t>(scratch.open.back().z) + h_.row_count(static_cast<std::size_t>(scratch.open.back().node));
+            std::size_t z = common == 0 ? 0
+                                        : static_cast<std::size_t>(scratch.open.back().z) +
+                                              h_.row_count(static_cast<std::size_t>(scratch.open.back().node));
             const std::size_t alone = std::max(common, next);  // from this depth on no other example of the chunk follows
             for (std::size_t d = common; d < next; ++d) {
                 scratch.open.push_back({path[d], static_cast<std::int32_t>(s), static_cast<std::int32_t>(z)});
@@ -268,7 +280,8 @@ private:
     // The gradient of every row of one node: its examples' deltas times their x, in sorted order.
     void node_rows(std::size_t u, const GradientSink<T>& sink, Scratch<T>& scratch) {
         const auto& segment = plan_.segments()[u];
-        const auto v = static_cast<std::size_t>(segment.node), first = static_cast<std::size_t>(segment.first), end = static_cast<std::size_t>(segment.last);
+        const auto v = static_cast<std::size_t>(segment.node), first = static_cast<std::size_t>(segment.first),
+                   end = static_cast<std::size_t>(segment.last);
         T* weight = scratch.products.data();
         for (std::size_t j = 0; j < h_.row_count(v); ++j) {
             const std::size_t slot = static_cast<std::size_t>(plan_.slots()[u]) + j, row = h_.row(v) + j;
@@ -301,7 +314,8 @@ private:
     [[noreturn]] void refuse_logit(std::size_t place) const {
         std::size_t s = 0;
         while (at(s + 1) <= place) ++s;
-        detail::refuse("W and b must be finite, with finite logits, got ", z_[place], " for row ", plan_.order()[s], " of X on the path to class ", plan_.labels()[s]);
+        detail::refuse("W and b must be finite, with finite logits, got ", z_[place], " for row ", plan_.order()[s],
+                       " of X on the path to class ", plan_.labels()[s]);
     }
 
     const HSoftmaxPlan& plan_;
@@ -317,7 +331,8 @@ private:
 
 template <Real T>
 void require_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> dX) {
-    require(dX.rows == plan.examples() && dX.cols == in.X.cols, "dX must have shape (", plan.examples(), ", ", in.X.cols, "), got (", dX.rows, ", ", dX.cols, ")");
+    require(dX.rows == plan.examples() && dX.cols == in.X.cols, "dX must have shape (", plan.examples(), ", ", in.X.cols, "), got (",
+            dX.rows, ", ", dX.cols, ")");
 }
 
 // Sink that writes straight to dW and db, by slot (sparse) or by row (dense).
@@ -341,7 +356,8 @@ template <Real T>
 void write_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
                     std::span<T> db, bool dense) {
     const std::size_t rows = dense ? plan.hierarchy().rows() : plan.touched_rows();
-    require(dW.rows == rows && dW.cols == in.X.cols, "dW must have shape (", rows, ", ", in.X.cols, "), got (", dW.rows, ", ", dW.cols, ")");
+    require(dW.rows == rows && dW.cols == in.X.cols, "dW must have shape (", rows, ", ", in.X.cols, "), got (", dW.rows, ", ", dW.cols,
+            ")");
     require(db.size() == rows, "db must have ", rows, " entries, got ", db.size());
     Writer<T> writer{dW, db, dense};
     hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&writer, Writer<T>::target, Writer<T>::done});
@@ -352,12 +368,14 @@ void write_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::s
 template <Real T>
 void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, std::span<T> residuals) {
     require_input(plan, in, std::span<const T>(nll));
-    require(residuals.empty() || residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ", residuals.size());
+    require(residuals.empty() || residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
+            residuals.size());
     Batch<T>(plan, in).score(nll, residuals, nullptr);
 }
 
 template <Real T>
-void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, const GradientSink<T>& sink) {
+void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
+                       const GradientSink<T>& sink) {
     require_input(plan, in, std::span<const T>(nll));
     require_gradient(plan, in, dX);
     Batch<T> batch(plan, in);
@@ -366,22 +384,30 @@ void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std
 }
 
 template <Real T>
-void hsoftmax_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW, std::span<T> db) {
+void hsoftmax_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
+                       std::span<T> db) {
     write_gradient(plan, in, nll, dX, dW, db, false);
 }
 
 template <Real T>
-void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW, std::span<T> db) {
+void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
+                             std::span<T> db) {
     write_gradient(plan, in, nll, dX, dW, db, true);
 }
 
 template void hsoftmax(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, std::span<float>);
-template void hsoftmax_backward(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>, const GradientSink<float>&);
-template void hsoftmax_gradient(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>, MatrixView<float>, std::span<float>);
-template void hsoftmax_gradient_dense(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>, MatrixView<float>, std::span<float>);
+template void hsoftmax_backward(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>,
+                                const GradientSink<float>&);
+template void hsoftmax_gradient(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>, MatrixView<float>,
+                                std::span<float>);
+template void hsoftmax_gradient_dense(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>,
+                                      MatrixView<float>, std::span<float>);
 template void hsoftmax(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, std::span<double>);
-template void hsoftmax_backward(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>, const GradientSink<double>&);
-template void hsoftmax_gradient(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>, MatrixView<double>, std::span<double>);
-template void hsoftmax_gradient_dense(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>, MatrixView<double>, std::span<double>);
+template void hsoftmax_backward(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
+                                const GradientSink<double>&);
+template void hsoftmax_gradient(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
+                                MatrixView<double>, std::span<double>);
+template void hsoftmax_gradient_dense(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
+                                      MatrixView<double>, std::span<double>);
 
 }  // namespace sparseops

@@ -53,11 +53,11 @@ template <Real T>
 struct HSoftmaxInput {
     MatrixView<const T> X, W;
     std::span<const T> b;
-    std::span<const T> scale;          // N or empty: multiplies gradients, and the loss too if scale_loss
+    std::span<const T> scale;  // N or empty: multiplies gradients, and the loss too if scale_loss
     bool scale_loss = true;
-    double label_smoothing = 0;        // e: a node's target is (1 - e) onehot + e / children
+    double label_smoothing = 0;  // e: a node's target is (1 - e) onehot + e / children
     bool check_finite = true;
-    std::span<const T> residuals;      // n_logits() in example order, or empty: what hsoftmax returned for the same input
+    std::span<const T> residuals;  // n_logits() in example order, or empty: what hsoftmax returned for the same input
     int num_threads = 0;
 };
 
@@ -73,8 +73,8 @@ void hsoftmax_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std
 
 // Dense gradient: dW (R, D) and db (R) must be zero on entry; rows that are not touched stay so.
 template <Real T>
-void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
-                             MatrixView<T> dW, std::span<T> db);
+void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
+                             std::span<T> db);
 
 // Where the gradient of a row goes. target(self, slot, row) is where its D numbers are to be written, or null for scratch;
 // done(self, slot, row, grad, bias) is called once they are. Every slot is visited once, on any thread, after all nll, dX and

@@ -67,7 +67,7 @@ void HSoftmaxPlan::segment() {
     shared_.resize(n);
     logit_ptr_.assign(n + 1, 0);
     segments_.reserve(n * 4);
-    std::vector<std::size_t> open;                      // segment of each node on the way to the example at hand
+    std::vector<std::size_t> open;  // segment of each node on the way to the example at hand
     std::span<const std::int32_t> before;
     for (std::size_t s = 0; s < n; ++s) {
         const auto path = h_.path_nodes(static_cast<std::size_t>(label_[s]));

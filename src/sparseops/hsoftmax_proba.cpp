@@ -14,17 +14,19 @@ namespace {
 
 using detail::require;
 
-constexpr std::size_t example_block = 8;    // rows of X that share one pass over W
-constexpr std::size_t tile_rows = 256;      // rows of W scored before their nodes are walked
-constexpr std::size_t node_range = 4096;    // nodes of one work item
+constexpr std::size_t example_block = 8;  // rows of X that share one pass over W
+constexpr std::size_t tile_rows = 256;    // rows of W scored before their nodes are walked
+constexpr std::size_t node_range = 4096;  // nodes of one work item
 
 template <Real T>
 void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
-    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ", in.W.cols, ")");
+    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ",
+            in.W.cols, ")");
     require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
     if (!in.check_finite) return;
     const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
-    if (bad < in.X.size()) detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
+    if (bad < in.X.size())
+        detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
 }
 
 // The first row of X whose logits are not finite, kept over all threads.
@@ -105,7 +107,8 @@ private:
     }
 
     void score_node(std::size_t v) {
-        k_.dots({in_.X.row(x_), in_.X.cols, nullptr}, n_, {in_.W.row(h_.row(v)), in_.X.cols, nullptr}, h_.row_count(v), in_.X.cols, z_.data(), width_);
+        k_.dots({in_.X.row(x_), in_.X.cols, nullptr}, n_, {in_.W.row(h_.row(v)), in_.X.cols, nullptr}, h_.row_count(v), in_.X.cols,
+                z_.data(), width_);
         finish_scores(h_.row_count(v), nullptr, h_.row(v));
     }
 
@@ -143,8 +146,10 @@ private:
             for (std::size_t i = 0; i < n_; ++i) {
                 const T* log_p = log_p_.data() + 2 * i * width_;
                 const double value = above[i] + static_cast<double>(h_.logistic ? log_p[j * width_ + r] : log_p[j]);
-                if (c >= 0) stack_.push_back(value);
-                else if (write && leaves_.data) leaves_.row(x_ + i)[static_cast<std::size_t>(~c)] = static_cast<T>(value);
+                if (c >= 0)
+                    stack_.push_back(value);
+                else if (write && leaves_.data)
+                    leaves_.row(x_ + i)[static_cast<std::size_t>(~c)] = static_cast<T>(value);
             }
         }
     }
@@ -182,7 +187,8 @@ void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> 
         return;
     }
     const std::size_t ranges = (h.nodes() + node_range - 1) / node_range, blocks = (in.X.rows + example_block - 1) / example_block;
-    const int threads = detail::team_size(in.num_threads, static_cast<double>(in.X.rows) * static_cast<double>(h.rows()) * static_cast<double>(in.X.cols + 16));
+    const int threads = detail::team_size(
+        in.num_threads, static_cast<double>(in.X.rows) * static_cast<double>(h.rows()) * static_cast<double>(in.X.cols + 16));
     BadRow bad;
     std::vector<TreeWalk<T>> walks(static_cast<std::size_t>(std::max(1, threads)), TreeWalk<T>(h, in, leaves, nodes, bad));
     detail::parallel_for(ranges * blocks, threads, [&](std::size_t item, std::size_t worker) {
@@ -221,13 +227,15 @@ bool child_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, const T
 
 template <Real T>
 void hsoftmax_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out) {
-    require(out.rows == in.X.rows && out.cols == h.classes(), "out must have shape (", in.X.rows, ", ", h.classes(), "), got (", out.rows, ", ", out.cols, ")");
+    require(out.rows == in.X.rows && out.cols == h.classes(), "out must have shape (", in.X.rows, ", ", h.classes(), "), got (", out.rows,
+            ", ", out.cols, ")");
     walk_all(h, in, out, {});
 }
 
 template <Real T>
 void hsoftmax_node_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out) {
-    require(out.rows == in.X.rows && out.cols == h.nodes(), "out must have shape (", in.X.rows, ", ", h.nodes(), "), got (", out.rows, ", ", out.cols, ")");
+    require(out.rows == in.X.rows && out.cols == h.nodes(), "out must have shape (", in.X.rows, ", ", h.nodes(), "), got (", out.rows, ", ",
+            out.cols, ")");
     walk_all(h, in, {}, out);
 }
 
@@ -240,7 +248,8 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
         const std::int64_t c = classes.data[i];
         require(c >= 0 && static_cast<std::size_t>(c) < h.classes(), "classes must be in [0, ", h.classes(), "), got ", c, " at index ", i);
     }
-    const int threads = detail::team_size(in.num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols));
+    const int threads = detail::team_size(
+        in.num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
     std::vector<std::vector<T>> scratch(static_cast<std::size_t>(std::max(1, threads)), std::vector<T>(2 * width));
     BadRow bad;
@@ -251,7 +260,8 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
             const auto nodes = h.path_nodes(c), steps = h.path_children(c);
             double sum = 0;
             for (std::size_t d = 0; d < nodes.size(); ++d) {
-                if (!child_log_proba(h, in, in.X.row(i), static_cast<std::size_t>(nodes[d]), z, z + width) && in.check_finite) bad.report(i);
+                if (!child_log_proba(h, in, in.X.row(i), static_cast<std::size_t>(nodes[d]), z, z + width) && in.check_finite)
+                    bad.report(i);
                 sum += static_cast<double>(z[width + static_cast<std::size_t>(steps[d])]);
             }
             out.row(i)[j] = static_cast<T>(sum);
@@ -264,7 +274,8 @@ template <Real T>
 void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::uint64_t seed, MatrixView<std::int64_t> out) {
     require_input(h, in);
     require(out.rows == in.X.rows, "out must have one row a row of X, ", in.X.rows, ", got ", out.rows);
-    const int threads = detail::team_size(in.num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols));
+    const int threads =
+        detail::team_size(in.num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
     std::vector<std::vector<T>> scratch(static_cast<std::size_t>(std::max(1, threads)), std::vector<T>(2 * width));
     BadRow bad;
@@ -275,12 +286,16 @@ void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::ui
             std::int32_t at = h.nodes() ? h.preorder[0] : ~0;
             detail::PhiloxBlock words{};
             for (std::uint64_t depth = 0; at >= 0; ++depth) {  // two words a step, two steps a block
-                if (depth % 2 == 0) words = detail::philox(seed, i * out.cols + m, (static_cast<std::uint64_t>(detail::Stream::sample) << 56) | (depth / 2));
+                if (depth % 2 == 0)
+                    words =
+                        detail::philox(seed, i * out.cols + m, (static_cast<std::uint64_t>(detail::Stream::sample) << 56) | (depth / 2));
                 const double u = detail::unit_double(words[2 * (depth % 2)], words[2 * (depth % 2) + 1]);
                 const auto children = h.children(static_cast<std::size_t>(at));
                 if (!child_log_proba(h, in, in.X.row(i), static_cast<std::size_t>(at), z, z + width) && in.check_finite) bad.report(i);
                 std::size_t j = 0;
-                for (double sum = std::exp(static_cast<double>(log_p[0])); j + 1 < children.size() && u >= sum; sum += std::exp(static_cast<double>(log_p[j]))) ++j;
+                for (double sum = std::exp(static_cast<double>(log_p[0])); j + 1 < children.size() && u >= sum;
+                     sum += std::exp(static_cast<double>(log_p[j])))
+                    ++j;
                 at = children[j];
             }
             out.row(i)[m] = ~at;

@@ -34,8 +34,13 @@ template <Real T>
 class Searcher {
 public:
     Searcher(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options)
-        : h_(h), in_(in), options_(options), k_(detail::kernels<T>()), limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
-          edge_(options.edge_beam ? *options.edge_beam : std::numeric_limits<double>::infinity()), log_p_(std::max<std::size_t>(2, h.widest)),
+        : h_(h),
+          in_(in),
+          options_(options),
+          k_(detail::kernels<T>()),
+          limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
+          edge_(options.edge_beam ? *options.edge_beam : std::numeric_limits<double>::infinity()),
+          log_p_(std::max<std::size_t>(2, h.widest)),
           z_(std::max<std::size_t>(2, h.widest)) {
         found_.reserve(limit_ + 1);
         open_.reserve(64);
@@ -48,9 +53,12 @@ public:
         best_left_ = -std::numeric_limits<T>::infinity();
         found_.clear();
         open_.clear();
-        if (h_.nodes() == 0) offer({T(0), 0, 0.0});
-        else if (options_.beam) search_levels(static_cast<std::size_t>(*options_.beam));
-        else search_best_first();
+        if (h_.nodes() == 0)
+            offer({T(0), 0, 0.0});
+        else if (options_.beam)
+            search_levels(static_cast<std::size_t>(*options_.beam));
+        else
+            search_best_first();
         std::sort_heap(found_.begin(), found_.end(), better<T>);
         if (options_.min_prob) climb(std::log(*options_.min_prob));
         for (std::size_t j = 0; j < options_.k; ++j) {
@@ -200,16 +208,19 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
                      MatrixView<T> log_probs, std::span<T> bound) {
     require_options(options);
     const std::size_t n = in.X.rows;
-    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ", in.W.cols, ")");
+    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ",
+            in.W.cols, ")");
     require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
     require(classes.rows == n && classes.cols == options.k, "classes must have shape (", n, ", ", options.k, ")");
     require(log_probs.rows == n && log_probs.cols == options.k, "log_probs must have shape (", n, ", ", options.k, ")");
     require(bound.size() == n, "bound must have ", n, " entries, got ", bound.size());
     if (in.check_finite) {
         const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
-        if (bad < in.X.size()) detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
+        if (bad < in.X.size())
+            detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
     }
-    const double scored = static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);
+    const double scored =
+        static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);
     const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * static_cast<double>(in.X.cols + 16));
     std::vector<Searcher<T>> searchers(static_cast<std::size_t>(std::max(1, threads)), Searcher<T>(h, in, options));
     constexpr std::size_t block = 16;
@@ -224,7 +235,9 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
     require(bad.load() == n, "W and b must be finite, with finite logits, got another for row ", bad.load(), " of X");
 }
 
-template void hsoftmax_search(const HierarchyView&, const HSoftmaxInput<float>&, const SearchOptions&, MatrixView<std::int64_t>, MatrixView<float>, std::span<float>);
-template void hsoftmax_search(const HierarchyView&, const HSoftmaxInput<double>&, const SearchOptions&, MatrixView<std::int64_t>, MatrixView<double>, std::span<double>);
+template void hsoftmax_search(const HierarchyView&, const HSoftmaxInput<float>&, const SearchOptions&, MatrixView<std::int64_t>,
+                              MatrixView<float>, std::span<float>);
+template void hsoftmax_search(const HierarchyView&, const HSoftmaxInput<double>&, const SearchOptions&, MatrixView<std::int64_t>,
+                              MatrixView<double>, std::span<double>);
 
 }  // namespace sparseops

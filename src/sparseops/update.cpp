@@ -42,12 +42,14 @@ void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols
     if (o.method == Method::sgd) return;
     require(std::isfinite(o.eps) && o.eps >= 0, "eps must be finite and non-negative, got ", o.eps);
     const std::size_t width = o.method == Method::rowwise_adagrad ? 1 : cols;
-    require(o.first.rows == rows && o.first.cols == width, "optimizer must have state of shape (", rows, ", ", width, "), got (", o.first.rows, ", ", o.first.cols, ")");
+    require(o.first.rows == rows && o.first.cols == width, "optimizer must have state of shape (", rows, ", ", width, "), got (",
+            o.first.rows, ", ", o.first.cols, ")");
     require(!bias || o.b_first.size() == rows, "optimizer must have bias state of ", rows, " entries, got ", o.b_first.size());
     if (o.method != Method::adam) return;
     require(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1, "betas must be in [0, 1), got ", o.beta1, " and ", o.beta2);
     require(o.step >= 1, "step must be at least 1, got ", o.step);
-    require(o.second.rows == rows && o.second.cols == cols, "optimizer must have state of shape (", rows, ", ", cols, "), got (", o.second.rows, ", ", o.second.cols, ")");
+    require(o.second.rows == rows && o.second.cols == cols, "optimizer must have state of shape (", rows, ", ", cols, "), got (",
+            o.second.rows, ", ", o.second.cols, ")");
     require(!bias || o.b_second.size() == rows, "optimizer must have bias state of ", rows, " entries, got ", o.b_second.size());
 }
 
@@ -116,7 +118,9 @@ template void step_row(const Optimizer<float>&, std::size_t, float*, float*, std
 template void step_row(const Optimizer<double>&, std::size_t, double*, double*, std::size_t);
 template void step_bias(const Optimizer<float>&, std::size_t, float, float*);
 template void step_bias(const Optimizer<double>&, std::size_t, double, double*);
-template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<float>&, MatrixView<float>, std::span<float>, const Optimizer<float>&, std::span<float>, MatrixView<float>);
-template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<double>&, MatrixView<double>, std::span<double>, const Optimizer<double>&, std::span<double>, MatrixView<double>);
+template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<float>&, MatrixView<float>, std::span<float>,
+                              const Optimizer<float>&, std::span<float>, MatrixView<float>);
+template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<double>&, MatrixView<double>, std::span<double>,
+                              const Optimizer<double>&, std::span<double>, MatrixView<double>);
 
 }  // namespace sparseops

@@ -16,9 +16,7 @@ struct Rows {
     std::size_t stride;  // elements between rows
     const std::int32_t* index;
 
-    const T* operator[](std::size_t i) const noexcept {
-        return data + (index ? static_cast<std::size_t>(index[i]) : i) * stride;
-    }
+    const T* operator[](std::size_t i) const noexcept { return data + (index ? static_cast<std::size_t>(index[i]) : i) * stride; }
 };
 
 template <class T>
@@ -26,7 +24,8 @@ struct Kernels {
     // out[i * out_stride + j] = a[i] · b[j], n elements a row.
     void (*dots)(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride);
     // out[0..n) = Σ_j weight[j * weight_stride] · rows[j], in the order of j; added to out if `accumulate`.
-    void (*weighted_sum)(const T* weight, std::size_t weight_stride, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* out);
+    void (*weighted_sum)(const T* weight, std::size_t weight_stride, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate,
+                         T* out);
     // y += a x
     void (*axpy)(T a, const T* x, T* y, std::size_t n);
     // Logistic steps with logit z and target t in [0, 1]: loss = -t log σ(z) - (1-t) log σ(-z), delta = σ(z) - t.
@@ -34,7 +33,8 @@ struct Kernels {
     void (*logistic_loss)(const T* z, const T* target, std::size_t n, T* loss, T* delta);
     // log P(child 0), log P(child 1) of logistic nodes, from their logits; exactly minus what logistic_loss gives.
     void (*log_sigmoid)(const T* z, std::size_t n, T* log_p0, T* log_p1);
-    // -log softmax(z)[j] for every j of one node, and if `probability` is not null, softmax(z). In place allowed.
+    // -log softmax(z)[j] for every j of one node, and softmax(z); either may be null. One of them may be z: `probability`, or
+    // `nll` if there is no probability.
     void (*softmax_nll)(const T* z, std::size_t k, T* nll, T* probability);
     // Index of the first element that is not finite, n if there is none.
     std::size_t (*first_not_finite)(const T* x, std::size_t n);
@@ -61,8 +61,12 @@ const KernelTable& active_kernels();
 template <class T>
 const Kernels<T>& kernels();
 template <>
-inline const Kernels<float>& kernels<float>() { return active_kernels().f32; }
+inline const Kernels<float>& kernels<float>() {
+    return active_kernels().f32;
+}
 template <>
-inline const Kernels<double>& kernels<double>() { return active_kernels().f64; }
+inline const Kernels<double>& kernels<double>() {
+    return active_kernels().f64;
+}
 
 }  // namespace sparseops::detail

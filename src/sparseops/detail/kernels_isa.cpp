@@ -105,8 +105,8 @@ void dots(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T
 // ---- weighted sums of rows ----------------------------------------------------------------------------------
 
 template <class T, int Block>
-SPARSEOPS_INLINE void sum_columns(const T* weight, std::size_t weight_stride, const Rows<T>& rows, std::size_t count,
-                                  std::size_t at, bool accumulate, T* out) {
+SPARSEOPS_INLINE void sum_columns(const T* weight, std::size_t weight_stride, const Rows<T>& rows, std::size_t count, std::size_t at,
+                                  bool accumulate, T* out) {
     typedef Vec<T> V;
     constexpr std::size_t L = lanes<T>;
     V s[Block];
@@ -139,11 +139,15 @@ void weighted_sum(const T* weight, std::size_t weight_stride, Rows<T> rows, std:
 
 // f(i, m) over whole vectors (m == lanes) and one partial; the partial loads and stores touch m elements only.
 template <class T>
-SPARSEOPS_INLINE Vec<T> load_m(const T* p, std::size_t m, T fill) { return m == lanes<T> ? load<Vec<T>>(p) : load_n(p, m, fill); }
+SPARSEOPS_INLINE Vec<T> load_m(const T* p, std::size_t m, T fill) {
+    return m == lanes<T> ? load<Vec<T>>(p) : load_n(p, m, fill);
+}
 template <class T>
 SPARSEOPS_INLINE void store_m(T* p, std::size_t m, Vec<T> v) {
-    if (m == lanes<T>) store(p, v);
-    else store_n(p, m, v);
+    if (m == lanes<T>)
+        store(p, v);
+    else
+        store_n(p, m, v);
 }
 template <class T, class F>
 SPARSEOPS_INLINE void each_vector(std::size_t n, F f) {
@@ -304,24 +308,22 @@ void softmax_nll(const T* z, std::size_t k, T* nll, T* probability) {
     const T largest = z[top];
     const V vmax = splat<V>(largest);
     V sum{};
+    T* const terms = nll ? nll : probability;  // where e^(z - largest) waits for its sum, not over z if z is still needed
     // The largest term is left out of the sum and put back by log1p: a probability near 1 keeps its digits.
     each_vector<T>(k, [&](std::size_t i, std::size_t m) {
         T e[lanes<T>];
         store(e, exp_nonpositive<T>(load_m(z + i, m, T(-__builtin_inf())) - vmax));
-        if (probability) std::memcpy(probability + i, e, m * sizeof(T));
+        if (probability) std::memcpy(terms + i, e, m * sizeof(T));
         if (top >= i && top < i + m) e[top - i] = T(0);
         sum = sum + load<V>(e);
     });
     const T rest = sum_lanes(sum);
-    const T log_sum = log1p_any(rest);
-    if (probability) {
-        const V inverse = splat<V>(T(1) / (T(1) + rest));
-        each_vector<T>(k, [&](std::size_t i, std::size_t m) { store_m(probability + i, m, load_m(probability + i, m, T(0)) * inverse); });
-    }
-    if (nll) {
-        const V vlog = splat<V>(log_sum);
-        each_vector<T>(k, [&](std::size_t i, std::size_t m) { store_m(nll + i, m, (vmax - load_m(z + i, m, T(0))) + vlog); });
-    }
+    const V vlog = splat<V>(log1p_any(rest)), inverse = splat<V>(T(1) / (T(1) + rest));
+    each_vector<T>(k, [&](std::size_t i, std::size_t m) {
+        const V x = load_m(z + i, m, T(0)), e = probability ? load_m(terms + i, m, T(0)) : V{};
+        if (nll) store_m(nll + i, m, (vmax - x) + vlog);
+        if (probability) store_m(probability + i, m, e * inverse);
+    });
 }
 
 template <class T>
@@ -366,7 +368,9 @@ SPARSEOPS_INLINE f64x2 square_root(f64x2 x) {
 }
 #endif
 template <class H>
-SPARSEOPS_INLINE Pair<H> square_root(Pair<H> x) { return {square_root(x.lo), square_root(x.hi)}; }
+SPARSEOPS_INLINE Pair<H> square_root(Pair<H> x) {
+    return {square_root(x.lo), square_root(x.hi)};
+}
 
 template <class T>
 void adagrad(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n) {

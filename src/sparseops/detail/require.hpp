@@ -18,7 +18,8 @@ template <class... Parts>
 
 template <class... Parts>
 inline void require(bool holds, const Parts&... parts) {
-    if (!holds) [[unlikely]] refuse(parts...);
+    if (!holds) [[unlikely]]
+        refuse(parts...);
 }
 
 }  // namespace sparseops::detail

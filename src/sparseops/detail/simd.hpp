@@ -51,41 +51,116 @@ struct VecOf;
 template <class V>
 struct BitsOf;
 #if defined(__AVX512F__)
-template <> struct VecOf<float> { typedef f32x16 type; };
-template <> struct VecOf<double> { typedef f64x8 type; };
-template <> struct BitsOf<f32x16> { typedef i32x16 type; };
-template <> struct BitsOf<f64x8> { typedef i64x8 type; };
+template <>
+struct VecOf<float> {
+    typedef f32x16 type;
+};
+template <>
+struct VecOf<double> {
+    typedef f64x8 type;
+};
+template <>
+struct BitsOf<f32x16> {
+    typedef i32x16 type;
+};
+template <>
+struct BitsOf<f64x8> {
+    typedef i64x8 type;
+};
 #elif defined(__AVX2__)
-template <> struct VecOf<float> { typedef Pair<f32x8> type; };
-template <> struct VecOf<double> { typedef Pair<f64x4> type; };
+template <>
+struct VecOf<float> {
+    typedef Pair<f32x8> type;
+};
+template <>
+struct VecOf<double> {
+    typedef Pair<f64x4> type;
+};
 #else
-template <> struct VecOf<float> { typedef Pair<Pair<f32x4>> type; };
-template <> struct VecOf<double> { typedef Pair<Pair<f64x2>> type; };
+template <>
+struct VecOf<float> {
+    typedef Pair<Pair<f32x4>> type;
+};
+template <>
+struct VecOf<double> {
+    typedef Pair<Pair<f64x2>> type;
+};
 #endif
 #if defined(__AVX2__)
-template <> struct BitsOf<f32x8> { typedef i32x8 type; };
-template <> struct BitsOf<f64x4> { typedef i64x4 type; };
+template <>
+struct BitsOf<f32x8> {
+    typedef i32x8 type;
+};
+template <>
+struct BitsOf<f64x4> {
+    typedef i64x4 type;
+};
 #endif
-template <> struct BitsOf<f32x4> { typedef i32x4 type; };
-template <> struct BitsOf<f64x2> { typedef i64x2 type; };
-template <class H> struct BitsOf<Pair<H>> { typedef Pair<typename BitsOf<H>::type> type; };
-template <> struct BitsOf<float> { typedef std::int32_t type; };
-template <> struct BitsOf<double> { typedef std::int64_t type; };
+template <>
+struct BitsOf<f32x4> {
+    typedef i32x4 type;
+};
+template <>
+struct BitsOf<f64x2> {
+    typedef i64x2 type;
+};
+template <class H>
+struct BitsOf<Pair<H>> {
+    typedef Pair<typename BitsOf<H>::type> type;
+};
+template <>
+struct BitsOf<float> {
+    typedef std::int32_t type;
+};
+template <>
+struct BitsOf<double> {
+    typedef std::int64_t type;
+};
 
-template <class T> using Vec = typename VecOf<T>::type;
-template <class V> using Bits = typename BitsOf<V>::type;
-template <class T> constexpr std::size_t lanes = 64 / sizeof(T);
+template <class T>
+using Vec = typename VecOf<T>::type;
+template <class V>
+using Bits = typename BitsOf<V>::type;
+template <class T>
+constexpr std::size_t lanes = 64 / sizeof(T);
 
 // Arithmetic: native vectors have the operators, a pair applies them to its halves.
-template <class H> SPARSEOPS_INLINE Pair<H> operator+(Pair<H> a, Pair<H> b) { return {a.lo + b.lo, a.hi + b.hi}; }
-template <class H> SPARSEOPS_INLINE Pair<H> operator-(Pair<H> a, Pair<H> b) { return {a.lo - b.lo, a.hi - b.hi}; }
-template <class H> SPARSEOPS_INLINE Pair<H> operator*(Pair<H> a, Pair<H> b) { return {a.lo * b.lo, a.hi * b.hi}; }
-template <class H> SPARSEOPS_INLINE Pair<H> operator/(Pair<H> a, Pair<H> b) { return {a.lo / b.lo, a.hi / b.hi}; }
-template <class H> SPARSEOPS_INLINE Pair<H> operator-(Pair<H> a) { return {-a.lo, -a.hi}; }
-template <class H> SPARSEOPS_INLINE Pair<H> operator&(Pair<H> a, Pair<H> b) { return {a.lo & b.lo, a.hi & b.hi}; }
-template <class H> SPARSEOPS_INLINE Pair<H> operator|(Pair<H> a, Pair<H> b) { return {a.lo | b.lo, a.hi | b.hi}; }
-template <class H> SPARSEOPS_INLINE Pair<H> operator<<(Pair<H> a, int n) { return {a.lo << n, a.hi << n}; }
-template <class H> SPARSEOPS_INLINE Pair<H> operator>>(Pair<H> a, int n) { return {a.lo >> n, a.hi >> n}; }
+template <class H>
+SPARSEOPS_INLINE Pair<H> operator+(Pair<H> a, Pair<H> b) {
+    return {a.lo + b.lo, a.hi + b.hi};
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> operator-(Pair<H> a, Pair<H> b) {
+    return {a.lo - b.lo, a.hi - b.hi};
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> operator*(Pair<H> a, Pair<H> b) {
+    return {a.lo * b.lo, a.hi * b.hi};
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> operator/(Pair<H> a, Pair<H> b) {
+    return {a.lo / b.lo, a.hi / b.hi};
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> operator-(Pair<H> a) {
+    return {-a.lo, -a.hi};
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> operator&(Pair<H> a, Pair<H> b) {
+    return {a.lo & b.lo, a.hi & b.hi};
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> operator|(Pair<H> a, Pair<H> b) {
+    return {a.lo | b.lo, a.hi | b.hi};
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> operator<<(Pair<H> a, int n) {
+    return {a.lo << n, a.hi << n};
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> operator>>(Pair<H> a, int n) {
+    return {a.lo >> n, a.hi >> n};
+}
 
 // splat<V>(x): x in every lane.
 template <class V, class T>
@@ -96,40 +171,60 @@ template <class H, class T>
 struct Splat<Pair<H>, T> {
     static inline __attribute__((always_inline)) Pair<H> of(T x) { return {Splat<H, T>::of(x), Splat<H, T>::of(x)}; }
 };
-template <class T> struct Splat<T, T> {
+template <class T>
+struct Splat<T, T> {
     static inline __attribute__((always_inline)) T of(T x) { return x; }
 };
-template <class V, class T> SPARSEOPS_INLINE V splat(T x) { return Splat<V, T>::of(x); }
+template <class V, class T>
+SPARSEOPS_INLINE V splat(T x) {
+    return Splat<V, T>::of(x);
+}
 
 // Unaligned load and store.
-template <class V> struct Memory {
-    template <class T> static inline __attribute__((always_inline)) V load(const T* p) {
+template <class V>
+struct Memory {
+    template <class T>
+    static inline __attribute__((always_inline)) V load(const T* p) {
         V v;
         std::memcpy(&v, p, sizeof v);
         return v;
     }
-    template <class T> static inline __attribute__((always_inline)) void store(T* p, V v) { std::memcpy(p, &v, sizeof v); }
+    template <class T>
+    static inline __attribute__((always_inline)) void store(T* p, V v) {
+        std::memcpy(p, &v, sizeof v);
+    }
 };
-template <class H> struct Memory<Pair<H>> {
-    template <class T> static inline __attribute__((always_inline)) Pair<H> load(const T* p) {
+template <class H>
+struct Memory<Pair<H>> {
+    template <class T>
+    static inline __attribute__((always_inline)) Pair<H> load(const T* p) {
         return {Memory<H>::load(p), Memory<H>::load(p + sizeof(H) / sizeof(T))};
     }
-    template <class T> static inline __attribute__((always_inline)) void store(T* p, Pair<H> v) {
+    template <class T>
+    static inline __attribute__((always_inline)) void store(T* p, Pair<H> v) {
         Memory<H>::store(p, v.lo);
         Memory<H>::store(p + sizeof(H) / sizeof(T), v.hi);
     }
 };
-template <class V, class T> SPARSEOPS_INLINE V load(const T* p) { return Memory<V>::load(p); }
-template <class V, class T> SPARSEOPS_INLINE void store(T* p, V v) { Memory<V>::store(p, v); }
+template <class V, class T>
+SPARSEOPS_INLINE V load(const T* p) {
+    return Memory<V>::load(p);
+}
+template <class V, class T>
+SPARSEOPS_INLINE void store(T* p, V v) {
+    Memory<V>::store(p, v);
+}
 
 // The first n < lanes elements, the other lanes `fill`; and the store of the first n lanes.
-template <class T> SPARSEOPS_INLINE Vec<T> load_n(const T* p, std::size_t n, T fill) {
+template <class T>
+SPARSEOPS_INLINE Vec<T> load_n(const T* p, std::size_t n, T fill) {
     T buffer[lanes<T>];
     store(buffer, splat<Vec<T>>(fill));
     std::memcpy(buffer, p, n * sizeof(T));
     return load<Vec<T>>(buffer);
 }
-template <class T> SPARSEOPS_INLINE void store_n(T* p, std::size_t n, Vec<T> v) {
+template <class T>
+SPARSEOPS_INLINE void store_n(T* p, std::size_t n, Vec<T> v) {
     T buffer[lanes<T>];
     store(buffer, v);
     std::memcpy(p, buffer, n * sizeof(T));
@@ -184,20 +279,37 @@ SPARSEOPS_INLINE f64x2 fma(f64x2 a, f64x2 b, f64x2 c) { return (f64x2)vfmaq_f64(
 SPARSEOPS_INLINE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 SPARSEOPS_INLINE double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
 #else
-template <class V> SPARSEOPS_INLINE V fma(V a, V b, V c) { return a * b + c; }
+template <class V>
+SPARSEOPS_INLINE V fma(V a, V b, V c) {
+    return a * b + c;
+}
 #endif
-template <class H> SPARSEOPS_INLINE Pair<H> fma(Pair<H> a, Pair<H> b, Pair<H> c) { return {fma(a.lo, b.lo, c.lo), fma(a.hi, b.hi, c.hi)}; }
+template <class H>
+SPARSEOPS_INLINE Pair<H> fma(Pair<H> a, Pair<H> b, Pair<H> c) {
+    return {fma(a.lo, b.lo, c.lo), fma(a.hi, b.hi, c.hi)};
+}
 
 // less(a, b) ? x : y, lane by lane.
-template <class V> SPARSEOPS_INLINE V select_less(V a, V b, V x, V y) { return a < b ? x : y; }
-template <class H> SPARSEOPS_INLINE Pair<H> select_less(Pair<H> a, Pair<H> b, Pair<H> x, Pair<H> y) {
+template <class V>
+SPARSEOPS_INLINE V select_less(V a, V b, V x, V y) {
+    return a < b ? x : y;
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> select_less(Pair<H> a, Pair<H> b, Pair<H> x, Pair<H> y) {
     return {select_less(a.lo, b.lo, x.lo, y.lo), select_less(a.hi, b.hi, x.hi, y.hi)};
 }
-template <class V> SPARSEOPS_INLINE V max_of(V a, V b) { return select_less(a, b, b, a); }
-template <class V> SPARSEOPS_INLINE V min_of(V a, V b) { return select_less(b, a, b, a); }
+template <class V>
+SPARSEOPS_INLINE V max_of(V a, V b) {
+    return select_less(a, b, b, a);
+}
+template <class V>
+SPARSEOPS_INLINE V min_of(V a, V b) {
+    return select_less(b, a, b, a);
+}
 
 // The same bits as another type.
-template <class To, class From> struct Cast {
+template <class To, class From>
+struct Cast {
     static inline __attribute__((always_inline)) To of(From v) {
         To r;
         static_assert(sizeof r == sizeof v);
@@ -205,10 +317,14 @@ template <class To, class From> struct Cast {
         return r;
     }
 };
-template <class To, class From> struct Cast<Pair<To>, Pair<From>> {
+template <class To, class From>
+struct Cast<Pair<To>, Pair<From>> {
     static inline __attribute__((always_inline)) Pair<To> of(Pair<From> v) { return {Cast<To, From>::of(v.lo), Cast<To, From>::of(v.hi)}; }
 };
-template <class To, class From> SPARSEOPS_INLINE To bit_cast_to(From v) { return Cast<To, From>::of(v); }
+template <class To, class From>
+SPARSEOPS_INLINE To bit_cast_to(From v) {
+    return Cast<To, From>::of(v);
+}
 
 // Sum of the lanes, always by halves: lane l + lane (l + width/2), down to one.
 SPARSEOPS_INLINE float sum_lanes(f32x4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
@@ -227,7 +343,10 @@ SPARSEOPS_INLINE f64x4 halve(f64x8 v) { return __builtin_shufflevector(v, v, 0, 
 SPARSEOPS_INLINE float sum_lanes(f32x16 v) { return sum_lanes(halve(v)); }
 SPARSEOPS_INLINE double sum_lanes(f64x8 v) { return sum_lanes(halve(v)); }
 #endif
-template <class H> SPARSEOPS_INLINE auto sum_lanes(Pair<H> v) { return sum_lanes(v.lo + v.hi); }
+template <class H>
+SPARSEOPS_INLINE auto sum_lanes(Pair<H> v) {
+    return sum_lanes(v.lo + v.hi);
+}
 
 // The lane sums of four vectors at once, in the same tree, sharing the shuffles.
 SPARSEOPS_INLINE void sum_lanes4(f32x4 a, f32x4 b, f32x4 c, f32x4 d, float* out) {
@@ -254,10 +373,15 @@ SPARSEOPS_INLINE void sum_lanes4(f64x4 a, f64x4 b, f64x4 c, f64x4 d, double* out
 }
 #endif
 #if defined(__AVX512F__)
-SPARSEOPS_INLINE void sum_lanes4(f32x16 a, f32x16 b, f32x16 c, f32x16 d, float* out) { sum_lanes4(halve(a), halve(b), halve(c), halve(d), out); }
-SPARSEOPS_INLINE void sum_lanes4(f64x8 a, f64x8 b, f64x8 c, f64x8 d, double* out) { sum_lanes4(halve(a), halve(b), halve(c), halve(d), out); }
+SPARSEOPS_INLINE void sum_lanes4(f32x16 a, f32x16 b, f32x16 c, f32x16 d, float* out) {
+    sum_lanes4(halve(a), halve(b), halve(c), halve(d), out);
+}
+SPARSEOPS_INLINE void sum_lanes4(f64x8 a, f64x8 b, f64x8 c, f64x8 d, double* out) {
+    sum_lanes4(halve(a), halve(b), halve(c), halve(d), out);
+}
 #endif
-template <class H, class T> SPARSEOPS_INLINE void sum_lanes4(Pair<H> a, Pair<H> b, Pair<H> c, Pair<H> d, T* out) {
+template <class H, class T>
+SPARSEOPS_INLINE void sum_lanes4(Pair<H> a, Pair<H> b, Pair<H> c, Pair<H> d, T* out) {
     sum_lanes4(a.lo + a.hi, b.lo + b.hi, c.lo + c.hi, d.lo + d.hi, out);
 }
 

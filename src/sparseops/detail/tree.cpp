@@ -54,7 +54,8 @@ Hierarchy write(const Shape& shape, const std::vector<std::int32_t>& number, std
     }
     h.path_ptr.assign(classes + 1, 0);
     const auto no_node = [](std::int32_t, const auto&) {};
-    walk(shape, no_node, [&](std::int32_t c, const auto& trail) { h.path_ptr[static_cast<std::size_t>(c) + 1] = static_cast<std::int64_t>(trail.size()); });
+    walk(shape, no_node,
+         [&](std::int32_t c, const auto& trail) { h.path_ptr[static_cast<std::size_t>(c) + 1] = static_cast<std::int64_t>(trail.size()); });
     for (std::size_t c = 0; c < classes; ++c) h.path_ptr[c + 1] += h.path_ptr[c];
     h.path_node.resize(static_cast<std::size_t>(h.path_ptr.back()));
     h.path_child.resize(h.path_node.size());

@@ -35,7 +35,8 @@ constexpr std::int64_t max_classes = std::int64_t{1} << 30;  // classes, nodes a
 
 inline void require_counts(std::span<const double> counts) {
     require(!counts.empty(), "counts must not be empty");
-    require(counts.size() <= static_cast<std::size_t>(max_classes), "counts must have at most ", max_classes, " entries, got ", counts.size());
+    require(counts.size() <= static_cast<std::size_t>(max_classes), "counts must have at most ", max_classes, " entries, got ",
+            counts.size());
     double total = 0;
     for (std::size_t i = 0; i < counts.size(); ++i) {
         require(std::isfinite(counts[i]) && counts[i] >= 0, "counts must be finite and non-negative, got ", counts[i], " at index ", i);

@@ -1,0 +1,277 @@
+"""The builders of `Hierarchy`: its class methods."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _hierarchy
+from ._arrays import as_array, as_counts, as_integer, as_integers
+
+_NO_COUNTS = np.empty(0)
+_NO_IDS = np.empty(0, np.int64)
+
+
+def _limit(value: object) -> int:
+    limit = as_integer("max_children", value, 2)
+    return min(limit, 1 << 30)
+
+
+class HierarchyBuilders:
+    """Class methods that build a tree; all deterministic."""
+
+    __slots__ = ()
+
+    @classmethod
+    def _from_buffers(cls, buffers: Any) -> Self:
+        raise NotImplementedError
+
+    @classmethod
+    def huffman(
+        cls,
+        counts: npt.ArrayLike,
+        *,
+        arity: int = 2,
+        max_depth: int | None = None,
+        logistic: bool = True,
+    ) -> Self:
+        """Build the optimal prefix code for these counts: the tree of the shortest expected path.
+
+        Parameters
+        ----------
+        counts : array_like of shape (C,)
+            How often each class occurs; finite, non-negative, zeros allowed.
+        arity : int, default 2
+            Children a node. With more than two, one node may have fewer.
+        max_depth : int, optional
+            Longest path allowed (package-merge).
+        logistic : bool, default True
+            One row for nodes with two children.
+
+        Returns
+        -------
+        Hierarchy
+            Of the smallest depth among the optimal trees. Ties: the lower class is the shallower.
+
+        Raises
+        ------
+        ValueError
+            If counts are empty, negative or not finite, arity < 2, or ``arity**max_depth < C``.
+
+        References
+        ----------
+        Huffman, "A method for the construction of minimum-redundancy codes", 1952. Larmore and
+        Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", 1990. Morin and
+        Bengio, "Hierarchical probabilistic neural network language model", 2005.
+
+        Examples
+        --------
+        >>> from cython_sparseops import Hierarchy
+        >>> Hierarchy.huffman([5, 1, 1, 1]).depth
+        3
+        >>> Hierarchy.huffman([5, 1, 1, 1], max_depth=2).depth
+        2
+        """
+        limit = None if max_depth is None else min(as_integer("max_depth", max_depth), 1 << 30)
+        order = min(as_integer("arity", arity), 1 << 30)
+        if limit is not None and limit < 0:
+            raise ValueError(f"max_depth must be at least 0, got {limit}")
+        return cls._from_buffers(
+            _hierarchy.huffman(as_counts(counts), order, limit, bool(logistic))
+        )
+
+    @classmethod
+    def balanced(cls, n_classes: int, *, arity: int = 2, logistic: bool = True) -> Self:
+        """Build a complete tree, classes in order from left to right.
+
+        Parameters
+        ----------
+        n_classes : int
+        arity : int, default 2
+        logistic : bool, default True
+
+        Returns
+        -------
+        Hierarchy
+
+        Raises
+        ------
+        ValueError
+            If n_classes < 1 or arity < 2.
+
+        Examples
+        --------
+        >>> from cython_sparseops import Hierarchy
+        >>> Hierarchy.balanced(8).depth, Hierarchy.balanced(8, arity=8).n_nodes
+        (3, 1)
+        """
+        order = min(as_integer("arity", arity), 1 << 30)
+        return cls._from_buffers(
+            _hierarchy.balanced(as_integer("n_classes", n_classes), order, bool(logistic))
+        )
+
+    @classmethod
+    def two_level(
+        cls,
+        counts_or_n_classes: npt.ArrayLike | int,
+        *,
+        n_groups: int | None = None,
+        by: str = "frequency",
+        logistic: bool = True,
+    ) -> Self:
+        """Build a softmax over groups of classes, each group a softmax over its classes.
+
+        Parameters
+        ----------
+        counts_or_n_classes : array_like of shape (C,), or int
+            Class counts, or just how many classes there are (then groups are of equal size).
+        n_groups : int, optional
+            Default ``ceil(sqrt(C))``. A group of one class is the class itself.
+        by : {"frequency", "size"}
+            Groups of about equal count, from the most frequent class down, or of equal size in
+            class order.
+        logistic : bool, default True
+
+        Returns
+        -------
+        Hierarchy
+
+        Raises
+        ------
+        ValueError
+            If by is another word, n_groups is not in [1, C], or the counts are refused.
+
+        References
+        ----------
+        Goodman, "Classes for fast maximum entropy training", 2001.
+
+        Examples
+        --------
+        >>> from cython_sparseops import Hierarchy
+        >>> Hierarchy.two_level(100).n_nodes
+        11
+        """
+        if by not in ("frequency", "size"):
+            raise ValueError(f"by must be 'frequency' or 'size', got {by!r}")
+        counts = _NO_COUNTS
+        if np.ndim(counts_or_n_classes) == 0:
+            n = as_integer("counts_or_n_classes", counts_or_n_classes, 1)
+        else:
+            given = as_counts(counts_or_n_classes)
+            n = len(given)
+            if n == 0:
+                raise ValueError("counts must not be empty")
+            counts = given if by == "frequency" else _NO_COUNTS
+        groups = int(np.ceil(np.sqrt(n))) if n_groups is None else as_integer("n_groups", n_groups)
+        return cls._from_buffers(_hierarchy.two_level(n, counts, groups, bool(logistic)))
+
+    @classmethod
+    def from_parents(
+        cls,
+        parents: npt.ArrayLike,
+        *,
+        classes: npt.ArrayLike | None = None,
+        counts: npt.ArrayLike | None = None,
+        max_children: int | None = None,
+        logistic: bool = True,
+    ) -> Self:
+        """Build a tree from the parent of every node: a taxonomy of your own.
+
+        Parameters
+        ----------
+        parents : array_like of int, shape (nodes,)
+            ``parents[i]`` is the parent of node i, -1 for the root. Leaves may lie at any depth;
+            chains of nodes with a single child are collapsed.
+        classes : array_like of int, shape (C,), optional
+            The leaves in class order. Default: by node id.
+        counts : array_like of shape (C,), optional
+            Class counts, for `max_children`. Default: all equal.
+        max_children : int, optional
+            Split wider nodes into a Huffman subtree of this arity.
+        logistic : bool, default True
+
+        Returns
+        -------
+        Hierarchy
+
+        Raises
+        ------
+        ValueError
+            If the array is not one tree, or classes does not list each leaf once.
+
+        Examples
+        --------
+        >>> from cython_sparseops import Hierarchy
+        >>> h = Hierarchy.from_parents([3, 3, 4, 4, -1])
+        >>> h.n_classes, h.n_nodes, h.depth
+        (3, 2, 2)
+        """
+        ids = _NO_IDS if classes is None else as_integers("classes", classes)
+        if classes is not None and len(ids) == 0:
+            raise ValueError("classes must list all leaves, got none")
+        tally = _NO_COUNTS if counts is None else as_counts(counts)
+        if counts is not None and len(tally) == 0:
+            raise ValueError("counts must not be empty")
+        width = 0 if max_children is None else _limit(max_children)
+        return cls._from_buffers(
+            _hierarchy.from_parents(
+                as_integers("parents", parents), ids, tally, width, bool(logistic)
+            )
+        )
+
+    @classmethod
+    def from_paths(
+        cls,
+        path_ptr: npt.ArrayLike,
+        path_node: npt.ArrayLike,
+        path_child: npt.ArrayLike,
+        *,
+        logistic: bool | npt.ArrayLike | None = None,
+    ) -> Self:
+        """Build the tree that has these paths, keeping the node numbers.
+
+        Parameters
+        ----------
+        path_ptr : array_like of int, shape (C+1,)
+        path_node, path_child : array_like of int
+            As the attributes of the same names. Node ids are ``0 … V-1``, rows of W follow their
+            order.
+        logistic : bool or array_like of bool, shape (V,), optional
+            Which nodes are logistic. Default: those with two children.
+
+        Returns
+        -------
+        Hierarchy
+
+        Raises
+        ------
+        ValueError
+            If the paths are not one tree: a child that leads to two places, a gap, a node with one
+            child.
+
+        Examples
+        --------
+        >>> from cython_sparseops import Hierarchy
+        >>> h = Hierarchy.huffman([3, 2, 1])
+        >>> Hierarchy.from_paths(h.path_ptr, h.path_node, h.path_child) == h
+        True
+        """
+        ptr, node, child = (
+            as_integers("path_ptr", path_ptr),
+            as_integers("path_node", path_node),
+            as_integers("path_child", path_child),
+        )
+        flags = np.empty(0, np.uint8)
+        if logistic is not None:
+            given = as_array("logistic", logistic)
+            nodes = int(node.max()) + 1 if node.size and 0 <= node.max() < len(ptr) else 0
+            if given.ndim == 0:
+                # one flag for all: logistic where it can be, or nowhere
+                sizes = np.zeros(nodes, np.int64)
+                if nodes and node.min() >= 0 and node.size == child.size:
+                    np.maximum.at(sizes, node, child + 1)
+                given = (sizes == 2) & bool(logistic)
+            flags = given.astype(bool).astype(np.uint8)
+        return cls._from_buffers(_hierarchy.from_paths(ptr, node, child, flags))

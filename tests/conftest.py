@@ -1,0 +1,88 @@
+"""What several test files need: the recorded Caffe2 cases, and code run in a process of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
+
+settings.register_profile("quick", deadline=None, max_examples=60)
+settings.register_profile("thorough", deadline=None, max_examples=1500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_generate_tests(metafunc):
+    """`<kind>_case` as an argument: once for every recorded `<kind>_*.npz` not in UNDEFINED."""
+    for kind in ("hsoftmax", "search", "huffman"):
+        if f"{kind}_case" in metafunc.fixturenames:
+            names = {path.stem for path in GOLDEN.glob(f"{kind}_*.npz")}
+            names = sorted(names - getattr(metafunc.module, "UNDEFINED", set()))
+            absent = pytest.param(
+                None, marks=pytest.mark.skip(reason=f"no Caffe2 cases in {GOLDEN}")
+            )
+            metafunc.parametrize(f"{kind}_case", names or [absent], indirect=True)
+
+
+def load_golden(name):
+    path = GOLDEN / f"{name}.npz"
+    if not path.exists():
+        pytest.skip(f"no Caffe2 case {path}")
+    with np.load(path) as arrays:
+        return {"name": name} | {key: arrays[key] for key in arrays.files}
+
+
+@pytest.fixture
+def golden():
+    """golden(name) gives the arrays of one recorded case."""
+    return load_golden
+
+
+@pytest.fixture
+def hsoftmax_case(request):
+    return load_golden(request.param)
+
+
+@pytest.fixture
+def search_case(request):
+    return load_golden(request.param)
+
+
+@pytest.fixture
+def huffman_case(request):
+    return load_golden(request.param)
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """run_python(code, check=True, **environment) runs code in an interpreter of its own."""
+
+    def run(code, check=True, timeout=60, **environment):
+        env = {key: value for key, value in os.environ.items() if key != "SPARSEOPS_ISA"}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            timeout=timeout,
+            text=True,
+            capture_output=True,
+            env=env | environment,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fma_isas():
+    """Those with fused multiply-add among the sets that show_runtime() says can run here."""
+    from cython_sparseops import show_runtime
+
+    available = re.search(r"^available\b(.*)$", str(show_runtime()), re.MULTILINE)[1]
+    return [isa for isa in ("avx2", "avx512", "neon") if isa in re.findall(r"\w+", available)]

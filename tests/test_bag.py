@@ -1,0 +1,235 @@
+"""The bag room: embedding bag and the training loop."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+import cython_sparseops as cso
+from cython_sparseops import Hierarchy
+from cython_sparseops.bag import BagModel, BagTrainer, embedding_bag
+
+OPTIMIZERS = {"sgd": cso.SGD, "adagrad": cso.Adagrad, "adam": cso.Adam}
+
+
+class Csr:
+    """A CSR matrix without SciPy: what the library asks of one."""
+
+    format = "csr"
+
+    def __init__(self, dense, index=np.int32):
+        rows, columns = np.nonzero(dense)
+        self.shape = dense.shape
+        self.indices = columns.astype(index)
+        self.data = dense[rows, columns]
+        self.indptr = np.searchsorted(rows, np.arange(dense.shape[0] + 1)).astype(index)
+
+
+def some_bags(n=40, features=30, dtype=np.float64, index=np.int32, seed=0):
+    rng = np.random.default_rng(seed)
+    dense = (rng.random((n, features)) < 0.15) * rng.integers(1, 4, (n, features))
+    return Csr(dense.astype(dtype), index), dense.astype(np.float64)
+
+
+def mean_bags(dense):
+    sums = np.abs(dense).sum(1, keepdims=True)
+    return dense / np.where(sums > 0, sums, 1)
+
+
+def digest(model):
+    return hashlib.sha256(b"".join(a.tobytes() for a in model.arrays().values())).hexdigest()
+
+
+def run(model, X, labels, **options):
+    return list(BagTrainer(model, rng=3, **options).fit(X, labels))
+
+
+# ---- agrees with the reference ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mode", ["mean", "sum"])
+def test_the_embedding_bag_is_a_matrix_product(mode, dtype, index):
+    X, dense = some_bags(dtype=dtype, index=index)
+    E = np.random.default_rng(1).standard_normal((30, 21)).astype(dtype)
+    weights = mean_bags(dense) if mode == "mean" else dense
+    scale = np.abs(weights) @ np.abs(E.astype(np.float64))
+    error = np.abs(embedding_bag(X, E, mode=mode) - weights @ E.astype(np.float64))
+    assert (error <= 30 * np.finfo(dtype).eps * scale).all()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("lr_schedule", ["constant", "linear"])
+def test_training_is_gradient_and_optimiser_step_by_hand(optimizer, lr_schedule):
+    X, dense = some_bags(dtype=np.float64)
+    h = Hierarchy.huffman(np.arange(1, 8))
+    labels = np.random.default_rng(2).integers(0, 7, 40)
+    model = BagModel.create(h, 30, hidden_dim=6, dtype=np.float64, rng=5)
+    E, W, b = model.E.copy(), model.W.copy(), model.b.copy()
+    steps = run(
+        model, X, labels, optimizer=optimizer, lr=0.1, epochs=2, batch_size=16, shuffle=False,
+        lr_schedule=lr_schedule,
+    )  # fmt: skip
+    assert steps[-1].examples == steps[-1].total_examples == 80
+
+    weights = mean_bags(dense)
+    for_W, for_E = OPTIMIZERS[optimizer](0.1), OPTIMIZERS[optimizer](0.1)
+    flat = Hierarchy.from_parents([-1])  # an optimiser for E by hand: the same rule on its rows
+    assert flat.n_nodes == 0
+    state = {name: np.zeros(shape) for name, shape in for_E._shapes(*E.shape).items()}
+    done = 0
+    for step, start in enumerate([*range(0, 40, 16)] * 2):
+        rows = slice(start, min(start + 16, 40))
+        lr = 0.1 * (1 - done / 80 if lr_schedule == "linear" else 1)
+        for_W.lr = lr
+        out = cso.hsoftmax_update(weights[rows] @ E, W, b, labels[rows], h, for_W)
+        grad, used = weights[rows].T @ out.X, np.flatnonzero(dense[rows].any(0))
+        g = grad[used]
+        if optimizer == "sgd":
+            E[used] -= lr * g
+        elif optimizer == "adagrad":
+            state["first"][used] += g**2
+            E[used] -= lr * g / (np.sqrt(state["first"][used]) + 1e-10)
+        else:
+            state["first"][used] = 0.9 * state["first"][used] + 0.1 * g
+            state["second"][used] = 0.999 * state["second"][used] + 0.001 * g**2
+            first = state["first"][used] / (1 - 0.9 ** (step + 1))
+            second = state["second"][used] / (1 - 0.999 ** (step + 1))
+            E[used] -= lr * first / (np.sqrt(second) + 1e-8)
+        done += rows.stop - rows.start
+    # Adagrad's and Adam's first steps are lr * g / |g|: rounding of a tiny g is magnified by 1 / |g|
+    np.testing.assert_allclose(model.W, W, atol=1e-9)
+    np.testing.assert_allclose(model.E, E, atol=1e-9)
+    np.testing.assert_allclose(model.b, b, atol=1e-9)
+
+
+# ---- mathematics ------------------------------------------------------------------------------
+
+
+def test_training_learns_bags_that_tell_their_class():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 20, 600)
+    dense = np.zeros((600, 60))
+    dense[np.arange(600), labels * 3 + rng.integers(0, 3, 600)] = 1
+    model = BagModel.create(Hierarchy.balanced(20), 60, hidden_dim=16, rng=0)
+    run(model, Csr(dense.astype(np.float32)), labels, lr=0.5, epochs=10, batch_size=32)
+    hidden = model.hidden(Csr(dense.astype(np.float32)))
+    found = cso.hsoftmax_search(hidden, model.W, model.b, model.hierarchy).classes[:, 0]
+    assert (found == labels).mean() == 1.0
+
+
+def test_a_dense_model_is_a_tree_on_the_input():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((64, 5))
+    labels = rng.integers(0, 4, 64)
+    h = Hierarchy.balanced(4)
+    model = BagModel.create(h, 5, dtype=np.float64, rng=0)
+    W, b = model.W.copy(), model.b.copy()
+    run(model, X, labels, optimizer="sgd", lr=0.05, epochs=1, batch_size=64, shuffle=False,
+        lr_schedule="constant")  # fmt: skip
+    cso.hsoftmax_update(X, W, b, labels, h, cso.SGD(0.05))
+    assert model.W.tobytes() == W.tobytes() and model.b.tobytes() == b.tobytes()
+
+
+# ---- edges ------------------------------------------------------------------------------------
+
+
+def test_empty_rows_empty_batches_and_one_class_are_legal():
+    E = np.ones((4, 3), np.float32)
+    assert embedding_bag(Csr(np.zeros((2, 4), np.float32)), E).tolist() == [[0.0] * 3] * 2
+    assert embedding_bag(Csr(np.zeros((0, 4), np.float32)), E).shape == (0, 3)
+    model = BagModel.create(Hierarchy.balanced(1), 4, hidden_dim=3, rng=0)
+    assert run(model, Csr(np.eye(4, dtype=np.float32)), np.zeros(4, int))[-1].nll == 0
+    assert run(model, Csr(np.zeros((0, 4), np.float32)), np.zeros(0, int)) == []
+
+
+# ---- rejections -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": [0] * 39 + [7]}, r"labels must be in \[0, 7\), got 7 at index 39"),
+        ({"labels": [0] * 39}, "labels must have one entry a row of X, 40, got 39"),
+        ({"sample_weight": [-1.0] + [1.0] * 39}, "sample_weight must be finite and non-negative"),
+        ({"indices": 30}, r"X.indices must be in \[0, 30\), got 30"),
+        ({"indices": -1}, r"X.indices must be in \[0, 30\), got -1"),
+        ({"indptr": 10**6}, "X.indptr must"),
+        ({"data": np.nan}, "X must be finite, got nan"),
+        ({"shape": (40, 31)}, "X must have 30 columns, got 31"),
+    ],
+)
+def test_bad_input_is_refused_with_nothing_written(change, message):
+    X, _ = some_bags()
+    arguments = {"labels": [0] * 40}
+    for name, value in change.items():
+        if name in ("labels", "sample_weight"):
+            arguments[name] = value
+        elif name == "shape":
+            X.shape = value
+        else:
+            getattr(X, name)[5] = value
+    model = BagModel.create(Hierarchy.balanced(7), 30, hidden_dim=4, dtype=np.float64, rng=0)
+    before = digest(model)
+    with pytest.raises(ValueError, match=message):
+        list(BagTrainer(model).fit(X, **arguments))
+    assert digest(model) == before
+
+
+def test_a_learning_rate_that_overflows_is_an_error_not_a_model_of_nan():
+    X, _ = some_bags(dtype=np.float32)
+    model = BagModel.create(Hierarchy.balanced(7), 30, hidden_dim=4, rng=0)
+    with pytest.raises(ValueError, match="must be finite"):
+        run(model, X, np.arange(40) % 7, optimizer="sgd", lr=1e30, epochs=20, batch_size=8)
+    assert np.isfinite(model.W).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "newton"}, "optimizer must be one of sgd, adagrad, adam, got 'newton'"),
+        ({"lr_schedule": "cosine"}, "lr_schedule must"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"lr": -1}, "lr must be finite and positive, got -1"),
+        ({"weight_decay": np.inf}, "weight_decay must be finite"),
+    ],
+)
+def test_bad_settings_are_refused(options, message):
+    model = BagModel.create(Hierarchy.balanced(7), 30, hidden_dim=4, rng=0)
+    with pytest.raises(ValueError, match=message):
+        BagTrainer(model, **options)
+
+
+# ---- promises ---------------------------------------------------------------------------------
+
+
+def trained(num_threads):
+    X, _ = some_bags(n=3000, features=500, dtype=np.float32)
+    labels = np.random.default_rng(4).integers(0, 300, 3000)
+    model = BagModel.create(Hierarchy.huffman(np.arange(1, 301)), 500, hidden_dim=33, rng=0)
+    run(model, X, labels, lr=0.2, epochs=2, batch_size=700, num_threads=num_threads)
+    return digest(model)
+
+
+def test_training_gives_the_same_bytes_on_one_two_and_three_threads():
+    assert trained(1) == trained(2) == trained(3)
+
+
+def test_training_goes_on_from_where_it_stopped_between_two_yields():
+    X, _ = some_bags(dtype=np.float32)
+    labels = np.arange(40) % 7
+    model = BagModel.create(Hierarchy.balanced(7), 30, hidden_dim=4, rng=0)
+    progress = BagTrainer(model, epochs=3, batch_size=8, rng=0).fit(X, labels)
+    next(progress)
+    assert np.isfinite(model.W).all() and model.W.any()
+    progress.close()
+
+
+def test_read_only_bags_are_accepted():
+    X, _ = some_bags(dtype=np.float32)
+    for part in (X.indptr, X.indices, X.data):
+        part.flags.writeable = False
+    model = BagModel.create(Hierarchy.balanced(7), 30, hidden_dim=4, rng=0)
+    assert len(run(model, X, np.arange(40) % 7)) > 0

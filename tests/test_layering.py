@@ -1,0 +1,192 @@
+"""The house rules of who may know whom, checked on the sources themselves.
+
+Headers know types alone, rooms know detail, detail no room, C++ no Python, the kernel unit no
+C++ library; `np.asarray` is in one file; models use public names only; OpenMP is in one place.
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CPP, PYTHON = ROOT / "src" / "sparseops", ROOT / "cython_sparseops"
+PUBLIC = sorted(CPP.glob("*.hpp"))
+ROOMS = sorted(CPP.glob("*.cpp"))
+DETAIL = sorted(p for p in (CPP / "detail").rglob("*") if p.suffix in (".hpp", ".cpp", ".h"))
+MODULES = sorted(PYTHON.glob("*.py"))
+PYX = sorted([*PYTHON.glob("*.pyx"), *PYTHON.glob("*.pxd")])
+
+pytestmark = pytest.mark.skipif(not CPP.is_dir(), reason="the sources are not here")
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def each(paths):
+    return pytest.mark.parametrize("path", paths, ids=name)
+
+
+def includes(path):
+    """What a C++ file includes, as written between the quotes or brackets."""
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), re.MULTILINE)
+
+
+def code(path):
+    """A C++ or Cython file without comments and strings."""
+    text = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
+    text = re.sub(r'"(?:\\.|[^"\\\n])*"', '""', text)
+    return re.sub(r"//.*" if path.suffix in (".cpp", ".hpp", ".h") else r"#.*", "", text)
+
+
+def imports(path):
+    """Full names of what a Python file imports; relative ones start with our package."""
+    out = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            out |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, ["cython_sparseops" if node.level else "", node.module]))
+            out |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return out
+
+
+def test_there_is_something_to_check():
+    assert PUBLIC
+    assert ROOMS
+    assert DETAIL
+    assert MODULES
+    assert PYX
+
+
+@each(PUBLIC)
+def test_a_public_header_includes_no_detail(path):
+    assert not [i for i in includes(path) if "detail" in i]
+
+
+@each(DETAIL)
+def test_detail_includes_no_room(path):
+    rooms = {p.name for p in PUBLIC} - {"types.hpp", "runtime.hpp"}
+    allowed_runtime = path.name in ("parallel.cpp", "dispatch.cpp")  # they implement it
+    found = {i.rpartition("/")[2] for i in includes(path) if not i.startswith("detail/")}
+    assert not found & rooms
+    assert allowed_runtime or "runtime.hpp" not in found
+
+
+@each([*PUBLIC, *ROOMS, *DETAIL])
+def test_cpp_never_sees_python(path):
+    assert not [i for i in includes(path) if re.search(r"python|numpy|cython", i, re.IGNORECASE)]
+    assert not re.search(r"\bPy(Object|Gil|GIL|Err|_)\w*", code(path))
+
+
+def test_the_kernel_unit_includes_c_headers_alone():
+    """A template of the standard library compiled for AVX-512 may be the copy the linker keeps."""
+    allowed = {
+        "kernels.hpp",
+        "simd.hpp",
+        "cstddef",
+        "cstring",
+        "cstdint",
+        "immintrin.h",
+        "arm_neon.h",
+    }
+    units = [CPP / "detail" / n for n in ("kernels_isa.cpp", "kernels.hpp", "simd.hpp")]
+    more = sorted((CPP / "detail").glob("simd*.hpp")) + sorted(
+        (CPP / "detail").glob("kernels*.inc")
+    )
+    for path in {*units, *more}:
+        own = {p.name for p in (*units, *more)}
+        assert {i.rpartition("/")[2] for i in includes(path)} <= allowed | own, path.name
+        assert "std::" not in code(path).replace("std::size_t", "").replace("std::int", "").replace(
+            "std::uint", ""
+        ).replace("std::ptrdiff_t", "").replace("std::mem", ""), path.name
+
+
+@each([*PUBLIC, *ROOMS, *DETAIL])
+def test_only_parallel_knows_openmp(path):
+    uses = "omp.h" in includes(path) or re.search(r"#\s*pragma\s+omp|\bomp_\w+\(", code(path))
+    assert not uses or path.name in ("parallel.hpp", "parallel.cpp")
+
+
+@each([*PUBLIC, *ROOMS, *DETAIL])
+def test_only_parallel_starts_threads(path):
+    uses = {"thread", "future", "pthread.h"} & set(includes(path)) | set(
+        re.findall(r"std::j?thread\b|std::async\b", code(path))
+    )
+    assert not uses or path.name in ("parallel.hpp", "parallel.cpp")
+
+
+@each([p for p in DETAIL + ROOMS if p.name != "random.hpp"])
+def test_only_random_makes_random_numbers(path):
+    assert not {"random"} & set(includes(path))
+    assert not re.search(r"std::(mt19937|rand\b|random_device)|\bsrand\b", code(path))
+
+
+@each(MODULES)
+def test_only_arrays_turns_things_into_arrays(path):
+    found = re.findall(r"\bnp\.as(?:any)?array\(", path.read_text())
+    assert not found or path.name == "_arrays.py"
+
+
+@each([p for p in MODULES if p.name in ("sklearn.py", "cli.py", "torch.py", "_sklearn_base.py")])
+def test_models_use_the_public_names_alone(path):
+    compiled = {f"cython_sparseops.{p.stem}" for p in PYTHON.glob("_*.pyx")}
+    assert not imports(path) & compiled
+
+
+@each(
+    [
+        p
+        for p in MODULES
+        if not p.name.startswith("_") and p.name not in ("sklearn.py", "cli.py", "torch.py")
+    ]
+)
+def test_no_room_needs_more_than_numpy(path):
+    tops = {i.partition(".")[0] for i in imports(path)}
+    eager = {
+        i.partition(".")[0]
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for i in [getattr(node, "module", None) or node.names[0].name]
+        if not getattr(node, "level", 0)
+    }
+    assert eager <= set(sys.stdlib_module_names) | {"numpy", "cython_sparseops"}
+    assert not tops & {"cython"}
+
+
+@each([p for p in PYX if p.suffix == ".pyx"])
+def test_cython_only_declares_and_calls(path):
+    text = code(path)
+    assert not re.search(r"\bprange\b|\bwith gil\b|\bcimport numpy\b|\bimport numpy\b", text)
+    assert "distutils" not in path.read_text()
+
+
+def test_the_oracle_imports_nothing_compiled():
+    found = imports(Path(__file__).with_name("reference.py"))
+    assert {i.partition(".")[0] for i in found} <= set(sys.stdlib_module_names) | {"numpy"}
+
+
+def test_every_room_has_its_floors():
+    """One operator, one name: header, source, Cython and Python."""
+    for header in PUBLIC:
+        room = header.stem
+        if room in ("types", "sparseops"):
+            continue
+        if room != "runtime":
+            assert (CPP / f"{room}.cpp").exists(), f"{room}.cpp"
+        assert (PYTHON / f"_{room}.pyx").exists(), f"_{room}.pyx"
+        assert (PYTHON / f"{room}.py").exists() or room == "bag", f"{room}.py"
+
+
+def test_a_file_stays_short():
+    def lines(path):
+        text = path.read_text()
+        if path.suffix == ".py":  # docstrings, which show examples, do not count
+            text = re.sub(r'"""(?:.|\n)*?"""', "", text)
+        return len(text.splitlines())
+
+    files = [*PUBLIC, *ROOMS, *DETAIL, *MODULES, *PYX]
+    assert not {name(p): lines(p) for p in files if lines(p) > 420}

@@ -1,0 +1,317 @@
+"""The fused update: equal to the gradient and then a step of the optimiser."""
+
+import copy
+import hashlib
+import pickle
+
+import cython_sparseops as cso
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reference
+from trees import BUILDERS, counts_of, digest, make_batch, paths, read_only
+
+Hierarchy = cso.Hierarchy
+
+DECAY = 1 / 32  # exact in float32, so that where it cancels a gradient the difference is exact too
+
+# name -> an optimiser of ours or of the oracle, made anew
+OPTIMIZERS = {
+    "sgd": lambda m: m.SGD(0.1),
+    "sgd with decay": lambda m: m.SGD(0.1, weight_decay=DECAY),
+    "adagrad": lambda m: m.Adagrad(0.2),
+    "adagrad with decay": lambda m: m.Adagrad(0.2, eps=1e-6, weight_decay=DECAY),
+    "rowwise adagrad": lambda m: m.Adagrad(0.2, rowwise=True),
+    "rowwise adagrad with decay": lambda m: m.Adagrad(0.2, rowwise=True, weight_decay=DECAY),
+    "adam": lambda m: m.Adam(0.01),
+    "adam with decay": lambda m: m.Adam(0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=DECAY),
+}
+each_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def stream(p, steps, seed=1):
+    """Batches of the shape of p, one after another."""
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        X = rng.normal(size=p.X.shape).astype(p.X.dtype)
+        yield X, rng.integers(0, p.h.n_classes, len(X))
+
+
+def train(p, optimizer, steps=200, **options):
+    """sha256 of everything that 200 updates write."""
+    W, b = p.W.copy(), None if p.b is None else p.b.copy()
+    parts = [
+        cso.hsoftmax_update(X, W, b, labels, p.h, optimizer, **options)
+        for X, labels in stream(p, steps)
+    ]
+    return digest([W] + ([] if b is None else [b]) + [a for part in parts for a in part])
+
+
+def same_bytes(a, b):
+    return np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+# ---- agrees with the reference ------------------------------------------------------------------
+
+
+@each_optimizer
+@given(
+    paths(max_nodes=8), st.booleans(), st.sampled_from(["float32", "float64"]), st.integers(0, 99)
+)
+@settings(max_examples=20)
+def test_an_update_is_the_gradient_at_the_old_weights_and_then_a_step(
+    name, shape, bias, dtype, seed
+):
+    p = make_batch(shape.hierarchy(), dtype=dtype, bias=bias, seed=seed)
+    W, b = p.W.copy(), None if p.b is None else p.b.copy()
+    exact_W, exact_b = W.astype(float), None if b is None else b.astype(float)
+    ours, theirs, steps = OPTIMIZERS[name](cso), OPTIMIZERS[name](reference), 4
+    for X, labels in stream(p, steps, seed):
+        weight = np.random.default_rng(seed).integers(0, 3, len(X)).astype(dtype)
+        args = X, W, b, labels
+        now = p._replace(X=X, W=W.copy(), b=b)
+        nll, dX, *_ = reference.gradient(p.tree, *args, sample_weight=weight)
+        sparse = cso.hsoftmax_gradient(*args, p.h, grad_output=weight)
+        dense = cso.hsoftmax_gradient(*args, p.h, grad_output=weight, sparse=False)
+        got = cso.hsoftmax_update(*args, p.h, ours, sample_weight=weight)
+        assert got.nll.dtype == got.X.dtype == dtype
+        assert np.abs(got.nll - nll).max(initial=0) <= 2 * now.tolerance
+        assert np.abs(got.X - dX).max(initial=0) <= now.gradient_tolerance(2)
+        touched = np.isin(np.arange(p.h.n_rows), sparse.rows)
+        theirs.step(exact_W, exact_b, dense.W.astype(float), dense.b.astype(float), touched)
+        # a step is a dozen operations on numbers no larger than these, and so is the state
+        largest = 1 + max(np.abs(a).max(initial=0) for a in (now.W, dense.W, dense.b))
+        for mine, exact in ((W, exact_W), (b, exact_b)):
+            if mine is not None:
+                off = np.abs(mine - exact).max(initial=0)
+                assert off <= 16 * steps * np.finfo(dtype).eps * largest
+                exact[...] = mine
+
+
+# ---- mathematics --------------------------------------------------------------------------------
+
+
+@each_optimizer
+def test_the_loss_of_a_fixed_batch_falls(name):
+    X, W, b, labels, h = make_batch(BUILDERS["huffman"](20), N=30, dtype="float32")
+    optimizer = OPTIMIZERS[name](cso)
+    losses = [cso.hsoftmax_update(X, W, b, labels, h, optimizer).nll.sum() for _ in range(60)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@each_optimizer
+def test_rows_that_no_label_touches_stay_as_they_are(name):
+    X, W, b, labels, h = make_batch(BUILDERS["two_level"](50), N=2)
+    touched = cso.hsoftmax_gradient(X, W, b, labels, h).rows
+    optimizer, before, b_before = OPTIMIZERS[name](cso), W.copy(), b.copy()
+    for _ in range(3):
+        cso.hsoftmax_update(X, W, b, labels, h, optimizer)
+    changed = np.flatnonzero((before != W).any(axis=1) | (b != b_before))
+    assert changed.tolist() == touched.tolist()
+
+
+def test_ignored_and_weightless_rows_and_smoothing_follow_the_gradient():
+    X, W, b, labels, h = make_batch(BUILDERS["huffman"](9), N=12)
+    labels[:3], weight = -1, np.arange(12.0)
+    options = {"ignore_index": -1, "label_smoothing": 0.1, "sample_weight": weight}
+    _, _, dW, db, _ = reference.gradient(reference.Tree.of(h), X, W, b, labels, **options)
+    expected = W - 0.5 * dW, b - 0.5 * db
+    got = cso.hsoftmax_update(X, W, b, labels, h, cso.SGD(0.5), **options)
+    assert not got.nll[:3].any()
+    assert not got.X[:3].any()
+    np.testing.assert_allclose(W, expected[0], atol=1e-12)
+    np.testing.assert_allclose(b, expected[1], atol=1e-12)
+
+
+# ---- edges --------------------------------------------------------------------------------------
+
+
+@each_optimizer
+def test_no_rows_one_class_and_no_bias_are_legal(name):
+    optimizer = OPTIMIZERS[name](cso)
+    X, W, b, labels, h = make_batch(BUILDERS["huffman"](9), N=0)
+    before = digest([W, b])
+    got = cso.hsoftmax_update(X, W, b, labels, h, optimizer)
+    assert got.nll.shape == (0,)
+    assert got.X.shape == (0, 5)
+    assert digest([W, b]) == before
+    one = make_batch(Hierarchy.balanced(1), N=3)
+    assert cso.hsoftmax_update(*one, OPTIMIZERS[name](cso)).nll.tolist() == [0, 0, 0]
+    free = make_batch(BUILDERS["huffman"](9), bias=False)
+    before = free.W.copy()
+    cso.hsoftmax_update(*free, OPTIMIZERS[name](cso))
+    assert (before != free.W).any()
+
+
+def test_x_is_cast_to_the_dtype_of_w():
+    X, W, b, labels, h = make_batch(BUILDERS["huffman"](9), dtype="float32")
+    other, other_b = W.copy(), b.copy()
+    got = cso.hsoftmax_update(X.astype(float), W, b, labels, h, cso.SGD(0.1))
+    assert got.X.dtype == np.float32
+    cso.hsoftmax_update(X, other, other_b, labels, h, cso.SGD(0.1))
+    assert same_bytes(W, other)
+
+
+# ---- rejections ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "Adam"])
+def test_settings_out_of_range_are_refused(name):
+    make = getattr(cso, name)
+    for lr in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="lr must"):
+            make(lr)
+    with pytest.raises(ValueError, match="weight_decay must"):
+        make(0.1, weight_decay=-1)
+    if name != "SGD":
+        with pytest.raises(ValueError, match="eps must"):
+            make(0.1, eps=-1)
+    for betas in ((1.0, 0.9), (0.9, -0.1)):
+        with pytest.raises(ValueError, match="beta"):
+            cso.Adam(0.1, betas=betas)
+
+
+def broken(p):
+    """What is wrong -> (arguments, options, what the message says)."""
+
+    def at(a, place, value):
+        a = a.copy()
+        a[place] = value
+        return a
+
+    return {
+        "label": (
+            p._replace(labels=at(p.labels, 3, 12)),
+            r"labels must be in \[0, 10\), got 12 at index 3",
+        ),
+        "labels": (p._replace(labels=p.labels[1:]), "labels must"),
+        "X": (
+            p._replace(X=at(p.X, (2, 1), np.nan)),
+            "X must be finite, got nan at row 2, column 1",
+        ),
+        "W": (p._replace(W=at(p.W, slice(None), np.inf)), "W and b must be finite"),
+        "b": (p._replace(b=at(p.b, slice(None), np.nan)), "W and b must be finite"),
+        "W's rows": (p._replace(W=p.W[1:].copy()), r"W must have shape \("),
+        "b's rows": (p._replace(b=p.b[1:].copy()), "b must"),
+        "read-only W": (p._replace(W=read_only(p.W)[0]), "W must"),
+        "read-only b": (p._replace(b=read_only(p.b)[0]), "b must"),
+        "strided W": (p._replace(W=np.repeat(p.W, 2, axis=1)[:, ::2]), "W must"),
+        "Fortran W": (p._replace(W=np.asfortranarray(p.W)), "W must"),
+        "integer W": (p._replace(W=p.W.astype(int)), "W must"),
+        "list for W": (p._replace(W=p.W.tolist()), "W must"),
+        "b of another dtype": (p._replace(b=p.b.astype("float32")), "b must"),
+    }
+
+
+@each_optimizer
+@pytest.mark.parametrize("case", broken(make_batch(Hierarchy.balanced(10))))
+def test_a_refused_update_writes_nothing(name, case):
+    good = make_batch(Hierarchy.huffman(counts_of(10)))
+    optimizer = OPTIMIZERS[name](cso)
+    cso.hsoftmax_update(*good, optimizer)
+    bad, message = broken(good)[case]
+    arrays, state = digest(bad[:4]), pickle.dumps(optimizer.state_dict())
+    with pytest.raises((ValueError, TypeError), match=message):
+        cso.hsoftmax_update(*bad, optimizer)
+    assert digest(bad[:4]) == arrays
+    assert pickle.dumps(optimizer.state_dict()) == state
+
+
+def test_bad_weights_and_another_model_are_refused():
+    p = make_batch(Hierarchy.huffman(counts_of(10)))
+    for weight in (np.ones(3), -np.ones(7), np.full(7, np.inf)):
+        before = digest(p[:4])
+        with pytest.raises(ValueError, match="sample_weight must"):
+            cso.hsoftmax_update(*p, cso.SGD(0.1), sample_weight=weight)
+        assert digest(p[:4]) == before
+    optimizer = cso.Adagrad(0.1)
+    with pytest.raises(ValueError, match="X must be finite"):
+        cso.hsoftmax_update(
+            *make_batch(Hierarchy.balanced(4))._replace(X=np.full((7, 5), np.nan)), optimizer
+        )
+    cso.hsoftmax_update(*p, optimizer)  # a refused call does not bind it to its W
+    with pytest.raises(ValueError, match="optimizer"):
+        cso.hsoftmax_update(*make_batch(Hierarchy.balanced(11)), optimizer)
+    with pytest.raises(TypeError, match="optimizer must"):
+        cso.hsoftmax_update(*p, "sgd")
+
+
+# ---- promises -----------------------------------------------------------------------------------
+
+
+def some_batches():
+    return [
+        make_batch(BUILDERS[tree](300), N=32, D=33, dtype=dtype, scale=0.1)
+        for tree in ("huffman", "two_level")
+        for dtype in ("float32", "float64")
+    ]
+
+
+def two_hundred_updates(**options):
+    digests = [
+        train(p, make(cso), **options)
+        for p in some_batches()
+        for name, make in OPTIMIZERS.items()
+        if "decay" in name or name == "sgd"
+    ]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def test_two_hundred_updates_give_the_same_bytes_on_one_two_and_three_threads():
+    assert len({two_hundred_updates(num_threads=n) for n in (1, 2, 3)}) == 1
+
+
+def test_two_hundred_updates_give_the_same_bytes_on_every_fma_instruction_set(run_python, fma_isas):
+    code = (
+        f"import sys; sys.path.insert(0, {__file__!r}.rpartition('/')[0])\n"
+        "from test_update import *\n"
+        "print(two_hundred_updates())"
+    )
+    if len(fma_isas) < 2:
+        pytest.skip(f"this machine runs {fma_isas} alone")
+    assert len({run_python(code, SPARSEOPS_ISA=isa).stdout for isa in fma_isas}) == 1
+
+
+@each_optimizer
+@pytest.mark.parametrize("how", ["state_dict", "pickle", "deepcopy"])
+def test_resuming_is_as_if_never_stopped(name, how):
+    p = make_batch(BUILDERS["huffman"](30), dtype="float32")
+
+    def run(stop):
+        W, b, optimizer = p.W.copy(), p.b.copy(), OPTIMIZERS[name](cso)
+        for i, (X, labels) in enumerate(stream(p, 10)):
+            if stop and i == 5 and how == "state_dict":
+                state = pickle.loads(pickle.dumps(optimizer.state_dict()))
+                optimizer = OPTIMIZERS[name](cso)
+                optimizer.load_state_dict(state)
+            elif stop and i == 5:
+                optimizer = {
+                    "pickle": lambda o: pickle.loads(pickle.dumps(o)),
+                    "deepcopy": copy.deepcopy,
+                }[how](optimizer)
+            cso.hsoftmax_update(X, W, b, labels, p.h, optimizer)
+        return digest([W, b])
+
+    assert run(stop=True) == run(stop=False)
+
+
+def test_a_state_dict_is_plain_and_does_not_change_afterwards():
+    p, optimizer = make_batch(BUILDERS["huffman"](9)), cso.Adam(0.01)
+    cso.hsoftmax_update(*p, optimizer)
+    state = optimizer.state_dict()
+    plain = (int, float, bool, str, type(None), tuple, list, np.ndarray)
+    assert all(isinstance(key, str) and isinstance(value, plain) for key, value in state.items())
+    before = pickle.dumps(state)
+    cso.hsoftmax_update(*p, optimizer)
+    assert pickle.dumps(state) == before
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        cso.Adam(0.01).load_state_dict({"nonsense": 1})
+
+
+def test_read_only_x_labels_and_weights_are_accepted():
+    p = make_batch(BUILDERS["huffman"](9))
+    X, labels, weight = read_only(p.X, p.labels, np.ones(len(p.X)))
+    cso.hsoftmax_update(X, p.W, p.b, labels, p.h, cso.SGD(0.1), sample_weight=weight)
+    assert same_bytes(X, make_batch(BUILDERS["huffman"](9)).X)
