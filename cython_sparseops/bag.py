@@ -18,6 +18,7 @@ from ._arrays import (
     KEY,
     Array,
     Compressed,
+    aligned_empty,
     as_csr,
     as_integer,
     as_integers,
@@ -165,7 +166,8 @@ class BagModel:
         E = None
         if hidden_dim is not None:
             generator = np.random.Generator(np.random.Philox(seed))
-            E = generator.random((features, width), dtype=W.dtype)
+            E = aligned_empty((features, width), W.dtype)
+            generator.random(out=E, dtype=W.dtype)
             E -= 0.5
             E *= 2 / width
         return cls(hierarchy, E, W, b, mode)

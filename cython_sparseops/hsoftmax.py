@@ -13,6 +13,7 @@ from ._arrays import (
     FLOAT64,
     KEY,
     Array,
+    aligned_empty,
     as_float,
     as_inputs,
     as_integer,
@@ -271,7 +272,8 @@ def init_weights(
         raise TypeError(f"dtype must be float32 or float64, got {real}")
     width = as_integer("dim", dim, 1)
     generator = np.random.Generator(np.random.Philox(as_seed(rng)))
-    W: Array = generator.random((h.n_rows, width), dtype=real)  # type: ignore[arg-type]
+    W = aligned_empty((h.n_rows, width), real)
+    generator.random(out=W, dtype=real)  # type: ignore[arg-type]
     W -= 0.5
     W *= 2 / np.sqrt(width)
     return W, np.zeros(h.n_rows, real)

@@ -150,6 +150,17 @@ def test_ties_go_to_the_lower_class_and_to_the_leaf_before_the_node():
     assert (got.classes == [0, 4, 1, 2]).all()  # class 0 and node 1 both have 1/2
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_open_node_as_likely_as_the_result_may_hide_a_lower_class(dtype):
+    """Class 0 is below node 1 with a probability that rounds to 1, so that it ties with class 1."""
+    h = Hierarchy.from_paths([0, 2, 3, 5], [0, 1, 0, 0, 1], [1, 1, 0, 1, 0])
+    X, W = np.ones((1, 1), dtype), np.array([[0.0], [100.0]], dtype)
+    log_p = cso.hsoftmax_log_proba(X, W, None, h)[0]
+    assert log_p[0] == log_p[1]
+    assert cso.hsoftmax_search(X, W, None, h, 1).classes.tolist() == [[0]]
+    assert cso.hsoftmax_search(X, W, None, h, 3).classes.tolist() == [[0, 1, 2]]
+
+
 def test_edge_beam_keeps_what_is_strictly_below_it():
     h = Hierarchy.balanced(8)
     p = make_batch(h, N=1, bias=False)._replace(W=np.zeros((7, 5)))

@@ -16,6 +16,7 @@ using detail::require;
 using detail::Rows;
 
 constexpr std::size_t chunk_size = 128;  // examples scored together: their rows of W stay in the second-level cache
+constexpr std::size_t ahead = 4;         // examples whose rows of W are prefetched
 constexpr std::size_t piece = 256;       // examples whose coefficients are gathered at once
 constexpr std::size_t node_block = 16;   // touched nodes a work item
 
@@ -128,7 +129,9 @@ private:
                     node_logits(o.node, static_cast<std::size_t>(o.first), s, static_cast<std::size_t>(o.z), scratch);
             }
         };
+        for (std::size_t s = from; s < std::min(to, from + ahead); ++s) prefetch_alone(s, to);
         for (std::size_t s = from; s < to; ++s) {
+            if (s + ahead < to) prefetch_alone(s + ahead, to);
             const auto path = h_.path_nodes(static_cast<std::size_t>(plan_.labels()[s]));
             const std::size_t common = s == from ? 0 : static_cast<std::size_t>(plan_.shared()[s]);
             const std::size_t next = s + 1 == to ? 0 : static_cast<std::size_t>(plan_.shared()[s + 1]);
@@ -144,6 +147,15 @@ private:
             path_logits(s, path.subspan(alone), at(s) + z);
         }
         close(0, to);
+    }
+
+    // The rows of W that no other example of the chunk needs: no earlier dot product brought them near.
+    void prefetch_alone(std::size_t s, std::size_t to) const {
+        const auto path = h_.path_nodes(static_cast<std::size_t>(plan_.labels()[s]));
+        const auto next = s + 1 < to ? static_cast<std::size_t>(plan_.shared()[s + 1]) : 0;
+        for (std::size_t d = std::max(static_cast<std::size_t>(plan_.shared()[s]), next); d < path.size(); ++d) {
+            detail::prefetch(in_.W.row(h_.row(static_cast<std::size_t>(path[d]))), dim_);
+        }
     }
 
     void node_logits(std::int32_t node, std::size_t first, std::size_t end, std::size_t z, Scratch<T>& scratch) {

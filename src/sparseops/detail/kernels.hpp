@@ -19,6 +19,14 @@ struct Rows {
     const T* operator[](std::size_t i) const noexcept { return data + (index ? static_cast<std::size_t>(index[i]) : i) * stride; }
 };
 
+// Asks for the n elements at p to be brought near; at most a kilobyte, the hardware streams the rest.
+template <class T>
+inline void prefetch(const T* p, std::size_t n) noexcept {
+    const char* first = reinterpret_cast<const char*>(p);
+    const std::size_t bytes = n * sizeof(T) < 1024 ? n * sizeof(T) : 1024;
+    for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(first + at);
+}
+
 template <class T>
 struct Kernels {
     // out[i * out_stride + j] = a[i] · b[j], n elements a row.

@@ -174,14 +174,14 @@ struct Constants<float> {
     static constexpr float log2e = 1.44269504088896341f, magic = 12582912.0f, lowest = -87.3f;
     static constexpr float ln2_hi = 0.693145751953125f, ln2_lo = 1.42860682030941723e-6f, sqrt2 = 1.41421356f;
     static constexpr int mantissa = 23;
-    static constexpr std::int32_t one = 0x3f800000, mantissa_mask = 0x007fffff, magic_bits = 0x4b400000;
+    static constexpr std::int32_t one = 0x3f800000, mantissa_mask = 0x007fffff;
 };
 template <>
 struct Constants<double> {
     static constexpr double log2e = 1.44269504088896341, magic = 6755399441055744.0, lowest = -708.0;
     static constexpr double ln2_hi = 0.693147180369123816490, ln2_lo = 1.90821492927058770002e-10, sqrt2 = 1.41421356237309505;
     static constexpr int mantissa = 52;
-    static constexpr std::int64_t one = 0x3ff0000000000000, mantissa_mask = 0x000fffffffffffff, magic_bits = 0x4338000000000000;
+    static constexpr std::int64_t one = 0x3ff0000000000000, mantissa_mask = 0x000fffffffffffff;
 };
 
 template <class V>
@@ -349,8 +349,6 @@ std::size_t first_not_finite(const T* x, std::size_t n) {
 
 // ---- optimiser steps ----------------------------------------------------------------------------------------
 
-SPARSEOPS_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
-SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
 #if defined(__AVX512F__)
 SPARSEOPS_INLINE f32x16 square_root(f32x16 x) { return (f32x16)_mm512_sqrt_ps((__m512)x); }
 SPARSEOPS_INLINE f64x8 square_root(f64x8 x) { return (f64x8)_mm512_sqrt_pd((__m512d)x); }
@@ -358,6 +356,8 @@ SPARSEOPS_INLINE f64x8 square_root(f64x8 x) { return (f64x8)_mm512_sqrt_pd((__m5
 SPARSEOPS_INLINE f32x8 square_root(f32x8 x) { return (f32x8)_mm256_sqrt_ps((__m256)x); }
 SPARSEOPS_INLINE f64x4 square_root(f64x4 x) { return (f64x4)_mm256_sqrt_pd((__m256d)x); }
 #else
+SPARSEOPS_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
+SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
 SPARSEOPS_INLINE f32x4 square_root(f32x4 x) {
     for (int l = 0; l < 4; ++l) x[l] = square_root(static_cast<float>(x[l]));
     return x;
