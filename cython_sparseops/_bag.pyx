@@ -1,4 +1,5 @@
 from cython_sparseops._hierarchy cimport HierarchyView, Tree
+from cython_sparseops._runtime cimport thread_pool_of_runtime
 from cython_sparseops._types cimport (
     CsrView,
     MatrixView,
@@ -10,6 +11,7 @@ from cython_sparseops._types cimport (
     index,
     int64_t,
     real,
+    share_thread_pool,
     span,
     uint64_t,
 )
@@ -38,6 +40,8 @@ cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
             const BagSchedule& schedule) except +
     double cpp_dense_train "sparseops::dense_train" [T](const HierarchyView& h, MatrixView[const T] X, span[const int64_t] labels, span[const T] weight,
             span[const int64_t] order, MatrixView[T] W, span[T] b, Optimizer[T]& W_optimizer, const BagSchedule& schedule) except +
+
+share_thread_pool(thread_pool_of_runtime())
 
 
 def embedding_bag(const index[::1] indptr, const index[::1] indices, const real[::1] data, const real[:, ::1] E, bint mean, real[:, ::1] out, int num_threads):

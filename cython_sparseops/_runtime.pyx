@@ -10,6 +10,11 @@ cdef extern from "<sparseops/runtime.hpp>" namespace "sparseops" nogil:
     vector[string] cpp_compiled_isas "sparseops::compiled_isas"() except +
     vector[string] cpp_available_isas "sparseops::available_isas"() except +
     string cpp_active_isa "sparseops::active_isa"() except +
+    void* cpp_thread_pool "sparseops::thread_pool"()
+
+
+cdef void* thread_pool_of_runtime() noexcept:
+    return cpp_thread_pool()
 
 
 def version():

@@ -1,6 +1,7 @@
 from cython_sparseops._hierarchy cimport HierarchyView, Tree
 from cython_sparseops._hsoftmax cimport HSoftmaxInput, as_input
-from cython_sparseops._types cimport MatrixView, as_matrix, as_span, int64_t, real, span
+from cython_sparseops._runtime cimport thread_pool_of_runtime
+from cython_sparseops._types cimport MatrixView, as_matrix, as_span, int64_t, real, share_thread_pool, span
 
 from libcpp cimport bool as cbool
 from libcpp.optional cimport optional
@@ -15,6 +16,8 @@ cdef extern from "<sparseops/search.hpp>" namespace "sparseops" nogil:
 
     void cpp_search "sparseops::hsoftmax_search" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, const SearchOptions& options,
             MatrixView[int64_t] classes, MatrixView[T] log_probs, span[T] bound) except +
+
+share_thread_pool(thread_pool_of_runtime())
 
 
 def search(Tree tree not None, const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, size_t k, beam, edge_beam,

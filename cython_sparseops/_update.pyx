@@ -1,5 +1,8 @@
 from cython_sparseops._hsoftmax cimport Plan, as_input
-from cython_sparseops._types cimport as_const_span, as_matrix, as_span
+from cython_sparseops._runtime cimport thread_pool_of_runtime
+from cython_sparseops._types cimport as_const_span, as_matrix, as_span, share_thread_pool
+
+share_thread_pool(thread_pool_of_runtime())
 
 
 cdef class Settings:

@@ -24,13 +24,12 @@ struct Stepper {
     }
 };
 
-struct Correction {
-    double step, root;
-};
 template <Real T>
-Correction adam_correction(const Optimizer<T>& o) {
+void step_adam(const Optimizer<T>& o, const T* grad, double decay, T* m, T* v, T* w, std::size_t n) {
     const auto t = static_cast<double>(o.step);
-    return {o.lr / (1 - std::pow(o.beta1, t)), 1 / std::sqrt(1 - std::pow(o.beta2, t))};
+    const auto step = static_cast<T>(o.lr / (1 - std::pow(o.beta1, t))), root = static_cast<T>(1 / std::sqrt(1 - std::pow(o.beta2, t)));
+    detail::kernels<T>().adam(grad, step, root, static_cast<T>(o.beta1), static_cast<T>(1 - o.beta1), static_cast<T>(o.beta2),
+                              static_cast<T>(1 - o.beta2), static_cast<T>(o.eps), static_cast<T>(decay), m, v, w, n);
 }
 
 }  // namespace
@@ -74,12 +73,9 @@ void step_row(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t
         k.axpy(-lr / (std::sqrt(s) + eps), grad, w, cols);
         return;
     }
-    case Method::adam: {
-        const Correction c = adam_correction(o);
-        k.adam(grad, static_cast<T>(c.step), static_cast<T>(c.root), static_cast<T>(o.beta1), static_cast<T>(o.beta2), eps, decay,
-               o.first.row(row), o.second.row(row), w, cols);
+    case Method::adam:
+        step_adam(o, grad, o.weight_decay, o.first.row(row), o.second.row(row), w, cols);
         return;
-    }
     }
 }
 
@@ -95,12 +91,9 @@ void step_bias(const Optimizer<T>& o, std::size_t row, T grad, T* b) {
     case Method::rowwise_adagrad:
         k.adagrad(&grad, lr, eps, T(0), &o.b_first[row], b + row, 1);
         return;
-    case Method::adam: {
-        const Correction c = adam_correction(o);
-        k.adam(&grad, static_cast<T>(c.step), static_cast<T>(c.root), static_cast<T>(o.beta1), static_cast<T>(o.beta2), eps, T(0),
-               &o.b_first[row], &o.b_second[row], b + row, 1);
+    case Method::adam:
+        step_adam(o, &grad, 0, &o.b_first[row], &o.b_second[row], b + row, 1);
         return;
-    }
     }
 }
 

@@ -48,8 +48,9 @@ struct Kernels {
     std::size_t (*first_not_finite)(const T* x, std::size_t n);
     // Adagrad: s += g², w -= lr g / (√s + eps), g = grad + decay w.
     void (*adagrad)(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n);
-    // Adam: m, v as usual; w -= step · m / (√v · root + eps), g = grad + decay w.
-    void (*adam)(const T* grad, T step, T root, T beta1, T beta2, T eps, T decay, T* m, T* v, T* w, std::size_t n);
+    // Adam: m = beta1 m + rest1 g, v = beta2 v + rest2 g², w -= step · m / (√v · root + eps), g = grad + decay w. The rests
+    // are 1 - beta, rounded once: 1 - 0.999f has only three digits.
+    void (*adam)(const T* grad, T step, T root, T beta1, T rest1, T beta2, T rest2, T eps, T decay, T* m, T* v, T* w, std::size_t n);
 };
 
 struct KernelTable {

@@ -385,13 +385,13 @@ void adagrad(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n) {
 }
 
 template <class T>
-void adam(const T* grad, T step, T root, T beta1, T beta2, T eps, T decay, T* m1, T* m2, T* w, std::size_t n) {
+void adam(const T* grad, T step, T root, T beta1, T rest1, T beta2, T rest2, T eps, T decay, T* m1, T* m2, T* w, std::size_t n) {
     typedef Vec<T> V;
     each_vector<T>(n, [&](std::size_t i, std::size_t m) {
         const V weight = load_m(w + i, m, T(0));
         const V g = fma(splat<V>(decay), weight, load_m(grad + i, m, T(0)));
-        const V first = fma(splat<V>(beta1), load_m(m1 + i, m, T(0)), splat<V>(T(1) - beta1) * g);
-        const V second = fma(splat<V>(beta2), load_m(m2 + i, m, T(0)), splat<V>(T(1) - beta2) * (g * g));
+        const V first = fma(splat<V>(beta1), load_m(m1 + i, m, T(0)), splat<V>(rest1) * g);
+        const V second = fma(splat<V>(beta2), load_m(m2 + i, m, T(0)), splat<V>(rest2) * (g * g));
         store_m(m1 + i, m, first);
         store_m(m2 + i, m, second);
         store_m(w + i, m, weight - splat<V>(step) * first / fma(square_root(second), splat<V>(root), splat<V>(eps)));

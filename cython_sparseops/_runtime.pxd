@@ -1,0 +1,1 @@
+cdef void* thread_pool_of_runtime() noexcept
