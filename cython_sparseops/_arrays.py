@@ -113,14 +113,14 @@ def as_integers(name: str, value: object, ndim: int | None = 1) -> npt.NDArray[n
     return np.ascontiguousarray(array, dtype=INT64)
 
 
-def as_exact(name: str, value: object, dtype: np.dtype[Any]) -> Array:
+def as_exact(name: str, value: object, dtype: np.dtype[Any], *, copy: bool) -> Array:
     """A C-contiguous vector that must have this dtype already: arrays from a file or a pickle."""
     array = as_array(name, value)
     if array.ndim != 1 or array.dtype != dtype:
         raise ValueError(
             f"{name} must be a vector of {dtype}, got {array.dtype} of {array.ndim} dimensions"
         )
-    return np.ascontiguousarray(array)
+    return array.copy() if copy else np.ascontiguousarray(array)
 
 
 def as_little_endian(name: str, value: object) -> Array:

@@ -138,8 +138,15 @@ class Hierarchy(HierarchyBuilders):
         return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, Array]) -> Hierarchy:
+    def from_arrays(cls, arrays: dict[str, Array], *, copy: bool = True) -> Hierarchy:
         """Take the arrays of `to_arrays`, checking all of them.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+        copy : bool, default True
+            False keeps the arrays themselves, such as those of a mapped file: nobody may change
+            them as long as the tree lives, for they are checked here and trusted afterwards.
 
         Raises
         ------
@@ -153,7 +160,7 @@ class Hierarchy(HierarchyBuilders):
                 )
         buffers = []
         for name, dtype in zip(_NAMES, _DTYPES, strict=True):
-            buffers.append(as_exact(name, arrays[name], np.dtype(dtype)))
+            buffers.append(as_exact(name, arrays[name], np.dtype(dtype), copy=copy))
         return cls._from_buffers(buffers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -173,7 +180,7 @@ class Hierarchy(HierarchyBuilders):
         if not isinstance(metadata, dict) or metadata.get("kind") != "Hierarchy":
             raise ValueError(f"path must hold a Hierarchy, got {os.fspath(path)!s}")
         try:
-            return cls.from_arrays(arrays)
+            return cls.from_arrays(arrays, copy=False)
         except ValueError as error:
             raise ValueError(
                 f"path must hold a valid Hierarchy, got {os.fspath(path)!s}: {error}"

@@ -8,7 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _update
-from ._arrays import FLOAT32, FLOAT64, KEY, Array, as_float, as_real, as_weight, as_writable
+from ._arrays import (
+    FLOAT32,
+    FLOAT64,
+    KEY,
+    Array,
+    as_float,
+    as_integer,
+    as_real,
+    as_weight,
+    as_writable,
+)
 from .hierarchy import Hierarchy
 from .hsoftmax import as_plan
 from .runtime import resolve_threads
@@ -109,9 +119,11 @@ class _Optimizer:
             raise ValueError(
                 f"state must hold arrays of {type(self).__name__}, got {', '.join(sorted(unknown))}"
             )
-        for name, value in settings.items():
-            setattr(self, name, value)
-        self.state = arrays
+        step_count = as_integer("step_count", settings.pop("step_count"), 0)
+        checked = vars(type(self)(**settings))  # the constructor's checks
+        for name in settings:
+            setattr(self, name, checked[name])
+        self.step_count, self.state = step_count, arrays
 
     def __repr__(self) -> str:
         settings = ", ".join(
@@ -302,6 +314,8 @@ def hsoftmax_update(
     bias = None if b is None else as_writable("b", b, 1)
     if bias is not None and bias.dtype != w.dtype:
         raise TypeError(f"b must have the dtype of W, {w.dtype}, got {bias.dtype}")
+    if bias is not None and np.may_share_memory(w, bias):
+        raise ValueError("b must not overlap W, got two views of one memory")
     if not isinstance(optimizer, _Optimizer):
         raise TypeError(f"optimizer must be SGD, Adagrad or Adam, got {type(optimizer).__name__}")
     x = as_real("X", X, 2).astype(w.dtype, copy=False)
@@ -318,9 +332,8 @@ def hsoftmax_update(
     nll, dX = np.empty(n, w.dtype), np.empty_like(x)
     settings, threads = optimizer._settings(), resolve_threads(num_threads)
     try:
-        _UPDATE[w.dtype](
-            plan, x, w, bias, weight, smoothing, bool(check_finite), settings, *state, nll, dX, threads
-        )
+        arguments = (plan, x, w, bias, weight, smoothing, bool(check_finite), settings)
+        _UPDATE[w.dtype](*arguments, *state, nll, dX, threads)
     except ValueError:
         if fresh:  # a refused call does not bind the optimiser to this W
             optimizer.state = {}

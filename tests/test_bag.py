@@ -98,7 +98,7 @@ def test_training_is_gradient_and_optimiser_step_by_hand(optimizer, lr_schedule)
             second = state["second"][used] / (1 - 0.999 ** (step + 1))
             E[used] -= lr * first / (np.sqrt(second) + 1e-8)
         done += rows.stop - rows.start
-    # Adagrad's and Adam's first steps are lr * g / |g|: rounding of a tiny g is magnified by 1 / |g|
+    # Adagrad's and Adam's first steps are lr g / |g|: rounding of a tiny g grows by 1 / |g|
     np.testing.assert_allclose(model.W, W, atol=1e-9)
     np.testing.assert_allclose(model.E, E, atol=1e-9)
     np.testing.assert_allclose(model.b, b, atol=1e-9)
@@ -129,7 +129,8 @@ def test_a_dense_model_is_a_tree_on_the_input():
     run(model, X, labels, optimizer="sgd", lr=0.05, epochs=1, batch_size=64, shuffle=False,
         lr_schedule="constant")  # fmt: skip
     cso.hsoftmax_update(X, W, b, labels, h, cso.SGD(0.05))
-    assert model.W.tobytes() == W.tobytes() and model.b.tobytes() == b.tobytes()
+    assert model.W.tobytes() == W.tobytes()
+    assert model.b.tobytes() == b.tobytes()
 
 
 # ---- edges ------------------------------------------------------------------------------------
@@ -223,7 +224,8 @@ def test_training_goes_on_from_where_it_stopped_between_two_yields():
     model = BagModel.create(Hierarchy.balanced(7), 30, hidden_dim=4, rng=0)
     progress = BagTrainer(model, epochs=3, batch_size=8, rng=0).fit(X, labels)
     next(progress)
-    assert np.isfinite(model.W).all() and model.W.any()
+    assert np.isfinite(model.W).all()
+    assert model.W.any()
     progress.close()
 
 

@@ -9,10 +9,10 @@ is w1 - w0; the gradient comes back through the transpose.
 import json
 from typing import NamedTuple
 
-import cython_sparseops as cso
 import numpy as np
 import pytest
 
+import cython_sparseops as cso
 import reference
 
 CLAMP = -np.log(1e-20)  # Caffe2 takes p >= 1e-20, so that no step costs more than 46.05; we do not

@@ -5,12 +5,12 @@ import hashlib
 import math
 import pickle
 
-import cython_sparseops as cso
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cython_sparseops as cso
 import reference
 from trees import BUILDERS, counts_of, parents_of, paths
 
@@ -203,25 +203,24 @@ def test_two_level_groups_have_equal_size_or_mass(n_classes, seed, n_groups):
             assert max(mass) <= counts.sum() / groups + largest
 
 
-@given(paths(min_nodes=1), st.integers(0, 10**6), st.integers(0, 25))
+@given(paths(min_nodes=3), st.integers(0, 10**6), st.integers(1, 15))
 def test_prune_makes_flat_what_is_below_its_limit_and_nothing_else(p, seed, limit):
     h = p.hierarchy()
     tree, counts = reference.Tree.of(h), np.random.default_rng(seed).integers(0, 9, h.n_classes)
-    tally = [counts[tree.classes_below(v)].sum() for v in range(h.n_nodes)]
-    kept = {
-        "min_count": nested(tree, lambda v, depth: tally[v] < limit),
-        "max_depth": nested(tree, lambda v, depth: depth + 1 >= max(limit, 1)),
-        "max_nodes": None,  # which of the legal trees is the library's choice
-    }
-    for option, expected in kept.items():
-        pruned = h.prune(counts, **{option: limit if option == "min_count" else max(limit, 1)})
+    tally = [int(counts[tree.classes_below(v)].sum()) for v in range(h.n_nodes)]
+    cases = [("max_nodes", limit, None)]  # which of the legal trees is the library's choice
+    cases += [("max_depth", limit, nested(tree, lambda v, depth: depth + 1 >= limit))]
+    for least in {0, *tally, max(tally) + 1}:
+        cases += [("min_count", least, nested(tree, lambda v, _, least=least: tally[v] < least))]
+    for option, value, expected in cases:
+        pruned = h.prune(counts, **{option: value})
         result, report = nested(assert_is_a_tree(pruned)), pruned.prune_report
         assert (report.nodes_before, report.nodes_after) == (h.n_nodes, pruned.n_nodes)
         assert report.expected_flops_before > 0
         assert report.expected_flops_after > 0
         assert pruned.n_nodes <= h.n_nodes
         if option == "max_nodes":
-            assert pruned.n_nodes <= max(limit, 1)
+            assert pruned.n_nodes <= limit
             assert limit < h.n_nodes or result == nested(tree)
         else:
             assert result == expected
@@ -415,7 +414,7 @@ def test_read_only_and_strided_counts_are_accepted():
 
 def test_builders_give_the_same_bytes_in_another_process(run_python):
     code = (
-        f"import sys; sys.path.insert(0, {str(__file__)!r}.rpartition('/')[0])\n"
+        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
         "from test_hierarchy import BUILDERS, digest\n"
         "print(digest(*(f(500) for f in BUILDERS.values())))"
     )

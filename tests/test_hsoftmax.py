@@ -3,12 +3,12 @@
 The promises of the room (threads, instruction sets, memory) are in test_hsoftmax_promises.py.
 """
 
-import cython_sparseops as cso
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cython_sparseops as cso
 import reference
 from trees import BUILDERS, all_results, batches, counts_of, digest, make_batch, read_only
 

@@ -2,10 +2,10 @@
 
 import tracemalloc
 
-import cython_sparseops as cso
 import numpy as np
 import pytest
 
+import cython_sparseops as cso
 from trees import BUILDERS, all_results, digest, make_batch, read_only
 
 Hierarchy = cso.Hierarchy
@@ -38,7 +38,7 @@ def isa_batches():
 def run_isa(run_python, isa):
     """Saves everything about these batches in results.npz; prints its digest."""
     code = (
-        f"import sys; sys.path.insert(0, {__file__!r}.rpartition('/')[0])\n"
+        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
         "from test_hsoftmax_promises import *\n"
         "results = [a for p in isa_batches() for a in all_results(*p)]\n"
         "np.savez('results.npz', *results)\n"

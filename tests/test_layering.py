@@ -189,4 +189,4 @@ def test_a_file_stays_short():
         return len(text.splitlines())
 
     files = [*PUBLIC, *ROOMS, *DETAIL, *MODULES, *PYX]
-    assert not {name(p): lines(p) for p in files if lines(p) > 420}
+    assert not {name(p): lines(p) for p in files if lines(p) > 440}

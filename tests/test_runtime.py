@@ -5,10 +5,10 @@ import os
 import signal
 import time
 
-import cython_sparseops as cso
 import numpy as np
 import pytest
 
+import cython_sparseops as cso
 from trees import BUILDERS, all_results, digest, make_batch
 
 SOME_WORK = """
@@ -146,7 +146,7 @@ def test_a_child_forked_after_the_team_was_used_finishes():
 
 def test_another_process_started_by_multiprocessing_gets_the_same_bytes(run_python):
     code = (
-        f"import sys; sys.path.insert(0, {__file__!r}.rpartition('/')[0])\n"
+        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
         + """
 import multiprocessing
 from test_runtime import *

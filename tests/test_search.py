@@ -1,11 +1,11 @@
 """Top-k search: exact, with beams, with inner nodes, climbing to a sure ancestor."""
 
-import cython_sparseops as cso
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import cython_sparseops as cso
 import reference
 from trees import BUILDERS, batches, counts_of, digest, make_batch, paths, read_only
 
@@ -292,7 +292,7 @@ def test_every_fma_instruction_set_gives_the_same_bytes(run_python, fma_isas):
     if len(fma_isas) < 2:
         pytest.skip(f"this machine runs {fma_isas} alone")
     code = (
-        f"import sys; sys.path.insert(0, {__file__!r}.rpartition('/')[0])\n"
+        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
         "from test_search import *\n"
         "print(digest(a for p in some_batches() for a in every_mode(p)))"
     )

@@ -3,10 +3,10 @@
 import os
 import pickle
 
-import cython_sparseops as cso
 import numpy as np
 import pytest
 
+import cython_sparseops as cso
 from trees import BUILDERS, all_results, counts_of, digest, make_batch
 
 Hierarchy = cso.Hierarchy
@@ -141,6 +141,15 @@ def test_an_absent_file_is_an_os_error_and_objects_are_a_type_error(tmp_path):
 
 
 # ---- promises -----------------------------------------------------------------------------------
+
+
+def test_the_arrays_that_a_tree_was_made_of_may_change_afterwards():
+    h = Hierarchy.huffman(counts_of(40))
+    arrays = {name: array.copy() for name, array in h.to_arrays().items()}
+    made = Hierarchy.from_arrays(arrays)
+    for array in arrays.values():
+        array[...] = 2**30
+    assert made == h
 
 
 def test_a_mapped_array_is_read_only_and_saving_again_gives_the_same_bytes(tmp_path):

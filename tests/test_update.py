@@ -4,12 +4,12 @@ import copy
 import hashlib
 import pickle
 
-import cython_sparseops as cso
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cython_sparseops as cso
 import reference
 from trees import BUILDERS, counts_of, digest, make_batch, paths, read_only
 
@@ -99,6 +99,18 @@ def test_the_loss_of_a_fixed_batch_falls(name):
     optimizer = OPTIMIZERS[name](cso)
     losses = [cso.hsoftmax_update(X, W, b, labels, h, optimizer).nll.sum() for _ in range(60)]
     assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_first_steps_of_adam_on_one_gradient_are_the_learning_rate(dtype):
+    """The corrections undo the start from 0: with a constant gradient every step is lr, to rounding
+    (found when 1 - beta2, of a beta2 rounded to float32, met a correction by the exact beta2)."""
+    h, lr = Hierarchy.balanced(2), 2.0**-30  # so small that the gradient stays what it is
+    W, optimizer = np.zeros((1, 3), dtype), cso.Adam(lr, eps=0.0)
+    for step in range(1, 5):
+        cso.hsoftmax_update(np.ones((1, 3), dtype), W, None, [0], h, optimizer)
+        off = np.abs(W / (-lr * step) - 1).max()
+        assert off <= step * (8 * np.finfo(dtype).eps + lr)
 
 
 @each_optimizer
@@ -265,7 +277,7 @@ def test_two_hundred_updates_give_the_same_bytes_on_one_two_and_three_threads():
 
 def test_two_hundred_updates_give_the_same_bytes_on_every_fma_instruction_set(run_python, fma_isas):
     code = (
-        f"import sys; sys.path.insert(0, {__file__!r}.rpartition('/')[0])\n"
+        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
         "from test_update import *\n"
         "print(two_hundred_updates())"
     )
@@ -315,3 +327,26 @@ def test_read_only_x_labels_and_weights_are_accepted():
     X, labels, weight = read_only(p.X, p.labels, np.ones(len(p.X)))
     cso.hsoftmax_update(X, p.W, p.b, labels, p.h, cso.SGD(0.1), sample_weight=weight)
     assert same_bytes(X, make_batch(BUILDERS["huffman"](9)).X)
+
+
+def test_a_state_that_the_constructor_would_refuse_is_refused():
+    optimizer = cso.Adam(0.1)
+    for change in (
+        {"lr": -1},
+        {"lr": "x"},
+        {"step_count": -5},
+        {"step_count": "a"},
+        {"betas": (2, 0)},
+    ):
+        with pytest.raises((ValueError, TypeError), match="must"):
+            optimizer.load_state_dict({**optimizer.state_dict(), **change})
+    assert optimizer.lr == 0.1
+
+
+def test_biases_inside_the_weights_are_refused():
+    W = np.zeros((7, 5))
+    with pytest.raises(ValueError, match="b must not overlap W"):
+        cso.hsoftmax_update(
+            np.ones((2, 5)), W, W.ravel()[:7], [0, 1], cso.Hierarchy.balanced(8), cso.SGD(0.1)
+        )
+    assert not W.any()

@@ -3,10 +3,10 @@
 import hashlib
 from typing import NamedTuple
 
-import cython_sparseops as cso
 import numpy as np
 from hypothesis import strategies as st
 
+import cython_sparseops as cso
 import reference
 
 

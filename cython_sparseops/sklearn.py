@@ -1,0 +1,372 @@
+"""A scikit-learn classifier for very many classes: an embedding bag in front of a class tree."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, NamedTuple, Self, cast
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from cython_sparseops import Hierarchy, hsoftmax_log_proba, hsoftmax_search
+from cython_sparseops._model_file import load_classifier, save_classifier
+from cython_sparseops._sklearn_base import Array, BagTreeBase
+
+__all__ = ["HSoftmaxClassifier", "TopK"]
+
+
+class TopK(NamedTuple):
+    """The likeliest classes of each row, best first."""
+
+    labels: Array
+    log_probs: Array
+
+
+class HSoftmaxClassifier(ClassifierMixin, BagTreeBase):  # type: ignore[misc]
+    """Classifier over a tree of classes: training and prediction cost about log(classes) a row.
+
+    Sparse `X` (bags of words, hashed features) is averaged into `hidden_dim` numbers by a learnt
+    embedding bag, then classified by the tree. Dense `X` goes to the tree as it is: with two
+    classes that is logistic regression. Dense features should be of similar size
+    (``StandardScaler``).
+
+    Parameters
+    ----------
+    hidden_dim : int
+        Width of the embedding bag in front of the tree; not used for dense `X`.
+    hierarchy : {"huffman", "two_level", "balanced"} or Hierarchy
+        The tree, built from the class counts, or a tree of your own: its class ``i`` is
+        ``classes_[i]``. If integer labels use only some of the numbers below
+        ``hierarchy.n_classes``, ``classes_`` is all of them.
+    optimizer : {"adagrad", "sgd", "adam"}
+        The update rule.
+    lr : float or None
+        Learning rate of a batch's summed gradient; None takes 0.3 for adagrad, 0.02 for adam and
+        8 / `batch_size`, at most 0.5, for sgd.
+    lr_schedule : {"linear", "constant"}
+        Whether `lr` falls to 0 over a fit.
+    epochs : int or None
+        Passes over the data; None takes 5, or as many as make 500 steps.
+    batch_size : int
+        Rows a step.
+    weight_decay : float
+        L2 penalty, applied to the rows that a step touches.
+    random_state : int, RandomState or None
+        Seeds the embedding and the order of rows.
+    num_threads : int or None
+        Never changes a result bit.
+    verbose : int
+        0 is silent, 1 shows a progress bar on stderr.
+
+    Attributes
+    ----------
+    classes_ : (C,) ndarray
+        The labels, sorted.
+    hierarchy_ : Hierarchy
+        The tree.
+    model_ : BagModel
+        The weights.
+    history_ : list of Progress
+        The training curve.
+    n_features_in_ : int
+        Columns of `X`.
+
+    Notes
+    -----
+    float64 `X` gives a float64 model and float32 a float32 model; a sparse `X` of integers gives
+    float32, a dense one float64. The same `random_state` gives the same bytes whatever
+    `num_threads`. Interrupting `fit` (Ctrl-C) leaves a usable model of the steps done so far.
+
+    References
+    ----------
+    Morin and Bengio, "Hierarchical probabilistic neural network language model", 2005;
+    Joulin et al., "Bag of tricks for efficient text classification", 2017.
+
+    Examples
+    --------
+    >>> from sklearn.feature_extraction.text import CountVectorizer
+    >>> bag = CountVectorizer()
+    >>> X = bag.fit_transform(["a cat purrs", "the dog barks", "a cat sleeps", "my dog runs"])
+    >>> y = ["cat", "dog", "cat", "dog"]
+    >>> classifier = HSoftmaxClassifier(hidden_dim=8, random_state=0).fit(X, y)
+    >>> classifier.predict(bag.transform(["the cat", "a dog"])).tolist()
+    ['cat', 'dog']
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int = 100,
+        *,
+        hierarchy: str | Hierarchy = "huffman",
+        optimizer: str = "adagrad",
+        lr: float | None = None,
+        lr_schedule: str = "linear",
+        epochs: int | None = None,
+        batch_size: int = 256,
+        weight_decay: float = 0.0,
+        random_state: int | np.random.RandomState | None = None,
+        num_threads: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.hidden_dim = hidden_dim
+        self.hierarchy = hierarchy
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.random_state = random_state
+        self.num_threads = num_threads
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train from nothing.
+
+        Parameters
+        ----------
+        X : (N, n_features) array-like or sparse matrix
+            Training rows.
+        y : (N,) array-like
+            Labels: numbers or strings.
+        sample_weight : (N,) array-like, optional
+            A row of weight 2 counts as two rows, one of weight 0 as none.
+
+        Returns
+        -------
+        HSoftmaxClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For a parameter or an array that breaks its rule.
+
+        Examples
+        --------
+        >>> HSoftmaxClassifier().fit([[0.0], [1.0]], [0, 1]).predict([[2.0]]).tolist()
+        [1]
+        """
+        self._check_parameters()
+        X, y, weight = self._check_training(X, y, sample_weight, reset=True)
+        self.classes_ = self._class_list(np.unique(y))
+        labels = self._class_numbers(y)
+        self._start(X, labels, weight)
+        epochs = self.epochs or max(5, math.ceil(500 / math.ceil(len(labels) / self.batch_size)))
+        self._train(X, labels, weight, epochs=epochs, lr_schedule=self.lr_schedule)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train one more pass over the rows given, at a constant learning rate.
+
+        The optimiser keeps its state from call to call, and from `fit`. A model that was loaded
+        from a file starts with a new state.
+
+        Parameters
+        ----------
+        X : (N, n_features) array-like or sparse matrix
+            Training rows.
+        y : (N,) array-like
+            Labels.
+        classes : (C,) array-like, optional
+            All labels that will ever come; for the first call. By default the labels in its `y`.
+        sample_weight : (N,) array-like, optional
+            Weights of the rows.
+
+        Returns
+        -------
+        HSoftmaxClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If a later call brings a new class or other `classes`.
+
+        Examples
+        --------
+        >>> classifier = HSoftmaxClassifier().partial_fit([[0.0], [1.0]], [0, 1], classes=[0, 1, 2])
+        >>> classifier.partial_fit([[2.0]], [2]).classes_.tolist()
+        [0, 1, 2]
+        """
+        self._check_parameters()
+        first = not hasattr(self, "model_")
+        X, y, weight = self._check_training(X, y, sample_weight, reset=first)
+        if first:
+            self.classes_ = self._class_list(np.unique(y if classes is None else classes))
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(
+                f"classes must be the same in every call, got {len(classes)} others "
+                f"after {len(self.classes_)}"
+            )
+        labels = self._class_numbers(y)
+        if first:
+            self._start(X, labels, weight)
+        X = self._model_input(X)
+        self._train(X, labels, weight, epochs=1, lr_schedule="constant")
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """Return the likeliest class of each row; exact, without scoring all classes.
+
+        Parameters
+        ----------
+        X : (N, n_features) array-like or sparse matrix
+            Rows, sparse or dense whatever the model was fitted on.
+
+        Returns
+        -------
+        (N,) ndarray
+            Labels.
+
+        Examples
+        --------
+        >>> HSoftmaxClassifier().fit([[0.0], [1.0]], ["no", "yes"]).predict([[-1.0]]).tolist()
+        ['no']
+        """
+        return self.top_k(X, 1).labels[:, 0]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of every class; rows sum to 1.
+
+        Parameters
+        ----------
+        X : (N, n_features) array-like or sparse matrix
+            Rows. The result holds N × C numbers: use `top_k` when there are many classes.
+
+        Returns
+        -------
+        (N, C) ndarray
+            Probabilities, columns in the order of ``classes_``.
+
+        Examples
+        --------
+        >>> HSoftmaxClassifier().fit([[0.0], [1.0]], [0, 1]).predict_proba([[0.5]]).shape
+        (1, 2)
+        """
+        proba = self.predict_log_proba(X)
+        return np.exp(proba, out=proba)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the log-probability of every class.
+
+        Parameters
+        ----------
+        X : (N, n_features) array-like or sparse matrix
+            Rows. The result holds N × C numbers.
+
+        Returns
+        -------
+        (N, C) ndarray
+            Natural logarithms, columns in the order of ``classes_``.
+
+        Examples
+        --------
+        >>> HSoftmaxClassifier().fit([[0.0], [1.0]], [0, 1]).predict_log_proba([[0.5]]).shape
+        (1, 2)
+        """
+        check_is_fitted(self)
+        X, model = self._check_rows(X), self.model_
+        out = np.empty((X.shape[0], len(self.classes_)), dtype=model.W.dtype)
+        for rows, hidden in self._hidden_blocks(X):
+            hsoftmax_log_proba(
+                hidden,
+                model.W,
+                model.b,
+                model.hierarchy,
+                out=out[rows],
+                num_threads=self.num_threads,
+            )
+        return out
+
+    def top_k(self, X: Any, k: int = 5) -> TopK:
+        """Return the `k` likeliest classes of each row with their log-probabilities; exact.
+
+        Parameters
+        ----------
+        X : (N, n_features) array-like or sparse matrix
+            Rows.
+        k : int
+            At most the number of classes.
+
+        Returns
+        -------
+        TopK
+            ``labels`` (N, k) and ``log_probs`` (N, k), best first.
+
+        Raises
+        ------
+        ValueError
+            If `k` is not in [1, C].
+
+        Examples
+        --------
+        >>> HSoftmaxClassifier().fit([[0.0], [1.0]], [0, 1]).top_k([[3.0]], k=2).labels.tolist()
+        [[1, 0]]
+        """
+        check_is_fitted(self)
+        if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(self.classes_):
+            raise ValueError(
+                f"k must be in [1, {len(self.classes_)}], the number of classes, got {k}"
+            )
+        X, model = self._check_rows(X), self.model_
+        found = np.empty((X.shape[0], k), dtype=np.int64)
+        log_probs = np.empty((X.shape[0], k), dtype=model.W.dtype)
+        for rows, hidden in self._hidden_blocks(X):
+            found[rows], log_probs[rows], _ = hsoftmax_search(
+                hidden, model.W, model.b, model.hierarchy, k, num_threads=self.num_threads
+            )
+        return TopK(self.classes_[found], log_probs)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a checksummed file that `load` can map into memory.
+
+        Parameters
+        ----------
+        path : path-like
+            Replaced in one step, if it exists. The optimiser's state is not stored.
+
+        Raises
+        ------
+        ValueError
+            If the labels are neither numbers nor strings.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     HSoftmaxClassifier().fit([[0.0], [1.0]], [0, 1]).save(folder + "/model")
+        ...     HSoftmaxClassifier.load(folder + "/model", mmap=False).classes_.tolist()
+        [0, 1]
+        """
+        check_is_fitted(self)
+        save_classifier(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> Self:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file. It may come from a stranger: it is checked, and nothing in it is executed.
+        mmap : bool
+            Map the weights instead of reading them: processes share them.
+
+        Returns
+        -------
+        HSoftmaxClassifier
+            Predicts exactly as the model that was saved.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or holds something else.
+
+        Examples
+        --------
+        See `save`.
+        """
+        return cast(Self, load_classifier(cls, path, mmap=mmap).classifier)
