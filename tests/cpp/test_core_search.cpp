@@ -1,0 +1,69 @@
+// Search against sorting all log-probabilities.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include <sparseops/search.hpp>
+
+#include "check.hpp"
+#include "trees.hpp"
+
+namespace {
+
+using namespace sparseops;
+using namespace sparseops_test;
+
+template <class T>
+void test_search() {
+    for (const auto& [name, tree] : trees()) {
+        const HierarchyIndex index(tree);
+        const HierarchyView& h = index.view();
+        Problem<T> p(h, 33, 9, 10);
+        for (const bool ties : {false, true}) {
+            if (ties) {  // few values, so that many classes are equally likely
+                for (T& w : p.W) w = std::round(w);
+                for (T& x : p.X) x = std::round(x);
+                std::fill(p.b.begin(), p.b.end(), T(0));
+            }
+            const auto all = log_proba(h, p.input());
+            for (const std::size_t k : {std::size_t{1}, std::size_t{3}, h.classes(), h.classes() + 2}) {
+                std::vector<std::int64_t> classes(p.n * k);
+                std::vector<T> log_p(p.n * k), bound(p.n);
+                SearchOptions options;
+                options.k = k;
+                hsoftmax_search<T>(h, p.input(), options, {classes.data(), p.n, k}, {log_p.data(), p.n, k}, bound);
+                for (std::size_t i = 0; i < p.n; ++i) {
+                    const T* row = all.data() + i * h.classes();
+                    std::vector<std::int64_t> sorted(h.classes());
+                    std::iota(sorted.begin(), sorted.end(), 0);
+                    std::stable_sort(sorted.begin(), sorted.end(), [&](std::int64_t a, std::int64_t b) { return row[a] > row[b]; });
+                    bool same = true;
+                    for (std::size_t j = 0; j < k; ++j) {
+                        const bool filled = j < sorted.size();
+                        same = same && classes[i * k + j] == (filled ? sorted[j] : -1) &&
+                               log_p[i * k + j] == (filled ? row[sorted[j]] : -std::numeric_limits<T>::infinity());
+                    }
+                    check(same, name, ": the search for ", k, " of row ", i, " should equal sorting log_proba, ties and bits included");
+                    check(k < h.classes() ? !(bound[i] > log_p[i * k + k - 1]) : bound[i] == -std::numeric_limits<T>::infinity(), name,
+                          ": bound of row ", i);
+                }
+            }
+            SearchOptions narrow;  // as wide as the tree: exact again
+            narrow.beam = static_cast<std::int64_t>(h.classes());
+            std::vector<std::int64_t> best(p.n), beam(p.n);
+            std::vector<T> log_p(p.n), bound(p.n);
+            hsoftmax_search<T>(h, p.input(), narrow, {beam.data(), p.n, 1}, {log_p.data(), p.n, 1}, bound);
+            hsoftmax_search<T>(h, p.input(), {}, {best.data(), p.n, 1}, {log_p.data(), p.n, 1}, bound);
+            check(beam == best, name, ": a beam as wide as the tree should be exact");
+        }
+    }
+}
+
+}  // namespace
+
+int main() {
+    test_search<float>();
+    test_search<double>();
+    return finish("search");
+}
