@@ -33,7 +33,7 @@ void require_arrays(const HierarchyView& h) {
         require(c < nodes && ~c < classes, "child must hold nodes below ", nodes, " or classes ~c with c below ", classes, ", got ", c,
                 " at index ", i);
     }
-    require(h.row_ptr[0] == 0, "row_ptr must start with 0, got ", h.row_ptr[0]);
+    require_pointers(h.row_ptr, static_cast<std::size_t>(h.row_ptr.back()), "row_ptr");
     for (std::size_t v = 0; v < h.nodes(); ++v) {
         const std::int64_t k = h.child_ptr[v + 1] - h.child_ptr[v], rows = h.row_ptr[v + 1] - h.row_ptr[v];
         require(k >= 2, "child_ptr must give every node at least 2 children, got ", k, " at node ", v);

@@ -52,6 +52,8 @@ private:
 class HierarchyIndex {
 public:
     HierarchyIndex() = default;
+    HierarchyIndex(HierarchyIndex&&) noexcept = default;  // moved vectors keep their elements, so the view stays right
+    HierarchyIndex& operator=(HierarchyIndex&&) noexcept = default;
     explicit HierarchyIndex(const HierarchyView& arrays);
     explicit HierarchyIndex(const Hierarchy& h);
     const HierarchyView& view() const noexcept { return view_; }

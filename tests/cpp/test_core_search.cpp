@@ -19,10 +19,10 @@ void test_search() {
     for (const auto& [name, tree] : trees()) {
         const HierarchyIndex index(tree);
         const HierarchyView& h = index.view();
-        Problem<T> p(h, 33, 9, 10);
-        for (const bool ties : {false, true}) {
-            if (ties) {  // few values, so that many classes are equally likely
-                for (T& w : p.W) w = std::round(w);
+        Problem<T> p(h, 66, 9, 10);
+        for (const T scale : {T(0), T(1), T(100)}) {
+            if (scale > 0) {  // few values, so that many classes are equally likely; if large, as likely as the nodes above them
+                for (T& w : p.W) w = scale * std::round(w);
                 for (T& x : p.X) x = std::round(x);
                 std::fill(p.b.begin(), p.b.end(), T(0));
             }

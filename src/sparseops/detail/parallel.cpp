@@ -70,8 +70,8 @@ void after_fork() { forked.store(true, std::memory_order_relaxed); }
 class Pool {
 public:
     void run(std::size_t n, int threads, detail::Body body, const void* f) {
-        const std::unique_lock<std::mutex> only(submit_, std::try_to_lock);
-        if (!only) {  // another thread's job has the workers
+        const auto only = inside_team ? std::unique_lock<std::mutex>() : std::unique_lock<std::mutex>(submit_, std::try_to_lock);
+        if (!only) {  // inside a job, or another thread's job has the workers
             for (std::size_t i = 0; i < n; ++i) body(f, i, 0);
             return;
         }

@@ -10,8 +10,8 @@ namespace sparseops::detail {
 int team_size(int requested, double work) noexcept;
 
 // Calls f(i, worker) for every i in [0, n), each index once, on at most `threads` threads, worker in [0, threads) saying
-// on which. Iteration i owns what it writes: then the number of threads cannot change a result. If f throws, the other
-// iterations still run and one of the exceptions is thrown here.
+// on which. Iteration i owns what it writes: then the number of threads cannot change a result. If f throws,
+// one of the exceptions is thrown here, and other iterations may or may not have run.
 using Body = void (*)(const void* f, std::size_t i, std::size_t worker);
 void run_parallel(std::size_t n, int threads, Body body, const void* f);
 
