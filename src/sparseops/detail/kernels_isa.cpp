@@ -12,13 +12,6 @@ constexpr int sum_block = 8;  // vectors of the output kept in registers
 constexpr int sum_block = 4;
 #endif
 
-template <class T>
-SPARSEOPS_INLINE void prefetch_row(const T* p, std::size_t n) {
-    const char* first = reinterpret_cast<const char*>(p);
-    const std::size_t bytes = n * sizeof(T) < 1024 ? n * sizeof(T) : 1024;
-    for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(first + at);
-}
-
 // ---- dot products -------------------------------------------------------------------------------------------
 // One dot product is two virtual accumulators, even and odd vectors, then their sum, then its lanes by halves;
 // the same for every tile shape.
@@ -93,9 +86,6 @@ void dots(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T
         T* to = out + i * out_stride;
         std::size_t j = 0;
         for (; j + 4 <= nb; j += 4) {
-            if (b.index) {
-                for (std::size_t ahead = j + 8; ahead < j + 12 && ahead < nb; ++ahead) prefetch_row(b[ahead], n);
-            }
             dot4(row, b[j], b[j + 1], b[j + 2], b[j + 3], n, to + j);
         }
         for (; j < nb; ++j) to[j] = dot1(row, b[j], n);
