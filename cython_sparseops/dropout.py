@@ -130,7 +130,12 @@ def _centers(values: Array, offsets: Array, median: bool, threads: int) -> Array
 
 
 def _center_cells(
-    flat: Array, shape: tuple[int, ...], parts: Compressed | None, median: bool, per: str, threads: int
+    flat: Array,
+    shape: tuple[int, ...],
+    parts: Compressed | None,
+    median: bool,
+    per: str,
+    threads: int,
 ) -> Array:
     """The mean or median of the non-zero values: one, or by column in the order of entries."""
     if per == "array":
@@ -148,22 +153,36 @@ def _center_cells(
 
 
 def _replacement_cells(
-    replacement: Any, flat: Array, shape: tuple[int, ...], parts: Compressed | None, per: str, check: bool, threads: int
+    replacement: Any,
+    flat: Array,
+    shape: tuple[int, ...],
+    parts: Compressed | None,
+    per: str,
+    check: bool,
+    threads: int,
 ) -> tuple[Array, int]:
     """The values of the replacement and how many entries share one, see `_cells`."""
     if per not in ("array", "column"):
         raise ValueError(f"per must be 'array' or 'column', got {describe(per)}")
     if isinstance(replacement, str):
         if replacement not in ("mean", "median"):
-            raise ValueError(f"replacement must be a number, an array, 'mean' or 'median', got {replacement!r}")
+            raise ValueError(
+                f"replacement must be a number, an array, 'mean' or 'median', got {replacement!r}"
+            )
         if check and not np.isfinite(flat).all():
             at = int(np.flatnonzero(~np.isfinite(flat))[0])
             raise ValueError(f"x must be finite, got {flat[at]} at stored value {at}")
         cells = _center_cells(flat, shape, parts, replacement == "median", per, threads)
         return (cells if cells.size else np.zeros(1, flat.dtype)), 1
     if per != "array":
-        raise ValueError("per must be 'array' unless replacement is 'mean' or 'median', got 'column'")
-    values = replacement if isinstance(replacement, np.ndarray) and is_bfloat16(replacement.dtype) else as_array("replacement", replacement)
+        raise ValueError(
+            "per must be 'array' unless replacement is 'mean' or 'median', got 'column'"
+        )
+    values = (
+        replacement
+        if isinstance(replacement, np.ndarray) and is_bfloat16(replacement.dtype)
+        else as_array("replacement", replacement)
+    )
     with np.errstate(over="ignore"):
         values = values.astype(flat.dtype)
     if check and not np.isfinite(values).all():
@@ -177,7 +196,13 @@ def _replacement_cells(
 
 
 def _run(
-    flat: Array, y: Array, drops: tuple[int, int, float, bool], cells: tuple[Array, int], exponent: int, mask: str | None, threads: int
+    flat: Array,
+    y: Array,
+    drops: tuple[int, int, float, bool],
+    cells: tuple[Array, int],
+    exponent: int,
+    mask: str | None,
+    threads: int,
 ) -> Array:
     """Run the operator on flat arrays of any items; returns the mask asked for."""
     bools = np.empty(flat.size if mask == "bool" else 0, np.bool_)
@@ -259,7 +284,9 @@ def sparse_dropout_with_replacement(
     True
     """
     if isinstance(return_mask, str) and return_mask not in ("bool", "packed"):
-        raise ValueError(f"return_mask must be True, False, 'bool' or 'packed', got {return_mask!r}")
+        raise ValueError(
+            f"return_mask must be True, False, 'bool' or 'packed', got {return_mask!r}"
+        )
     wanted = return_mask if isinstance(return_mask, str) else "bool" if return_mask else None
     drop_rate, seed, first = _as_rate(rate), as_seed(rng), as_integer("start", start, 0)
     threads = resolve_threads(num_threads)
@@ -447,7 +474,14 @@ def sparse_dropout_gradient(
     impl = _GRADIENT[flat.dtype]
     if cells.size or not flat.size:
         scratch = cells if cells.size else np.zeros(1, flat.dtype)
-        impl(flat, bits, dx, 1 if by_entry else max(repeat or 1, 1), scratch, resolve_threads(num_threads))
+        impl(
+            flat,
+            bits,
+            dx,
+            1 if by_entry else max(repeat or 1, 1),
+            scratch,
+            resolve_threads(num_threads),
+        )
     if by_entry and parts is not None:
         row, column = _stored_places(parts)
         full = (1,) * (2 - len(cell_shape)) + cell_shape

@@ -113,9 +113,7 @@ void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacemen
     const auto any_bad = [&] { return std::find(bad.begin(), bad.end(), 1) != bad.end(); };
     if (exponent && in_place) {
         each_block(n, threads, [&](std::size_t from, std::size_t count) {
-            bool found = false;
-            for (std::size_t i = from; i < from + count; ++i) found |= (x[i] & exponent) == exponent;
-            bad[from / block] = found;
+            bad[from / block] = k.any_with(x.data() + from, count, exponent);
         });
         if (any_bad()) require_finite(x, exponent);
     }

@@ -1,6 +1,5 @@
 #include "normalize.hpp"
 
-#include <limits>
 #include <memory>
 
 #include "detail/kernels.hpp"
@@ -57,19 +56,21 @@ public:
 
     void run(std::span<double> norms) {
         require(norms.size() == rows_, "norms must have ", rows_, " entries, got ", norms.size());
-        // In place, all is measured before anything is written.
-        const bool two_passes = options_.check_finite && x_.data() == out_.data();
-        std::vector<Scaling> kept(two_passes ? rows_ : 0);
-        each_block([&](std::size_t from, std::size_t count, const std::size_t* offset) {
-            Scaling here[row_block];
-            Scaling* s = two_passes ? kept.data() + from : here;
-            measure(offset, count, norms.data() + from, s);
-            if (!two_passes) scale(offset, count, s);
+        const Normalize& o = options_;
+        const T threshold = limit_of<T>(o);
+        const bool two_passes = o.check_finite && x_.data() == out_.data();  // in place, all is measured before anything is written
+        each_block([&](std::size_t from, std::size_t count, const std::size_t* offset, double* factor) {
+            double* own = norms.data() + from;
+            detail::measure_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor);
+            if (!two_passes) detail::scale_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor, out_.data());
         });
-        if (options_.check_finite && !std::all_of(norms.begin(), norms.end(), [](double v) { return !std::isnan(v); })) refuse_not_finite(x_);
-        if (two_passes) {
-            each_block([&](std::size_t from, std::size_t count, const std::size_t* offset) { scale(offset, count, kept.data() + from); });
-        }
+        if (o.check_finite && !std::all_of(norms.begin(), norms.end(), [](double v) { return !std::isnan(v); })) refuse_not_finite(x_);
+        if (!two_passes) return;
+        each_block([&](std::size_t from, std::size_t count, const std::size_t* offset, double* factor) {
+            double* own = norms.data() + from;
+            detail::norm_kernels<T>().settle(own, count, false, o.norm, o.max_norm, own, factor);
+            detail::scale_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor, out_.data());
+        });
     }
 
 private:
@@ -78,36 +79,10 @@ private:
         detail::parallel_for((rows_ + row_block - 1) / row_block, threads_, [&](std::size_t block, std::size_t) {
             const std::size_t from = block * row_block, count = std::min(row_block, rows_ - from);
             std::size_t offset[row_block + 1];
+            double factor[row_block];
             for (std::size_t i = 0; i <= count; ++i) offset[i] = offset_of_(from + i);
-            f(from, count, offset);
+            f(from, count, offset, factor);
         });
-    }
-
-    // A norm that is NaN says that an entry is not finite; a true norm may be infinite, if it is beyond double.
-    void measure(const std::size_t* offset, std::size_t count, double* norms, Scaling* s) {
-        Size size[row_block];
-        detail::measure_segments(x_.data(), offset, count, options_.ord, limit_of<T>(options_), size);
-        for (std::size_t i = 0; i < count; ++i) {
-            norms[i] = std::isfinite(size[i].value) ? size[i].norm() : std::numeric_limits<double>::quiet_NaN();
-            s[i] = detail::scaling_of(size[i], options_.norm, options_.max_norm);
-        }
-    }
-
-    void scale(const std::size_t* offset, std::size_t count, const Scaling* s) {
-        const auto& k = detail::norm_kernels<T>();
-        const T threshold = limit_of<T>(options_);
-        double factor[row_block];
-        bool same = threshold < 0 && x_.data() == out_.data(), rescaled = false;
-        for (std::size_t i = 0; i < count; ++i) {
-            same = same && s[i].factor == 1;
-            rescaled = rescaled || s[i].scale != 1;
-            factor[i] = s[i].scale != 1 ? s[i].scale : s[i].factor;
-        }
-        if (same && !rescaled) return;
-        k.scale(x_.data(), offset, count, threshold, factor, out_.data());
-        for (std::size_t i = 0; rescaled && i < count; ++i) {
-            if (s[i].scale != 1) k.scale(out_.data(), offset + i, 1, T(-1), &s[i].factor, out_.data());
-        }
     }
 
     std::span<const T> x_;
@@ -171,7 +146,7 @@ template <Real T, class EachEntry>
 Columns settle_columns(std::span<const T> x, std::span<double> measure, const Normalize& o, EachEntry each_entry) {
     const std::size_t cols = measure.size();
     Columns out;
-    const bool lost = std::any_of(measure.begin(), measure.end(), [](double m) { return m != 0 && detail::out_of_range<T>(m); });
+    const bool lost = std::any_of(measure.begin(), measure.end(), [](double m) { return m != 0 && detail::doubtful_measure<T>(m); });
     const bool zero = !lost && o.ord == Norm::l2 && std::find(measure.begin(), measure.end(), 0.0) != measure.end();
     if (lost || (zero && has_tiny(x))) {
         const T threshold = limit_of<T>(o);
@@ -179,7 +154,7 @@ Columns settle_columns(std::span<const T> x, std::span<double> measure, const No
         each_entry([&](std::size_t c, T x) { largest[c] = join(Norm::max, largest[c], static_cast<double>(drop_small(x, threshold))); });
         out.scale.assign(cols, 1.0);
         for (std::size_t c = 0; c < cols; ++c) {
-            if (!detail::out_of_range<T>(measure[c])) continue;
+            if (!detail::doubtful_measure<T>(measure[c])) continue;
             out.scale[c] = detail::rescale_by(largest[c]);
             measure[c] = std::isfinite(largest[c]) ? 0 : largest[c];
         }
@@ -189,12 +164,12 @@ Columns settle_columns(std::span<const T> x, std::span<double> measure, const No
     }
     out.factor.resize(cols);
     for (std::size_t c = 0; c < cols; ++c) {
-        const Size size = detail::size_of(measure[c], o.ord, out.scale.empty() ? 1 : out.scale[c]);
+        const Size size{o.ord == Norm::l2 ? std::sqrt(measure[c]) : measure[c], out.scale.empty() ? 1 : out.scale[c]};
         const Scaling s = detail::scaling_of(size, o.norm, o.max_norm);
         measure[c] = size.norm();
         out.factor[c] = s.factor;
         if (!out.scale.empty()) out.scale[c] = s.scale;
-        out.same = out.same && s.factor == 1 && s.scale == 1;
+        out.same = out.same && s.same();
         out.finite = out.finite && std::isfinite(size.value);
     }
     return out;

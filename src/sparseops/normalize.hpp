@@ -48,7 +48,7 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
 
 // Scales w (n) down to l2 norm `norm` if it is longer. What normalize_indexed_rows does to a row; nothing is checked.
 template <Real T>
-void limit_row(T* w, std::size_t n, double norm) noexcept;
+void limit_row(T* w, std::size_t n, double norm);
 
 // dx for upstream g, l2: (g - u (u · g)) · norm / |x| with u = x / |x| for each vector that is scaled, g for the others.
 // g and dx have the entries of x; dx may be g.

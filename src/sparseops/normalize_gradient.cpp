@@ -1,5 +1,3 @@
-#include <memory>
-
 #include "detail/kernels.hpp"
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <limits>
 
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"
@@ -10,8 +9,6 @@ namespace sparseops {
 namespace {
 
 using detail::require;
-using detail::Scaling;
-using detail::Size;
 
 constexpr std::size_t index_block = 256;  // named rows a work item
 constexpr std::size_t ahead = 8;          // rows between a prefetch and its use
@@ -45,23 +42,18 @@ struct Storage<bfloat16> {
     static void store(const float* buffer, std::size_t n, bfloat16* row) noexcept { detail::stream_kernels().to_bfloat16(buffer, n, &row->bits); }
 };
 
+// The norm of a row, and whether to change it; then the change.
 template <Real T>
-Size measure_row(const T* row, std::size_t n) {
+double measure_row(const T* row, std::size_t n, double norm, bool max_norm, double& factor) {
     const std::size_t all[2] = {0, n};
-    Size size;
-    detail::measure_segments(row, all, 1, Norm::l2, T(-1), &size);
+    double size = 0;
+    detail::measure_segments(row, all, 1, Norm::l2, T(-1), norm, max_norm, &size, &factor);
     return size;
 }
-
 template <Real T>
-void scale_row(const T* row, std::size_t n, Scaling s, T* out) noexcept {
+void scale_row(const T* row, std::size_t n, double norm, bool max_norm, double size, double factor, T* out) {
     const std::size_t all[2] = {0, n};
-    const auto& k = detail::norm_kernels<T>();
-    if (s.scale != 1) {
-        k.scale(row, all, 1, T(-1), &s.scale, out);
-        row = out;
-    }
-    k.scale(row, all, 1, T(-1), &s.factor, out);
+    detail::scale_segments(row, all, 1, Norm::l2, T(-1), norm, max_norm, &size, &factor, out);
 }
 
 template <class T>
@@ -107,7 +99,7 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
     const int threads = detail::team_size(num_threads, 8.0 * static_cast<double>(count) * static_cast<double>(n));
     const bool converts = !std::is_same_v<R, T>;
     std::vector<R> buffers(converts ? n * static_cast<std::size_t>(std::max(1, threads)) : 0);
-    std::vector<Scaling> kept(count);
+    std::vector<double> factor(count);
     const auto row = [&](std::size_t i) { return param.row(static_cast<std::size_t>(rows[i])); };
     const auto each_row = [&](auto f) {
         detail::parallel_for((count + index_block - 1) / index_block, threads, [&](std::size_t block, std::size_t worker) {
@@ -116,37 +108,36 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
         });
     };
     const auto scale = [&](std::size_t i, R* buffer) {
-        if (kept[i].factor == 1 && kept[i].scale == 1) return;
+        if (factor[i] == 1 && !detail::doubtful_norm<R>(norms[i])) return;
         R* target = Storage<T>::target(row(i), buffer);
-        scale_row(Storage<T>::load(row(i), n, buffer), n, kept[i], target);
+        scale_row(Storage<T>::load(row(i), n, buffer), n, norm, max_norm, norms[i], factor[i], target);
         Storage<T>::store(target, n, row(i));
     };
     each_row([&](std::size_t i, R* buffer) {
         if (i + ahead < count) prefetch(row(i + ahead), n);
-        const Size size = measure_row(Storage<T>::load(row(i), n, buffer), n);
-        norms[i] = std::isfinite(size.value) ? size.norm() : std::numeric_limits<double>::quiet_NaN();
-        kept[i] = detail::scaling_of(size, norm, max_norm);
+        norms[i] = measure_row(Storage<T>::load(row(i), n, buffer), n, norm, max_norm, factor[i]);
         if (!check_finite) scale(i, buffer);
     });
     if (!check_finite) return;
     for (std::size_t i = 0; i < count; ++i) require(!std::isnan(norms[i]), "param must be finite, got nan or inf in row ", rows[i]);
     each_row([&](std::size_t i, R* buffer) {
-        if (i + ahead < count && kept[i + ahead].factor != 1) prefetch(row(i + ahead), n);
+        if (i + ahead < count && factor[i + ahead] != 1) prefetch(row(i + ahead), n);
         scale(i, buffer);
     });
 }
 
 template <Real T>
-void limit_row(T* w, std::size_t n, double norm) noexcept {
-    const Scaling s = detail::scaling_of(measure_row(w, n), norm, true);
-    if (s.factor != 1 || s.scale != 1) scale_row(w, n, s, w);
+void limit_row(T* w, std::size_t n, double norm) {
+    double factor = 1;
+    const double size = measure_row(w, n, norm, true, factor);
+    if (factor != 1 || detail::doubtful_norm<T>(size)) scale_row(w, n, norm, true, size, factor, w);
 }
 
 template void normalize_indexed_rows(MatrixView<float>, std::span<const std::int64_t>, std::span<double>, double, bool, bool, int);
 template void normalize_indexed_rows(MatrixView<double>, std::span<const std::int64_t>, std::span<double>, double, bool, bool, int);
 template void normalize_indexed_rows(MatrixView<float16>, std::span<const std::int64_t>, std::span<double>, double, bool, bool, int);
 template void normalize_indexed_rows(MatrixView<bfloat16>, std::span<const std::int64_t>, std::span<double>, double, bool, bool, int);
-template void limit_row(float*, std::size_t, double) noexcept;
-template void limit_row(double*, std::size_t, double) noexcept;
+template void limit_row(float*, std::size_t, double);
+template void limit_row(double*, std::size_t, double);
 
 }  // namespace sparseops

@@ -16,6 +16,8 @@ struct NormKernels {
     void (*measure[3])(const T* x, const std::size_t* offset, std::size_t count, T threshold, double* out);
     // out = x · factor[i] in double, rounded once, zero where |x| <= threshold, for the same segments; out may be x.
     void (*scale)(const T* x, const std::size_t* offset, std::size_t count, T threshold, const double* factor, T* out);
+    // size[i] = measure[i] or its root; factor[i] = norm / size[i], 1 where size[i] is 0 or not above norm with `max_norm`.
+    void (*settle)(const double* measure, std::size_t n, bool root, double norm, bool max_norm, double* size, double* factor);
     // sum[j] = its measure joined with that of the rows x[i · cols + j], in the order of i.
     void (*measure_columns[3])(const T* x, std::size_t rows, std::size_t cols, T threshold, double* sum);
     // out[i · cols + j] = x[i · cols + j] · factor[j], as in scale.
@@ -25,6 +27,8 @@ struct NormKernels {
 // Items of 2, 4 or 8 bytes, whatever they mean.
 template <class U>
 struct SelectKernels {
+    // Whether an x has all the bits of `exponent`.
+    bool (*any_with)(const U* x, std::size_t n, U exponent);
     // y[i] = bit i of `bits` ? r[i · stride] : x[i], stride 0 or 1, y may be x. Returns whether an x has all the bits of
     // `exponent` (a float that is not finite). `aligned`: y lies on 64 bytes, is not read soon, and may bypass the caches.
     bool (*select)(const U* x, const std::uint64_t* bits, const U* r, std::size_t stride, std::size_t n, U exponent, bool aligned, U* y);

@@ -33,33 +33,40 @@ struct Largest {  // a NaN or an infinity stays: x - x is then NaN, and NaN is k
 
 template <class V> SPARSEOPS_INLINE V drop_small(V x, V threshold) { return select_at_most(absolute(x), threshold, V{}, x); }
 
-template <class Term>
+// The same, where Drop says whether there is a threshold at all.
+template <bool Drop, class V> SPARSEOPS_INLINE V dropped(V x, V threshold) { return Drop ? drop_small(x, threshold) : x; }
+
+template <class Term, bool Drop>
 SPARSEOPS_INLINE double measure_one(const float* x, std::size_t n, Vec<float> threshold) {
     Vec<double> p{}, q{};
     each_vector<float>(n, [&](std::size_t i, std::size_t m) {
-        const Doubles d = widen(drop_small(load_m(x + i, m, 0.0f), threshold));
+        const Doubles d = widen(dropped<Drop>(load_m(x + i, m, 0.0f), threshold));
         p = Term::join(p, d.low);
         q = Term::join(q, d.high);
     });
     return Term::join_lanes(Term::combine(p, q));
 }
-template <class Term>
+template <class Term, bool Drop>
 SPARSEOPS_INLINE double measure_one(const double* x, std::size_t n, Vec<double> threshold) {
     Vec<double> p{}, q{};
     std::size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        p = Term::join(p, drop_small(load<Vec<double>>(x + i), threshold));
-        q = Term::join(q, drop_small(load<Vec<double>>(x + i + 8), threshold));
+        p = Term::join(p, dropped<Drop>(load<Vec<double>>(x + i), threshold));
+        q = Term::join(q, dropped<Drop>(load<Vec<double>>(x + i + 8), threshold));
     }
-    if (i < n) p = Term::join(p, drop_small(load_m(x + i, n - i < 8 ? n - i : 8, 0.0), threshold));
-    if (i + 8 < n) q = Term::join(q, drop_small(load_m(x + i + 8, n - i - 8, 0.0), threshold));
+    if (i < n) p = Term::join(p, dropped<Drop>(load_m(x + i, n - i < 8 ? n - i : 8, 0.0), threshold));
+    if (i + 8 < n) q = Term::join(q, dropped<Drop>(load_m(x + i + 8, n - i - 8, 0.0), threshold));
     return Term::join_lanes(Term::combine(p, q));
 }
 
 template <class Term, class T>
 void measure(const T* x, const std::size_t* offset, std::size_t count, T threshold, double* out) {
     const Vec<T> limit = splat<Vec<T>>(threshold);
-    for (std::size_t i = 0; i < count; ++i) out[i] = measure_one<Term>(x + offset[i], offset[i + 1] - offset[i], limit);
+    if (threshold < T(0)) {
+        for (std::size_t i = 0; i < count; ++i) out[i] = measure_one<Term, false>(x + offset[i], offset[i + 1] - offset[i], limit);
+    } else {
+        for (std::size_t i = 0; i < count; ++i) out[i] = measure_one<Term, true>(x + offset[i], offset[i + 1] - offset[i], limit);
+    }
 }
 
 SPARSEOPS_INLINE Vec<float> times(Vec<float> x, Vec<double> low, Vec<double> high) {
@@ -67,19 +74,51 @@ SPARSEOPS_INLINE Vec<float> times(Vec<float> x, Vec<double> low, Vec<double> hig
     return narrow({d.low * low, d.high * high});
 }
 
-SPARSEOPS_INLINE void scale_one(const float* x, std::size_t n, Vec<float> threshold, double factor, float* out) {
-    const Vec<double> f = splat<Vec<double>>(factor);
-    each_vector<float>(n, [&](std::size_t i, std::size_t m) { store_m(out + i, m, times(drop_small(load_m(x + i, m, 0.0f), threshold), f, f)); });
+// out = x times the factors f, entry by entry.
+template <bool Drop>
+SPARSEOPS_INLINE void scale_run(const float* x, std::size_t n, Vec<float> threshold, const double* f, float* out) {
+    each_vector<float>(n, [&](std::size_t i, std::size_t m) {
+        store_m(out + i, m, times(dropped<Drop>(load_m(x + i, m, 0.0f), threshold), load<Vec<double>>(f + i), load<Vec<double>>(f + i + 8)));
+    });
 }
-SPARSEOPS_INLINE void scale_one(const double* x, std::size_t n, Vec<double> threshold, double factor, double* out) {
-    const Vec<double> f = splat<Vec<double>>(factor);
-    each_vector<double>(n, [&](std::size_t i, std::size_t m) { store_m(out + i, m, drop_small(load_m(x + i, m, 0.0), threshold) * f); });
+template <bool Drop>
+SPARSEOPS_INLINE void scale_run(const double* x, std::size_t n, Vec<double> threshold, const double* f, double* out) {
+    each_vector<double>(n, [&](std::size_t i, std::size_t m) { store_m(out + i, m, dropped<Drop>(load_m(x + i, m, 0.0), threshold) * load<Vec<double>>(f + i)); });
 }
 
+// Segments of all lengths in long runs: their factors are laid out first, so that no vector ends with a short segment.
 template <class T>
 void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold, const double* factor, T* out) {
+    constexpr std::size_t stretch = 512;
     const Vec<T> limit = splat<Vec<T>>(threshold);
-    for (std::size_t i = 0; i < count; ++i) scale_one(x + offset[i], offset[i + 1] - offset[i], limit, factor[i], out + offset[i]);
+    double f[stretch + 16];
+    std::size_t from = offset[0], at = from;
+    const auto flush = [&] {
+        if (threshold < T(0)) scale_run<false>(x + from, at - from, limit, f, out + from);
+        else scale_run<true>(x + from, at - from, limit, f, out + from);
+        from = at;
+    };
+    for (std::size_t i = 0; i < count; ++i) {
+        const Vec<double> own = splat<Vec<double>>(factor[i]);
+        while (at < offset[i + 1]) {
+            const std::size_t room = stretch - (at - from), rest = offset[i + 1] - at, n = rest < room ? rest : room;
+            for (std::size_t j = 0; j < n; j += 8) store(f + (at - from) + j, own);
+            at += n;
+            if (at - from == stretch) flush();
+        }
+    }
+    for (std::size_t j = at - from; j % 16; ++j) f[j] = 1;  // what a last partial vector reads beyond
+    if (at > from) flush();
+}
+
+SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
+void settle(const double* measure, std::size_t n, bool root, double norm, bool max_norm, double* size, double* factor) {
+    const double least = max_norm ? norm : 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        const double s = root ? square_root(measure[i]) : measure[i], f = norm / s;
+        size[i] = s;
+        factor[i] = s <= least ? 1 : f;
+    }
 }
 
 // m elements of a vector of doubles that starts at p, and its store.
@@ -261,6 +300,22 @@ SPARSEOPS_INLINE bool select_groups(const U* x, const std::uint64_t* bits, const
 #endif
 
 template <class U>
+bool any_with(const U* x, std::size_t n, U exponent) {
+    std::size_t i = 0;
+#if defined(__AVX2__)
+    constexpr std::size_t L = sizeof(Items) / sizeof(U);
+    const Items e = items(exponent);
+    std::uint64_t bad = 0;
+    for (; i + L <= n; i += L) bad |= equal_items(and_items(load_items(x + i), e), e, U());
+    if (bad) return true;
+#endif
+    for (; i < n; ++i) {
+        if ((x[i] & exponent) == exponent) return true;
+    }
+    return false;
+}
+
+template <class U>
 bool select(const U* x, const std::uint64_t* bits, const U* r, std::size_t stride, std::size_t n, U exponent, bool aligned, U* y) {
     const std::size_t groups = n / 64, rest = n % 64;
     bool bad = false;
@@ -304,6 +359,7 @@ template <class T>
 constexpr sparseops::detail::NormKernels<T> norm_table = {
     {measure<AbsoluteSum, T>, measure<SquareSum, T>, measure<Largest, T>},
     scale<T>,
+    settle,
     {measure_columns<AbsoluteSum, T>, measure_columns<SquareSum, T>, measure_columns<Largest, T>},
     scale_columns<T>,
 };
@@ -316,7 +372,7 @@ constexpr sparseops::detail::NormKernels<T> norm_table = {
 namespace sparseops::detail {
 extern const StreamTable SPARSEOPS_JOIN(stream_, SPARSEOPS_ISA_NAME);
 const StreamTable SPARSEOPS_JOIN(stream_, SPARSEOPS_ISA_NAME) = {
-    norm_table<float>, norm_table<double>, {select<std::uint16_t>}, {select<std::uint32_t>}, {select<std::uint64_t>}, draw_bits,
+    norm_table<float>, norm_table<double>, {any_with<std::uint16_t>, select<std::uint16_t>}, {any_with<std::uint32_t>, select<std::uint32_t>}, {any_with<std::uint64_t>, select<std::uint64_t>}, draw_bits,
     floats_from_float16, floats_to_float16, floats_from_bfloat16, floats_to_bfloat16,
 };
 }  // namespace sparseops::detail
