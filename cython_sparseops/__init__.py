@@ -9,11 +9,10 @@ from .bag import embedding_bag
 from .dropout import (
     Dropout,
     DropoutGradient,
-    Segments,
     sparse_dropout_gradient,
-    sparse_dropout_segments,
     sparse_dropout_with_replacement,
 )
+from .dropout_segments import Segments, sparse_dropout_segments
 from .hierarchy import Hierarchy, HierarchyReport, PruneReport
 from .hsoftmax import (
     HSoftmaxGradient,

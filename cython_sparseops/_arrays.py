@@ -266,7 +266,9 @@ def as_compressed(name: str, value: Any) -> Compressed:
     if not is_sparse(value) or value.format not in ("csr", "csc"):
         found = getattr(value, "format", type(value).__name__)
         raise TypeError(f"{name} must be a CSR or CSC matrix, got {found}")
-    parts = {part: as_array(f"{name}.{part}", getattr(value, part)) for part in ("indptr", "indices")}
+    parts = {
+        part: as_array(f"{name}.{part}", getattr(value, part)) for part in ("indptr", "indices")
+    }
     for part, array in parts.items():
         if array.dtype.kind not in "iu" or array.ndim != 1:
             raise TypeError(
@@ -278,9 +280,7 @@ def as_compressed(name: str, value: Any) -> Compressed:
     rows, cols = (as_integer(f"{name}.shape", n, 0) for n in value.shape)
     segments = rows if value.format == "csr" else cols
     if indptr.shape[0] != segments + 1:
-        raise ValueError(
-            f"{name}.indptr must have {segments + 1} entries, got {indptr.shape[0]}"
-        )
+        raise ValueError(f"{name}.indptr must have {segments + 1} entries, got {indptr.shape[0]}")
     if data.ndim != 1 or indices.shape[0] != data.shape[0]:
         raise ValueError(f"{name}.indices must have {data.size} entries, got {indices.shape[0]}")
     width = INT32 if indptr.dtype == indices.dtype == INT32 else INT64
@@ -299,7 +299,9 @@ def as_floats(name: str, array: Array) -> Array:
         array = array.astype(FLOAT64)
     if array.dtype not in (FLOAT16, FLOAT32, FLOAT64):
         if array.dtype.itemsize > 8:
-            raise TypeError(f"{name} must have dtype float16, float32 or float64, got {array.dtype}")
+            raise TypeError(
+                f"{name} must have dtype float16, float32 or float64, got {array.dtype}"
+            )
         array = array.astype(array.dtype.newbyteorder("="))
     if array.flags.c_contiguous or array.flags.f_contiguous:
         return array

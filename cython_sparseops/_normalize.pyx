@@ -40,12 +40,12 @@ cdef extern from "<sparseops/normalize.hpp>" namespace "sparseops" nogil:
     void cpp_dense_rows "sparseops::normalize_rows" [T](MatrixView[const T] x, MatrixView[T] out, span[double] norms, const Normalize& options) except +
     void cpp_dense_columns "sparseops::normalize_columns" [T](MatrixView[const T] x, MatrixView[T] out, span[double] norms, const Normalize& options) except +
     size_t cpp_distinct_rows "sparseops::distinct_rows"(span[const int64_t] rows, size_t size, span[int64_t] out) except +
-    void cpp_indexed_rows "sparseops::normalize_indexed_rows" [T](MatrixView[T] param, span[const int64_t] rows, span[double] norms, double norm, cbool max_norm, cbool check_finite, int num_threads) except +
+    void cpp_indexed_rows "sparseops::normalize_indexed_rows" [T](MatrixView[T] param, span[const int64_t] rows, span[double] norms, double norm,
+                                                                cbool max_norm, cbool check_finite, int num_threads) except +
     void cpp_csr_rows_gradient "sparseops::normalize_rows_gradient" [T, I](CsrView[const T, I] x, span[const T] g, span[T] dx, const Normalize& options) except +
     void cpp_csr_columns_gradient "sparseops::normalize_columns_gradient" [T, I](CsrView[const T, I] x, span[const T] g, span[T] dx, const Normalize& options) except +
     void cpp_dense_rows_gradient "sparseops::normalize_rows_gradient" [T](MatrixView[const T] x, span[const T] g, span[T] dx, const Normalize& options) except +
     void cpp_dense_columns_gradient "sparseops::normalize_columns_gradient" [T](MatrixView[const T] x, span[const T] g, span[T] dx, const Normalize& options) except +
-
 
 
 cdef Normalize as_options(int ord, double norm, bint max_norm, double threshold, bint check_finite, int num_threads) noexcept:

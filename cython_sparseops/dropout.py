@@ -1,4 +1,4 @@
-"""Sparse dropout with replacement, of entries and of segments of ids, and its gradient."""
+"""Sparse dropout with replacement, of entries, and its gradient."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from ._arrays import (
     FLOAT16,
     FLOAT32,
     FLOAT64,
-    INT32,
-    INT64,
     KEY,
     Array,
     Compressed,
@@ -22,7 +20,6 @@ from ._arrays import (
     as_float,
     as_floats,
     as_integer,
-    as_integers,
     as_seed,
     as_writable_floats,
     describe,
@@ -35,9 +32,7 @@ from .runtime import resolve_threads
 __all__ = [
     "Dropout",
     "DropoutGradient",
-    "Segments",
     "sparse_dropout_gradient",
-    "sparse_dropout_segments",
     "sparse_dropout_with_replacement",
 ]
 
@@ -46,7 +41,6 @@ _DROPOUT = {size: _dropout.dropout[f"uint{8 * size}_t"] for size in (2, 4, 8)}
 _EXPONENT = {FLOAT16: 0x7C00, FLOAT32: 0x7F80_0000, FLOAT64: 0x7FF0_0000_0000_0000}
 _GRADIENT = {r: _dropout.gradient[KEY[r]] for r in (FLOAT32, FLOAT64)}
 _CENTERS = {r: _dropout.centers[KEY[r]] for r in (FLOAT32, FLOAT64)}
-_SEGMENT_IDS = {i: _dropout.segment_ids[KEY[i]] for i in (INT32, INT64)}
 _NO_BYTES = np.empty(0, np.uint8)
 
 
@@ -64,19 +58,7 @@ class DropoutGradient(NamedTuple):
     replacement: Array
 
 
-class Segments(NamedTuple):
-    """Ids one segment after the other, and the lengths (S,) of the segments."""
-
-    ids: Array
-    lengths: Array
-
-    @property
-    def offsets(self) -> npt.NDArray[np.int64]:
-        """Where each segment starts, and the end: (S + 1,)."""
-        return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)]).astype(np.int64)
-
-
-def _as_rate(rate: object) -> float:
+def as_rate(rate: object) -> float:
     number = as_float("rate", rate)
     if not 0 <= number <= 1:
         raise ValueError(f"rate must be in [0, 1], got {number}")
@@ -98,7 +80,7 @@ def _exponent(dtype: np.dtype[Any]) -> int:
 
 
 def _cells(shape: tuple[int, ...], of: tuple[int, ...]) -> int | None:
-    """Entries that share a value, if entry i of `of` has value ``i // repeat % size``; else None."""
+    """How many entries in a row share a value, if entry i has value ``i // that % size``."""
     if len(shape) > len(of) or any(
         n not in (1, m) for n, m in zip(shape[::-1], of[::-1], strict=False)
     ):
@@ -195,7 +177,7 @@ def _replacement_cells(
     return values.reshape(-1), repeat
 
 
-def _run(
+def run_dropout(
     flat: Array,
     y: Array,
     drops: tuple[int, int, float, bool],
@@ -210,7 +192,8 @@ def _run(
     word = _WORD[flat.dtype.itemsize]
     values, repeat = cells
     _DROPOUT[flat.dtype.itemsize](
-        flat.view(word), *drops, values.view(word), max(repeat, 1), exponent, y.view(word), packed, bools.view(np.uint8), threads
+        flat.view(word), *drops, values.view(word), max(repeat, 1), exponent, y.view(word),
+        packed, bools.view(np.uint8), threads,
     )  # fmt: skip
     return packed if mask == "packed" else bools
 
@@ -233,20 +216,23 @@ def sparse_dropout_with_replacement(
     Parameters
     ----------
     x : array_like, or CSR or CSC matrix
-        float16, bfloat16 (ml_dtypes), float32 or float64; integers become float64. Of a sparse matrix the stored values.
+        float16, bfloat16 (ml_dtypes), float32 or float64; integers become float64. Of a sparse
+        matrix the stored values.
     rate : float in [0, 1]
         Resolution 2⁻³²; 0 and 1 are exact.
     replacement : float, array_like, "mean" or "median"
-        An array is broadcast against x. "mean" and "median" are those of the non-zero values, 0 if there is none.
+        An array is broadcast against x. "mean" and "median" are those of the non-zero values, 0 if
+        there is none.
     rng : None, int or numpy.random.Generator
         The seed.
     start : int, default 0
-        The index of the first entry: the parts of an array, each with its start, get the mask of the whole.
+        The index of the first entry: the parts of an array, each with its start, get the mask of
+        the whole.
     copy : bool, default True
         False writes x itself (C-contiguous; the values of a sparse matrix) and returns it.
     return_mask : bool, "bool" or "packed", default False
-        True or "bool": bools of the shape of x, (nnz,) if sparse. "packed": uint8 (n / 8,), the first entry in the lowest
-        bit, for ``np.unpackbits(mask, count=n, bitorder="little")``.
+        True or "bool": bools of the shape of x, (nnz,) if sparse. "packed": uint8 (n / 8,), the
+        first entry in the lowest bit, for ``np.unpackbits(mask, count=n, bitorder="little")``.
     per : {"array", "column"}
         Over what "mean" and "median" are taken; the columns of an array are its last axis.
     check_finite : bool, default True
@@ -262,19 +248,21 @@ def sparse_dropout_with_replacement(
     Raises
     ------
     ValueError
-        If rate is outside [0, 1], replacement does not broadcast, x is not finite, or copy=False cannot write.
+        If rate is outside [0, 1], replacement does not broadcast, x is not finite, or copy=False
+        cannot write.
     TypeError
         If x has no real dtype or is sparse in another format.
 
     Notes
     -----
-    ``y[i] = replacement if r[i] < rate · 2³² else x[i]``, where r[i] is word ``n % 4`` of the Philox4x32-10 block with key
-    `rng` and counter ``(n // 4, 4 · 2⁵⁶)``, n = start + i in C order or the order of stored values. So a mask depends on
-    seed and index alone.
+    ``y[i] = replacement if r[i] < rate · 2³² else x[i]``, where r[i] is word ``n % 4`` of the
+    Philox4x32-10 block with key `rng` and counter ``(n // 4, 4 · 2⁵⁶)``, n = start + i in C order
+    or the order of stored values. So a mask depends on seed and index alone.
 
     References
     ----------
-    Srivastava et al., "Dropout", JMLR 2014. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+    Srivastava et al., "Dropout", JMLR 2014. Salmon et al., "Parallel random numbers: as easy as 1,
+    2, 3", SC 2011.
 
     Examples
     --------
@@ -288,7 +276,7 @@ def sparse_dropout_with_replacement(
             f"return_mask must be True, False, 'bool' or 'packed', got {return_mask!r}"
         )
     wanted = return_mask if isinstance(return_mask, str) else "bool" if return_mask else None
-    drop_rate, seed, first = _as_rate(rate), as_seed(rng), as_integer("start", start, 0)
+    drop_rate, seed, first = as_rate(rate), as_seed(rng), as_integer("start", start, 0)
     threads = resolve_threads(num_threads)
     parts: Compressed | None = None
     if is_sparse(x):
@@ -304,7 +292,7 @@ def sparse_dropout_with_replacement(
     cells = _replacement_cells(replacement, flat, shape, parts, per, bool(check_finite), threads)
     y = np.empty_like(flat) if copy else flat
     exponent = _exponent(flat.dtype) if check_finite else 0
-    mask = _run(flat, y, (seed, first, drop_rate, False), cells, exponent, wanted, threads)
+    mask = run_dropout(flat, y, (seed, first, drop_rate, False), cells, exponent, wanted, threads)
     result = x
     if copy and parts is not None:
         fresh = {"indptr": parts.indptr.copy(), "indices": parts.indices[: y.size].copy()}
@@ -316,93 +304,6 @@ def sparse_dropout_with_replacement(
     return Dropout(result, mask.reshape(shape) if wanted == "bool" and parts is None else mask)
 
 
-def sparse_dropout_segments(
-    ids: npt.ArrayLike,
-    lengths: npt.ArrayLike | None,
-    rate: float,
-    replacement: int,
-    *,
-    offsets: npt.ArrayLike | None = None,
-    per_item: bool = False,
-    rng: int | np.random.Generator | None = None,
-    start: int = 0,
-    num_threads: int | None = None,
-) -> Segments:
-    """Replace each segment of ids, as a whole, by one id with probability `rate`.
-
-    Parameters
-    ----------
-    ids : array_like of int, shape (T,)
-        The segments one after the other; int32 stays int32.
-    lengths : array_like of int, shape (S,), or None
-        How many ids each segment has; None if offsets are given.
-    rate : float in [0, 1]
-    replacement : int
-        Fits the dtype of ids.
-    offsets : array_like of int, shape (S + 1,), optional
-        Where each segment starts, and the end T, in place of lengths.
-    per_item : bool, default False
-        Replace each id on its own; lengths stay.
-    rng : None, int or numpy.random.Generator
-    start : int, default 0
-        The index of the first segment (per_item: of the first id).
-    num_threads : int, optional
-
-    Returns
-    -------
-    Segments
-        ids and lengths, a replaced segment having one id (an empty one too); `.offsets` of them.
-
-    Raises
-    ------
-    ValueError
-        If rate is outside [0, 1], lengths are negative or do not add up to T, or replacement does not fit.
-    TypeError
-        If ids, lengths or replacement are not integers.
-
-    Notes
-    -----
-    Draws are those of `sparse_dropout_with_replacement` with counter ``(n // 4, 5 · 2⁵⁶)``, per_item ``(n // 4, 6 · 2⁵⁶)``.
-
-    References
-    ----------
-    Caffe2's SparseDropoutWithReplacement.
-
-    Examples
-    --------
-    >>> sparse_dropout_segments([4, 5, 6], [2, 0, 1], 1.0, -1)
-    Segments(ids=array([-1, -1, -1]), lengths=array([1, 1, 1]))
-    """
-    given = ids if isinstance(ids, np.ndarray) else as_array("ids", ids)
-    width = INT32 if given.dtype == INT32 else INT64
-    items = as_integers("ids", given).astype(width, copy=False)
-    if (lengths is None) == (offsets is None):
-        raise ValueError("lengths must be None exactly if offsets are given")
-    if offsets is not None:
-        ends = as_integers("offsets", offsets)
-        if not len(ends) or ends[0] != 0 or ends[-1] != len(items):
-            raise ValueError(f"offsets must go from 0 to {len(items)}, got {describe(ends)}")
-        counts, lengths_dtype = np.diff(ends), INT64
-    else:
-        counts = as_integers("lengths", lengths)
-        lengths_dtype = INT32 if getattr(lengths, "dtype", None) == INT32 else INT64
-    number = as_integer("replacement", replacement)
-    if not np.iinfo(width).min <= number <= np.iinfo(width).max:
-        raise ValueError(f"replacement must fit in {width}, got {number}")
-    drop_rate, seed, first = _as_rate(rate), as_seed(rng), as_integer("start", start, 0)
-    threads = resolve_threads(num_threads)
-    new_counts = np.empty_like(counts)
-    whole_rate = 0.0 if per_item else drop_rate
-    total = _dropout.segment_lengths(counts, len(items), seed, first, whole_rate, new_counts)
-    new_ids = np.empty(total, width)
-    if per_item:
-        value = np.array([number], width)
-        _run(items, new_ids, (seed, first, drop_rate, True), (value, 1), 0, None, threads)
-    else:
-        _SEGMENT_IDS[width](items, counts, seed, first, drop_rate, number, new_ids)
-    return Segments(new_ids, new_counts.astype(lengths_dtype, copy=False))
-
-
 def _packed(mask: Any, n: int, shape: tuple[int, ...]) -> Array:
     bits = as_array("mask", mask)
     if bits.dtype == np.bool_:
@@ -411,7 +312,8 @@ def _packed(mask: Any, n: int, shape: tuple[int, ...]) -> Array:
         return np.packbits(bits.reshape(-1), bitorder="little")
     if bits.dtype != np.uint8 or bits.shape != ((n + 7) // 8,):
         raise ValueError(
-            f"mask must be bools of shape {shape} or uint8 of shape {((n + 7) // 8,)}, got {bits.dtype} of shape {bits.shape}"
+            f"mask must be bools of shape {shape} or uint8 of shape {((n + 7) // 8,)}, "
+            f"got {bits.dtype} of shape {bits.shape}"
         )
     return bits.copy() if not bits.flags.c_contiguous else bits
 
@@ -439,7 +341,8 @@ def sparse_dropout_gradient(
     Returns
     -------
     DropoutGradient
-        x like grad, zero where replaced; replacement of replacement_shape: the sum of grad where it was used, in double.
+        x like grad, zero where replaced; replacement of replacement_shape: the sum of grad where it
+        was used, in double.
 
     Raises
     ------

@@ -56,10 +56,10 @@ class Normalized(NamedTuple):
     norms: npt.NDArray[np.float64]
 
 
-def _as_axis(axis: object) -> int:
+def _as_axis(axis: Any) -> int:
     if axis not in (0, 1) or isinstance(axis, bool):
         raise ValueError(f"axis must be 0 or 1, got {describe(axis)}")
-    return int(axis)  # type: ignore[call-overload,no-any-return]
+    return int(axis)
 
 
 def _working(data: Array, in_place: bool) -> tuple[Array, Array]:
@@ -152,8 +152,8 @@ def sparse_normalize(
     Parameters
     ----------
     W : CSR or CSC matrix, or array_like of shape (R, D)
-        float16, float32 or float64; int32 or int64 indices; dense in C or Fortran order. Integers become float64. Stored
-        entries count one by one: duplicates are not added up.
+        float16, float32 or float64; int32 or int64 indices; dense in C or Fortran order. Integers
+        become float64. Stored entries count one by one: duplicates are not added up.
     axis : {0, 1}
         0 scales columns, 1 rows.
     ord : {"l2", "l1", "max"}
@@ -169,7 +169,8 @@ def sparse_normalize(
         False writes the values of W itself and returns W.
     return_norms : bool, default False
     check_finite : bool, default True
-        Refuse NaN and infinity before anything is written; False lets them spread in their column or row.
+        Refuse NaN and infinity before anything is written; False lets them spread in their column
+        or row.
     num_threads : int, optional
         Never changes a bit of the result.
 
@@ -187,8 +188,9 @@ def sparse_normalize(
 
     Notes
     -----
-    ``w[i, j] · norm / sqrt(Σ_i w[i, j]²)`` for columns; all-zero columns stay zero. Sums are taken in double, and rescaled
-    where they would leave its range, so that no norm overflows or underflows; float16 is computed in float32.
+    ``w[i, j] · norm / sqrt(Σ_i w[i, j]²)`` for columns; all-zero columns stay zero. Sums are taken
+    in double, and rescaled where they would leave its range, so that no norm overflows or
+    underflows; float16 is computed in float32.
 
     References
     ----------
@@ -256,18 +258,20 @@ def sparse_normalize_rows(
     Raises
     ------
     ValueError
-        If a row is out of range, norm is negative or not finite, or param is not contiguous, not writeable or not finite.
+        If a row is out of range, norm is negative or not finite, or param is not contiguous, not
+        writeable or not finite.
     TypeError
         If param is not an array of floats, or rows are not integers.
 
     Notes
     -----
-    ``row *= norm / |row|``. 16-bit rows are computed in float32 and rounded once; a zero row stays zero.
+    ``row *= norm / |row|``. 16-bit rows are computed in float32 and rounded once; a zero row stays
+    zero.
 
     References
     ----------
-    Caffe2's SparseNormalize and Float16SparseNormalize. They turn a zero float16 row into NaN and lose rows whose squares
-    overflow; this does neither.
+    Caffe2's SparseNormalize and Float16SparseNormalize. They turn a zero float16 row into NaN and
+    lose rows whose squares overflow; this does neither.
 
     Examples
     --------
@@ -332,7 +336,8 @@ def sparse_normalize_gradient(
     W : CSR or CSC matrix, or array_like of shape (R, D)
         What was normalised, before.
     grad : as W
-        Upstream gradient: dense for a dense W; for a sparse one a matrix of the same pattern, or its stored values (nnz,).
+        Upstream gradient: dense for a dense W; for a sparse one a matrix of the same pattern, or
+        its stored values (nnz,).
     axis, norm, max_norm, check_finite, num_threads
         As for `sparse_normalize`.
 
@@ -348,7 +353,8 @@ def sparse_normalize_gradient(
 
     Notes
     -----
-    ``dx = (g - y (y · g)) · norm / |x|`` with ``y = x / |x|``; columns or rows that were not scaled pass g through.
+    ``dx = (g - y (y · g)) · norm / |x|`` with ``y = x / |x|``; columns or rows that were not scaled
+    pass g through.
 
     Examples
     --------

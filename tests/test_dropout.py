@@ -1,16 +1,16 @@
-"""Sparse dropout with replacement: entries, segments, gradient, and the numbers behind the masks."""
+"""Sparse dropout with replacement: entries, segments, gradient, the numbers behind masks."""
 
 import json
 import math
 from types import SimpleNamespace
 
-import cython_sparseops as cso
 import numpy as np
 import pytest
+import reference_sparse as reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-import reference_sparse as reference
+import cython_sparseops as cso
 from cython_sparseops import _dropout
 
 drop = cso.sparse_dropout_with_replacement
@@ -211,7 +211,10 @@ def test_caffe2_recorded_the_same_where_nothing_is_random(name, golden):
     ],
 )
 def test_lengths_add_up_as_in_caffe2(name, golden):
-    """Deliberate difference: our numbers are Philox, theirs MT19937; so which segments go differs, not what becomes of them."""
+    """Deliberate difference: our numbers are Philox, theirs MT19937.
+
+    So which segments go differs, not what becomes of them.
+    """
     c = golden(name)
     args = json.loads(str(c["args"]))
     value = args["replacement_value"]
@@ -480,7 +483,7 @@ def test_segments_that_do_not_add_up_are_refused():
             f(*args, 0.5, 0, **options)
     with pytest.raises(ValueError, match=r"replacement must fit in int32, got 2147483648"):
         f(np.array([1], np.int32), [1], 0.5, 2**31)
-    with pytest.raises(TypeError, match="replacement must be an integer, got 0.5"):
+    with pytest.raises(TypeError, match=r"replacement must be an integer, got 0\.5"):
         f([1], [1], 0.5, 0.5)
     with pytest.raises(TypeError, match="ids must have an integer dtype, got float64"):
         f([1.5], [1], 0.5, 0)
@@ -531,7 +534,8 @@ for dtype in ("float16", "float32", "float64"):
     x = rng.normal(size=(701, 37)).astype(dtype)
     for r in (0.5, rng.normal(size=37), "mean", "median"):
         for start in (0, 5, 2**34):
-            y, m = cso.sparse_dropout_with_replacement(x, 0.3, r, rng=4, start=start, return_mask=True)
+            f = cso.sparse_dropout_with_replacement
+            y, m = f(x, 0.3, r, rng=4, start=start, return_mask=True)
             h.update(y.tobytes() + m.tobytes())
 ids = cso.sparse_dropout_segments(np.arange(900), np.full(300, 3), 0.5, -1, rng=2).ids
 print(h.hexdigest(), hash(ids.tobytes()))
@@ -563,7 +567,7 @@ def test_read_only_input_is_fine_and_stays():
 def test_in_place_writes_the_caller_with_the_same_bytes_as_a_copy(dtype):
     x = random_matrix(200, 8, dtype)
     want = drop(x, 0.5, 3, rng=1).tobytes()
-    y, mask = drop(x, 0.5, 3, rng=1, copy=False, return_mask=True)
+    y, _ = drop(x, 0.5, 3, rng=1, copy=False, return_mask=True)
     assert y is x
     assert x.tobytes() == want
     W = csr(random_matrix(200, 8, dtype, 1))

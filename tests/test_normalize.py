@@ -3,13 +3,13 @@
 import json
 from types import SimpleNamespace
 
-import cython_sparseops as cso
 import numpy as np
 import pytest
+import reference_sparse as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import reference_sparse as reference
+import cython_sparseops as cso
 
 EPS = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 FORMATS = ["csr", "csc", "C", "F"]
@@ -18,7 +18,7 @@ each_axis = pytest.mark.parametrize("axis", [0, 1])
 
 
 def compress(D, format="csr", index=np.int32):
-    """A matrix that is not SciPy's: the arrays of D, explicit zeros where D is nan-free zero left out."""
+    """A matrix that is not SciPy's: the entries of D that are not zero."""
     A = D if format == "csr" else D.T
     major, minor = np.nonzero(A)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(major, minlength=len(A)))])
@@ -89,7 +89,7 @@ def test_a_matrix_is_scaled_as_the_oracle_says(
     W = make(D, format, index)
     before = values(W).copy()
     got = cso.sparse_normalize(W, axis=axis, return_norms=True, **options)
-    # One rounding of the result, sums in double, and in float64 one rounding a term and two of the factor.
+    # One rounding of the result, sums in double; in float64 also one a term and two of the factor.
     n = rows if axis == 0 else cols
     tolerance = (2 if dtype != "float64" else n + 4) * EPS[dtype]
     error = np.abs(dense(got.W).astype(float) - want)
@@ -188,7 +188,7 @@ def test_caffe2_recorded_the_same(name, golden):
     rows = param.reshape(len(param), -1)
     zero = ~c["param"].reshape(len(param), -1).any(axis=1)
     assert not rows[zero].any()
-    # Caffe2 sums in the storage's own order in float32 and scales a duplicate again, each a rounding of the result.
+    # Caffe2 sums in float32 in its own order and scales a duplicate again: roundings of the result.
     eps, width = EPS[str(param.dtype)], rows.shape[1]
     tolerance = (2 * c["indices"].size + 4) * eps + width * EPS["float32"]
     error = np.abs(rows[~zero].astype(float) - want.reshape(rows.shape)[~zero])
@@ -205,7 +205,7 @@ def test_caffe2_recorded_the_same(name, golden):
     ],
 )
 def test_rows_that_caffe2_loses_are_refused_or_right(name, golden):
-    """Deliberate differences: NaN and infinity are refused; huge and tiny rows come out with the norm asked for."""
+    """Deliberate differences: NaN and infinity are refused; huge and tiny rows get the norm."""
     c = case(name, golden)
     param = c["param"].copy()
     finite = np.isfinite(param.astype(float)).all(axis=1)
@@ -348,8 +348,12 @@ def test_empty_matrices_are_legal(format, shape):
 
 def test_stored_duplicates_count_one_by_one_and_stored_zeros_stay():
     W = SimpleNamespace(
-        indptr=np.array([0, 3, 4]), indices=np.array([1, 1, 0, 1]), data=np.array([3.0, 4.0, 0.0, 0.0]), shape=(2, 2), format="csr"
-    )  # fmt: skip
+        indptr=np.array([0, 3, 4]),
+        indices=np.array([1, 1, 0, 1]),
+        data=np.array([3.0, 4.0, 0.0, 0.0]),
+        shape=(2, 2),
+        format="csr",
+    )
     assert cso.sparse_normalize(W, axis=1).data == pytest.approx([0.6, 0.8, 0.0, 0.0])
     assert cso.sparse_normalize(W, axis=0).data == pytest.approx([0.6, 0.8, 0.0, 0.0])
 
@@ -417,7 +421,7 @@ def test_what_is_not_finite_is_refused_and_nothing_written(format, axis, bad, dt
     with pytest.raises(ValueError, match=f"^W must be finite, got {bad} at stored value {at}$"):
         cso.sparse_normalize(W, axis=axis, ord=ord, copy=False)
     assert values(W).tobytes() == before
-    with pytest.raises(ValueError, match="^W must be finite"):
+    with pytest.raises(ValueError, match=r"^W must be finite"):
         cso.sparse_normalize(W, axis=axis, ord=ord)
     with np.errstate(all="ignore"):
         got = dense(cso.sparse_normalize(W, axis=axis, ord=ord, check_finite=False))
@@ -429,10 +433,14 @@ def test_what_is_not_finite_is_refused_and_nothing_written(format, axis, bad, dt
 
 def test_a_malformed_matrix_is_refused():
     good = compress(random_matrix(6, 4))
+
+    def changed(to):
+        return np.where(np.arange(len(good.data)) == 2, to, good.indices).astype(np.int32)
+
     for change, message in [
-        ({"indices": np.where(np.arange(len(good.data)) == 2, 4, good.indices).astype(np.int32)}, r"W.indices must be in \[0, 4\), got 4 at index 2"),
-        ({"indices": np.where(np.arange(len(good.data)) == 2, -1, good.indices).astype(np.int32)}, r"W.indices must be in \[0, 4\), got -1 at index 2"),
-        ({"indptr": np.array([0, 3, 1, 4, 5, 6, 7], np.int32)}, "W.indptr must not decrease, got 1 after 3 at index 2"),
+        ({"indices": changed(4)}, r"W.indices must be in \[0, 4\), got 4 at index 2"),
+        ({"indices": changed(-1)}, r"W.indices must be in \[0, 4\), got -1 at index 2"),
+        ({"indptr": np.array([0, 3, 1, 4, 5, 6, 7], np.int32)}, "W.indptr must not decrease"),
         ({"indptr": np.array([0, 1, 2, 3, 4, 5, 99], np.int32)}, "W.indptr must end by"),
         ({"indptr": np.array([1, 1, 2, 3, 4, 5, 6], np.int32)}, "W.indptr must start with 0"),
         ({"indptr": np.array([0, 1], np.int32)}, "W.indptr must have 7 entries, got 2"),
@@ -489,7 +497,7 @@ def test_refused_rows_leave_the_table():
     assert table.tobytes() == before
     table[7, 2] = np.nan
     before = table.tobytes()
-    with pytest.raises(ValueError, match="^param must be finite, got nan or inf in row 7$"):
+    with pytest.raises(ValueError, match=r"^param must be finite, got nan or inf in row 7$"):
         cso.sparse_normalize_rows(table, np.arange(10))
     assert table.tobytes() == before
     cso.sparse_normalize_rows(table, np.arange(7))  # a row that is not named is not looked at

@@ -39,8 +39,8 @@ struct Replacement {
 // Throws std::invalid_argument for a rate outside [0, 1], sizes that do not fit, and if `exponent` is not 0, for an x that
 // has all its bits (a float that is not finite): in place before anything is written, else with y unspecified.
 template <class U>
-void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacement, U exponent, std::span<U> y, std::span<std::uint8_t> packed,
-             std::span<std::uint8_t> bools, int num_threads);
+void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacement, U exponent, std::span<U> y,
+             std::span<std::uint8_t> packed, std::span<std::uint8_t> bools, int num_threads);
 
 // dx[i] = 0 where the packed mask has a 1, grad[i] elsewhere; d_replacement (zeroed here) gets the sums of grad where it has,
 // by cell (i / repeat) % size, in double: in fixed blocks of entries, added in block order. dx may be grad.
@@ -56,7 +56,8 @@ void nonzero_centers(std::span<const T> x, std::span<const std::int64_t> offsets
 
 // Segment form. First the new lengths: 1 where the segment's draw drops (empty segments too), else lengths[s]. Returns their
 // sum. Throws if a length is negative or they do not add up to `ids`.
-std::size_t dropout_lengths(std::span<const std::int64_t> lengths, std::size_t ids, const Drops& drops, std::span<std::int64_t> new_lengths);
+std::size_t dropout_lengths(std::span<const std::int64_t> lengths, std::size_t ids, const Drops& drops,
+                            std::span<std::int64_t> new_lengths);
 // Then the new ids, as many as that sum.
 template <Index I>
 void dropout_ids(std::span<const I> ids, std::span<const std::int64_t> lengths, const Drops& drops, I replacement, std::span<I> new_ids);

@@ -63,8 +63,10 @@ T nonzero_median(std::span<const T> x) {
 template <Real T>
 void nonzero_centers(std::span<const T> x, std::span<const std::int64_t> offsets, Center center, std::span<T> out, int num_threads) {
     require(offsets.size() == out.size() + 1, "offsets must have ", out.size() + 1, " entries, got ", offsets.size());
-    require(offsets[0] == 0 && static_cast<std::size_t>(offsets.back()) == x.size(), "offsets must go from 0 to ", x.size(), ", got ", offsets[0], " and ", offsets.back());
-    for (std::size_t s = 0; s < out.size(); ++s) require(offsets[s + 1] >= offsets[s], "offsets must not decrease, got ", offsets[s + 1], " at index ", s + 1);
+    require(offsets[0] == 0 && static_cast<std::size_t>(offsets.back()) == x.size(), "offsets must go from 0 to ", x.size(), ", got ",
+            offsets[0], " and ", offsets.back());
+    for (std::size_t s = 0; s < out.size(); ++s)
+        require(offsets[s + 1] >= offsets[s], "offsets must not decrease, got ", offsets[s + 1], " at index ", s + 1);
     const int threads = detail::team_size(num_threads, 4 * static_cast<double>(x.size()));
     const bool few = out.size() == 1;  // then its blocks are shared out, else the segments
     detail::parallel_for(out.size(), few ? 1 : threads, [&](std::size_t s, std::size_t) {
@@ -74,7 +76,8 @@ void nonzero_centers(std::span<const T> x, std::span<const std::int64_t> offsets
     });
 }
 
-std::size_t dropout_lengths(std::span<const std::int64_t> lengths, std::size_t ids, const Drops& drops, std::span<std::int64_t> new_lengths) {
+std::size_t dropout_lengths(std::span<const std::int64_t> lengths, std::size_t ids, const Drops& drops,
+                            std::span<std::int64_t> new_lengths) {
     require(drops.rate >= 0 && drops.rate <= 1, "rate must be in [0, 1], got ", drops.rate);
     require(new_lengths.size() == lengths.size(), "new_lengths must have ", lengths.size(), " entries, got ", new_lengths.size());
     std::size_t sum = 0;
@@ -100,8 +103,10 @@ void dropout_ids(std::span<const I> ids, std::span<const std::int64_t> lengths, 
     for (std::size_t s = 0; s < lengths.size(); ++s) {
         const auto length = static_cast<std::size_t>(lengths[s]), written = bit(bits, s) ? 1 : length;
         require(from + length <= ids.size() && to + written <= new_ids.size(), "new_ids must have room for all, got ", new_ids.size());
-        if (bit(bits, s)) new_ids[to] = replacement;
-        else std::copy_n(ids.data() + from, length, new_ids.data() + to);
+        if (bit(bits, s))
+            new_ids[to] = replacement;
+        else
+            std::copy_n(ids.data() + from, length, new_ids.data() + to);
         from += length;
         to += written;
     }
@@ -109,7 +114,9 @@ void dropout_ids(std::span<const I> ids, std::span<const std::int64_t> lengths, 
 
 template void nonzero_centers(std::span<const float>, std::span<const std::int64_t>, Center, std::span<float>, int);
 template void nonzero_centers(std::span<const double>, std::span<const std::int64_t>, Center, std::span<double>, int);
-template void dropout_ids(std::span<const std::int32_t>, std::span<const std::int64_t>, const Drops&, std::int32_t, std::span<std::int32_t>);
-template void dropout_ids(std::span<const std::int64_t>, std::span<const std::int64_t>, const Drops&, std::int64_t, std::span<std::int64_t>);
+template void dropout_ids(std::span<const std::int32_t>, std::span<const std::int64_t>, const Drops&, std::int32_t,
+                          std::span<std::int32_t>);
+template void dropout_ids(std::span<const std::int64_t>, std::span<const std::int64_t>, const Drops&, std::int64_t,
+                          std::span<std::int64_t>);
 
 }  // namespace sparseops

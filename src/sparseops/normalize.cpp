@@ -23,14 +23,17 @@ void require_options(const Normalize& o) {
 }
 
 template <Real T>
-T limit_of(const Normalize& o) noexcept { return o.threshold > 0 ? static_cast<T>(o.threshold) : T(-1); }
+T limit_of(const Normalize& o) noexcept {
+    return o.threshold > 0 ? static_cast<T>(o.threshold) : T(-1);
+}
 
 template <Real T, Index I>
 void require_csr(CsrView<const T, I> x, std::size_t out) {
     require(!x.indptr.empty() && x.indptr[0] == 0, "W.indptr must start with 0");
     require(x.indices.size() == x.data.size(), "W.indices must have ", x.data.size(), " entries, got ", x.indices.size());
     for (std::size_t i = 0; i < x.rows(); ++i) {
-        require(x.indptr[i + 1] >= x.indptr[i], "W.indptr must not decrease, got ", x.indptr[i + 1], " after ", x.indptr[i], " at index ", i + 1);
+        require(x.indptr[i + 1] >= x.indptr[i], "W.indptr must not decrease, got ", x.indptr[i + 1], " after ", x.indptr[i], " at index ",
+                i + 1);
     }
     require(static_cast<std::size_t>(x.indptr.back()) <= x.data.size(), "W.indptr must end by ", x.data.size(), ", got ", x.indptr.back());
     require(out == x.data.size(), "out must have ", x.data.size(), " entries, got ", out);
@@ -51,7 +54,11 @@ template <Real T, class OffsetOf>
 class Rows {
 public:
     Rows(std::span<const T> x, std::span<T> out, std::size_t rows, const Normalize& options, OffsetOf offset_of)
-        : x_(x), out_(out), rows_(rows), options_(options), offset_of_(offset_of),
+        : x_(x),
+          out_(out),
+          rows_(rows),
+          options_(options),
+          offset_of_(offset_of),
           threads_(detail::team_size(options.num_threads, work(x.size()))) {}
 
     void run(std::span<double> norms) {
@@ -62,7 +69,8 @@ public:
         each_block([&](std::size_t from, std::size_t count, const std::size_t* offset, double* factor) {
             double* own = norms.data() + from;
             detail::measure_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor);
-            if (!two_passes) detail::scale_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor, out_.data());
+            if (!two_passes)
+                detail::scale_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor, out_.data());
         });
         if (o.check_finite && !std::all_of(norms.begin(), norms.end(), [](double v) { return !std::isnan(v); })) refuse_not_finite(x_);
         if (!two_passes) return;
@@ -96,7 +104,9 @@ private:
 // ---- columns ------------------------------------------------------------------------------------------------
 
 template <Real T>
-T drop_small(T x, T threshold) noexcept { return std::abs(x) <= threshold ? T(0) : x; }
+T drop_small(T x, T threshold) noexcept {
+    return std::abs(x) <= threshold ? T(0) : x;
+}
 
 // The measures as in the kernels; a largest that meets a NaN or an infinity becomes NaN and stays so.
 double join(Norm ord, double sum, double x) noexcept {
@@ -179,7 +189,8 @@ template <Norm Ord, bool Threshold, Real T, Index I>
 std::size_t sum_entries(const I* index, const T* x, std::size_t n, std::size_t cols, T threshold, double* sum) {
     for (std::size_t e = 0; e < n; ++e) {
         const auto c = static_cast<std::size_t>(static_cast<std::make_unsigned_t<I>>(index[e]));
-        if (c >= cols) [[unlikely]] return e;
+        if (c >= cols) [[unlikely]]
+            return e;
         sum[c] = join(Ord, sum[c], static_cast<double>(Threshold ? drop_small(x[e], threshold) : x[e]));
     }
     return n;
@@ -199,14 +210,19 @@ void normalize_rows(CsrView<const T, I> x, std::span<T> out, std::span<double> n
     require_options(options);
     require_csr(x, out.size());
     const std::size_t nnz = static_cast<std::size_t>(x.indptr.back());
-    Rows(x.data.first(nnz), out.first(nnz), x.rows(), options, [&](std::size_t i) { return static_cast<std::size_t>(x.indptr[i]); }).run(norms);
+    Rows(x.data.first(nnz), out.first(nnz), x.rows(), options, [&](std::size_t i) {
+        return static_cast<std::size_t>(x.indptr[i]);
+    }).run(norms);
 }
 
 template <Real T>
 void normalize_rows(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options) {
     require_options(options);
-    require(out.rows == x.rows && out.cols == x.cols, "out must have shape (", x.rows, ", ", x.cols, "), got (", out.rows, ", ", out.cols, ")");
-    Rows(std::span(x.data, x.size()), std::span(out.data, out.size()), x.rows, options, [&](std::size_t i) { return i * x.cols; }).run(norms);
+    require(out.rows == x.rows && out.cols == x.cols, "out must have shape (", x.rows, ", ", x.cols, "), got (", out.rows, ", ", out.cols,
+            ")");
+    Rows(std::span(x.data, x.size()), std::span(out.data, out.size()), x.rows, options, [&](std::size_t i) {
+        return i * x.cols;
+    }).run(norms);
 }
 
 template <Real T, Index I>
@@ -252,7 +268,8 @@ void normalize_columns(CsrView<const T, I> x, std::span<T> out, std::span<double
 template <Real T>
 void normalize_columns(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options) {
     require_options(options);
-    require(out.rows == x.rows && out.cols == x.cols, "out must have shape (", x.rows, ", ", x.cols, "), got (", out.rows, ", ", out.cols, ")");
+    require(out.rows == x.rows && out.cols == x.cols, "out must have shape (", x.rows, ", ", x.cols, "), got (", out.rows, ", ", out.cols,
+            ")");
     require(norms.size() == x.cols, "norms must have ", x.cols, " entries, got ", norms.size());
     const auto& k = detail::norm_kernels<T>();
     const T threshold = limit_of<T>(options);
@@ -267,7 +284,8 @@ void normalize_columns(MatrixView<const T> x, MatrixView<T> out, std::span<doubl
     });
     if (options.check_finite && !columns.finite) refuse_not_finite(std::span(x.data, x.size()));
     if (columns.same && threshold < 0 && x.data == out.data) return;
-    const std::size_t rows_a_block = std::max<std::size_t>(1, entry_block / (x.cols + 1)), count = (x.rows + rows_a_block - 1) / rows_a_block;
+    const std::size_t rows_a_block = std::max<std::size_t>(1, entry_block / (x.cols + 1)),
+                      count = (x.rows + rows_a_block - 1) / rows_a_block;
     detail::parallel_for(count, threads, [&](std::size_t block, std::size_t) {
         const std::size_t from = block * rows_a_block, n = std::min(rows_a_block, x.rows - from);
         if (columns.scale.empty()) return k.scale_columns(x.row(from), n, x.cols, threshold, columns.factor.data(), out.row(from));

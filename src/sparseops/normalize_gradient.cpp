@@ -29,12 +29,14 @@ template <Real T, Index I>
 void require_csr(CsrView<const T, I> x, bool indices) {
     require(!x.indptr.empty() && x.indptr[0] == 0, "W.indptr must start with 0");
     for (std::size_t i = 0; i < x.rows(); ++i) {
-        require(x.indptr[i + 1] >= x.indptr[i], "W.indptr must not decrease, got ", x.indptr[i + 1], " after ", x.indptr[i], " at index ", i + 1);
+        require(x.indptr[i + 1] >= x.indptr[i], "W.indptr must not decrease, got ", x.indptr[i + 1], " after ", x.indptr[i], " at index ",
+                i + 1);
     }
     require(static_cast<std::size_t>(x.indptr.back()) == x.data.size(), "W.indptr must end by ", x.data.size(), ", got ", x.indptr.back());
     require(x.indices.size() == x.data.size(), "W.indices must have ", x.data.size(), " entries, got ", x.indices.size());
     for (std::size_t e = 0; indices && e < x.indices.size(); ++e) {
-        require(x.indices[e] >= 0 && static_cast<std::size_t>(x.indices[e]) < x.cols, "W.indices must be in [0, ", x.cols, "), got ", x.indices[e], " at index ", e);
+        require(x.indices[e] >= 0 && static_cast<std::size_t>(x.indices[e]) < x.cols, "W.indices must be in [0, ", x.cols, "), got ",
+                x.indices[e], " at index ", e);
     }
 }
 

@@ -29,7 +29,9 @@ struct Storage<float16> {
         return buffer;
     }
     static float* target(float16*, float* buffer) noexcept { return buffer; }
-    static void store(const float* buffer, std::size_t n, float16* row) noexcept { detail::stream_kernels().to_float16(buffer, n, &row->bits); }
+    static void store(const float* buffer, std::size_t n, float16* row) noexcept {
+        detail::stream_kernels().to_float16(buffer, n, &row->bits);
+    }
 };
 template <>
 struct Storage<bfloat16> {
@@ -39,7 +41,9 @@ struct Storage<bfloat16> {
         return buffer;
     }
     static float* target(bfloat16*, float* buffer) noexcept { return buffer; }
-    static void store(const float* buffer, std::size_t n, bfloat16* row) noexcept { detail::stream_kernels().to_bfloat16(buffer, n, &row->bits); }
+    static void store(const float* buffer, std::size_t n, bfloat16* row) noexcept {
+        detail::stream_kernels().to_bfloat16(buffer, n, &row->bits);
+    }
 };
 
 // The norm of a row, and whether to change it; then the change.
@@ -67,7 +71,8 @@ void prefetch(const T* row, std::size_t n) noexcept {
 std::size_t distinct_rows(std::span<const std::int64_t> rows, std::size_t size, std::span<std::int64_t> out) {
     require(out.size() == rows.size(), "out must have ", rows.size(), " entries, got ", out.size());
     for (std::size_t i = 0; i < rows.size(); ++i) {
-        require(rows[i] >= 0 && static_cast<std::size_t>(rows[i]) < size, "rows must be in [0, ", size, "), got ", rows[i], " at index ", i);
+        require(rows[i] >= 0 && static_cast<std::size_t>(rows[i]) < size, "rows must be in [0, ", size, "), got ", rows[i], " at index ",
+                i);
     }
     if (size / 64 > 8 * rows.size()) {
         std::copy(rows.begin(), rows.end(), out.begin());
@@ -92,7 +97,8 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
     require(std::isfinite(norm) && norm >= 0, "norm must be finite and non-negative, got ", norm);
     require(norms.size() == rows.size(), "norms must have ", rows.size(), " entries, got ", norms.size());
     for (std::size_t i = 0; i < rows.size(); ++i) {
-        require(rows[i] >= 0 && static_cast<std::size_t>(rows[i]) < param.rows, "rows must be in [0, ", param.rows, "), got ", rows[i], " at index ", i);
+        require(rows[i] >= 0 && static_cast<std::size_t>(rows[i]) < param.rows, "rows must be in [0, ", param.rows, "), got ", rows[i],
+                " at index ", i);
         require(i == 0 || rows[i] > rows[i - 1], "rows must ascend, got ", rows[i], " at index ", i);
     }
     const std::size_t n = param.cols, count = rows.size();

@@ -30,8 +30,8 @@ struct SelectKernels {
     // Whether an x has all the bits of `exponent`.
     bool (*any_with)(const U* x, std::size_t n, U exponent);
     // y[i] = bit i of `bits` ? r[i · stride] : x[i], stride 0 or 1, y may be x. Returns whether an x has all the bits of
-    // `exponent` (a float that is not finite). `aligned`: y lies on 64 bytes, is not read soon, and may bypass the caches.
-    bool (*select)(const U* x, const std::uint64_t* bits, const U* r, std::size_t stride, std::size_t n, U exponent, bool aligned, U* y);
+    // `exponent` (a float that is not finite).
+    bool (*select)(const U* x, const std::uint64_t* bits, const U* r, std::size_t stride, std::size_t n, U exponent, U* y);
 };
 
 struct StreamTable {
@@ -42,7 +42,8 @@ struct StreamTable {
     SelectKernels<std::uint64_t> select_64;
     // Bit l of bits[g] = (word of draw 64 · (first + g) + l) < threshold; the word of draw d is word d % 4 of the
     // Philox4x32-10 block with counter (d / 4, high).
-    void (*draw_bits)(std::uint64_t key, std::uint64_t high, std::uint64_t first, std::size_t groups, std::uint32_t threshold, std::uint64_t* bits);
+    void (*draw_bits)(std::uint64_t key, std::uint64_t high, std::uint64_t first, std::size_t groups, std::uint32_t threshold,
+                      std::uint64_t* bits);
     void (*from_float16)(const std::uint16_t* x, std::size_t n, float* out);
     void (*to_float16)(const float* x, std::size_t n, std::uint16_t* out);
     void (*from_bfloat16)(const std::uint16_t* x, std::size_t n, float* out);
@@ -60,17 +61,27 @@ const StreamTable& stream_kernels();
 template <class T>
 const NormKernels<T>& norm_kernels();
 template <>
-inline const NormKernels<float>& norm_kernels<float>() { return stream_kernels().norm_f32; }
+inline const NormKernels<float>& norm_kernels<float>() {
+    return stream_kernels().norm_f32;
+}
 template <>
-inline const NormKernels<double>& norm_kernels<double>() { return stream_kernels().norm_f64; }
+inline const NormKernels<double>& norm_kernels<double>() {
+    return stream_kernels().norm_f64;
+}
 
 template <class U>
 const SelectKernels<U>& select_kernels();
 template <>
-inline const SelectKernels<std::uint16_t>& select_kernels<std::uint16_t>() { return stream_kernels().select_16; }
+inline const SelectKernels<std::uint16_t>& select_kernels<std::uint16_t>() {
+    return stream_kernels().select_16;
+}
 template <>
-inline const SelectKernels<std::uint32_t>& select_kernels<std::uint32_t>() { return stream_kernels().select_32; }
+inline const SelectKernels<std::uint32_t>& select_kernels<std::uint32_t>() {
+    return stream_kernels().select_32;
+}
 template <>
-inline const SelectKernels<std::uint64_t>& select_kernels<std::uint64_t>() { return stream_kernels().select_64; }
+inline const SelectKernels<std::uint64_t>& select_kernels<std::uint64_t>() {
+    return stream_kernels().select_64;
+}
 
 }  // namespace sparseops::detail

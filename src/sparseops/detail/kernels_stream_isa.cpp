@@ -2,6 +2,7 @@
 #include "kernels_stream.hpp"
 #include "simd.hpp"
 #include "simd_convert.hpp"
+#include "simd_items.hpp"
 #include "simd_words.hpp"
 
 namespace {
@@ -11,18 +12,36 @@ namespace {
 // lanes by halves. Squares of floats are exact in double, so there the fused multiply-add changes nothing.
 
 struct AbsoluteSum {
-    template <class V> SPARSEOPS_INLINE V join(V sum, V x) { return sum + absolute(x); }
-    template <class V> SPARSEOPS_INLINE V combine(V a, V b) { return a + b; }
+    template <class V>
+    SPARSEOPS_INLINE V join(V sum, V x) {
+        return sum + absolute(x);
+    }
+    template <class V>
+    SPARSEOPS_INLINE V combine(V a, V b) {
+        return a + b;
+    }
     SPARSEOPS_INLINE double join_lanes(Vec<double> v) { return sum_lanes(v); }
 };
 struct SquareSum {
-    template <class V> SPARSEOPS_INLINE V join(V sum, V x) { return fma(x, x, sum); }
-    template <class V> SPARSEOPS_INLINE V combine(V a, V b) { return a + b; }
+    template <class V>
+    SPARSEOPS_INLINE V join(V sum, V x) {
+        return fma(x, x, sum);
+    }
+    template <class V>
+    SPARSEOPS_INLINE V combine(V a, V b) {
+        return a + b;
+    }
     SPARSEOPS_INLINE double join_lanes(Vec<double> v) { return sum_lanes(v); }
 };
 struct Largest {  // a NaN or an infinity stays: x - x is then NaN, and NaN is kept
-    template <class V> SPARSEOPS_INLINE V combine(V a, V b) { return select_at_most(b, a, a, b + (a - a)); }
-    template <class V> SPARSEOPS_INLINE V join(V sum, V x) { return combine(sum, absolute(x) + (x - x)); }
+    template <class V>
+    SPARSEOPS_INLINE V combine(V a, V b) {
+        return select_at_most(b, a, a, b + (a - a));
+    }
+    template <class V>
+    SPARSEOPS_INLINE V join(V sum, V x) {
+        return combine(sum, absolute(x) + (x - x));
+    }
     SPARSEOPS_INLINE double join_lanes(Vec<double> v) {
         double lane[8];
         store(lane, v);
@@ -31,10 +50,16 @@ struct Largest {  // a NaN or an infinity stays: x - x is then NaN, and NaN is k
     }
 };
 
-template <class V> SPARSEOPS_INLINE V drop_small(V x, V threshold) { return select_at_most(absolute(x), threshold, V{}, x); }
+template <class V>
+SPARSEOPS_INLINE V drop_small(V x, V threshold) {
+    return select_at_most(absolute(x), threshold, V{}, x);
+}
 
 // The same, where Drop says whether there is a threshold at all.
-template <bool Drop, class V> SPARSEOPS_INLINE V dropped(V x, V threshold) { return Drop ? drop_small(x, threshold) : x; }
+template <bool Drop, class V>
+SPARSEOPS_INLINE V dropped(V x, V threshold) {
+    return Drop ? drop_small(x, threshold) : x;
+}
 
 template <class Term, bool Drop>
 SPARSEOPS_INLINE double measure_one(const float* x, std::size_t n, Vec<float> threshold) {
@@ -78,12 +103,15 @@ SPARSEOPS_INLINE Vec<float> times(Vec<float> x, Vec<double> low, Vec<double> hig
 template <bool Drop>
 SPARSEOPS_INLINE void scale_run(const float* x, std::size_t n, Vec<float> threshold, const double* f, float* out) {
     each_vector<float>(n, [&](std::size_t i, std::size_t m) {
-        store_m(out + i, m, times(dropped<Drop>(load_m(x + i, m, 0.0f), threshold), load<Vec<double>>(f + i), load<Vec<double>>(f + i + 8)));
+        store_m(out + i, m,
+                times(dropped<Drop>(load_m(x + i, m, 0.0f), threshold), load<Vec<double>>(f + i), load<Vec<double>>(f + i + 8)));
     });
 }
 template <bool Drop>
 SPARSEOPS_INLINE void scale_run(const double* x, std::size_t n, Vec<double> threshold, const double* f, double* out) {
-    each_vector<double>(n, [&](std::size_t i, std::size_t m) { store_m(out + i, m, dropped<Drop>(load_m(x + i, m, 0.0), threshold) * load<Vec<double>>(f + i)); });
+    each_vector<double>(n, [&](std::size_t i, std::size_t m) {
+        store_m(out + i, m, dropped<Drop>(load_m(x + i, m, 0.0), threshold) * load<Vec<double>>(f + i));
+    });
 }
 
 // Segments of all lengths in long runs: their factors are laid out first, so that no vector ends with a short segment.
@@ -94,8 +122,10 @@ void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold
     double f[stretch + 16];
     std::size_t from = offset[0], at = from;
     const auto flush = [&] {
-        if (threshold < T(0)) scale_run<false>(x + from, at - from, limit, f, out + from);
-        else scale_run<true>(x + from, at - from, limit, f, out + from);
+        if (threshold < T(0))
+            scale_run<false>(x + from, at - from, limit, f, out + from);
+        else
+            scale_run<true>(x + from, at - from, limit, f, out + from);
         from = at;
     };
     for (std::size_t i = 0; i < count; ++i) {
@@ -124,8 +154,10 @@ void settle(const double* measure, std::size_t n, bool root, double norm, bool m
 // m elements of a vector of doubles that starts at p, and its store.
 SPARSEOPS_INLINE Vec<double> load_d(const double* p, std::size_t m) { return m >= 8 ? load<Vec<double>>(p) : load_n(p, m, 0.0); }
 SPARSEOPS_INLINE void store_d(double* p, std::size_t m, Vec<double> v) {
-    if (m >= 8) store(p, v);
-    else store_n(p, m, v);
+    if (m >= 8)
+        store(p, v);
+    else
+        store_n(p, m, v);
 }
 
 template <class Term>
@@ -179,7 +211,8 @@ SPARSEOPS_INLINE std::uint64_t spread_pairs(std::uint64_t x) {
 
 // Philox4x32-10 (detail/random.hpp has it one block at a time): a lane is a block; the high halves of lanes hold
 // what multiplications leave there and the next ones ignore.
-void draw_bits(std::uint64_t key, std::uint64_t high, std::uint64_t first, std::size_t groups, std::uint32_t threshold, std::uint64_t* bits) {
+void draw_bits(std::uint64_t key, std::uint64_t high, std::uint64_t first, std::size_t groups, std::uint32_t threshold,
+               std::uint64_t* bits) {
     constexpr int parts = 16 / word_lanes;
     constexpr int at_once = parts < 2 ? parts : 2;
     const Words m0 = words(0xD2511F53u), m1 = words(0xCD9E8D57u);
@@ -221,48 +254,6 @@ void draw_bits(std::uint64_t key, std::uint64_t high, std::uint64_t first, std::
 
 // ---- selects ------------------------------------------------------------------------------------------------
 
-// One vector of items: those with a set bit from r, the others from x; *bad collects the items that are not finite.
-#if defined(__AVX512BW__)
-typedef __m512i Items;
-SPARSEOPS_INLINE Items items(std::uint16_t u) { return _mm512_set1_epi16(static_cast<short>(u)); }
-SPARSEOPS_INLINE Items items(std::uint32_t u) { return _mm512_set1_epi32(static_cast<int>(u)); }
-SPARSEOPS_INLINE Items items(std::uint64_t u) { return _mm512_set1_epi64(static_cast<long long>(u)); }
-SPARSEOPS_INLINE Items select_items(std::uint64_t bits, Items x, Items r, std::uint16_t) { return _mm512_mask_blend_epi16(static_cast<__mmask32>(bits), x, r); }
-SPARSEOPS_INLINE Items select_items(std::uint64_t bits, Items x, Items r, std::uint32_t) { return _mm512_mask_blend_epi32(static_cast<__mmask16>(bits), x, r); }
-SPARSEOPS_INLINE Items select_items(std::uint64_t bits, Items x, Items r, std::uint64_t) { return _mm512_mask_blend_epi64(static_cast<__mmask8>(bits), x, r); }
-SPARSEOPS_INLINE std::uint64_t equal_items(Items a, Items b, std::uint16_t) { return _mm512_cmpeq_epi16_mask(a, b); }
-SPARSEOPS_INLINE std::uint64_t equal_items(Items a, Items b, std::uint32_t) { return _mm512_cmpeq_epi32_mask(a, b); }
-SPARSEOPS_INLINE std::uint64_t equal_items(Items a, Items b, std::uint64_t) { return _mm512_cmpeq_epi64_mask(a, b); }
-SPARSEOPS_INLINE Items and_items(Items a, Items b) { return _mm512_and_si512(a, b); }
-SPARSEOPS_INLINE Items load_items(const void* p) { return _mm512_loadu_si512(p); }
-SPARSEOPS_INLINE void store_items(void* p, Items v) { _mm512_storeu_si512(p, v); }
-SPARSEOPS_INLINE void stream_items(void* p, Items v) { _mm512_stream_si512(static_cast<__m512i*>(p), v); }
-#elif defined(__AVX2__)
-typedef __m256i Items;
-SPARSEOPS_INLINE Items items(std::uint16_t u) { return _mm256_set1_epi16(static_cast<short>(u)); }
-SPARSEOPS_INLINE Items items(std::uint32_t u) { return _mm256_set1_epi32(static_cast<int>(u)); }
-SPARSEOPS_INLINE Items items(std::uint64_t u) { return _mm256_set1_epi64x(static_cast<long long>(u)); }
-SPARSEOPS_INLINE Items and_items(Items a, Items b) { return _mm256_and_si256(a, b); }
-SPARSEOPS_INLINE Items equal_vector(Items a, Items b, std::uint16_t) { return _mm256_cmpeq_epi16(a, b); }
-SPARSEOPS_INLINE Items equal_vector(Items a, Items b, std::uint32_t) { return _mm256_cmpeq_epi32(a, b); }
-SPARSEOPS_INLINE Items equal_vector(Items a, Items b, std::uint64_t) { return _mm256_cmpeq_epi64(a, b); }
-SPARSEOPS_INLINE Items lane_bits(std::uint16_t) {
-    return _mm256_set_epi16(-0x8000, 0x4000, 0x2000, 0x1000, 0x800, 0x400, 0x200, 0x100, 0x80, 0x40, 0x20, 0x10, 8, 4, 2, 1);
-}
-SPARSEOPS_INLINE Items lane_bits(std::uint32_t) { return _mm256_set_epi32(0x80, 0x40, 0x20, 0x10, 8, 4, 2, 1); }
-SPARSEOPS_INLINE Items lane_bits(std::uint64_t) { return _mm256_set_epi64x(8, 4, 2, 1); }
-template <class U>
-SPARSEOPS_INLINE Items select_items(std::uint64_t bits, Items x, Items r, U u) {
-    const Items lane = lane_bits(u);
-    return _mm256_blendv_epi8(x, r, equal_vector(and_items(items(static_cast<U>(bits)), lane), lane, u));
-}
-template <class U>
-SPARSEOPS_INLINE std::uint64_t equal_items(Items a, Items b, U u) { return static_cast<unsigned>(_mm256_movemask_epi8(equal_vector(a, b, u))); }
-SPARSEOPS_INLINE Items load_items(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-SPARSEOPS_INLINE void store_items(void* p, Items v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
-SPARSEOPS_INLINE void stream_items(void* p, Items v) { _mm256_stream_si256(static_cast<__m256i*>(p), v); }
-#endif
-
 template <class U>
 SPARSEOPS_INLINE bool select_some(const U* x, std::uint64_t bits, const U* r, std::size_t stride, std::size_t n, U exponent, U* y) {
     bool bad = false;
@@ -275,26 +266,18 @@ SPARSEOPS_INLINE bool select_some(const U* x, std::uint64_t bits, const U* r, st
 }
 
 #if defined(__AVX2__)
-template <bool Each, bool Stream, class U>
-SPARSEOPS_INLINE std::uint64_t select_group(const U* x, std::uint64_t bits, const U* r, U exponent, U* y) {
+template <bool Each, class U>
+SPARSEOPS_INLINE bool select_groups(const U* x, const std::uint64_t* bits, const U* r, std::size_t groups, U exponent, U* y) {
     constexpr std::size_t L = sizeof(Items) / sizeof(U);
     const Items e = items(exponent), constant = items(*r);
     std::uint64_t bad = 0;
-    for (std::size_t i = 0; i < 64; i += L) {
-        const Items v = load_items(x + i);
-        bad |= equal_items(and_items(v, e), e, U());
-        const Items s = select_items(bits >> i, v, Each ? load_items(r + i) : constant, U());
-        if (Stream) stream_items(y + i, s);
-        else store_items(y + i, s);
+    for (std::size_t g = 0; g < groups; ++g) {
+        for (std::size_t i = 64 * g; i < 64 * (g + 1); i += L) {
+            const Items v = load_items(x + i);
+            bad |= equal_items(and_items(v, e), e, U());
+            store_items(y + i, select_items(bits[g] >> (i % 64), v, Each ? load_items(r + i) : constant, U()));
+        }
     }
-    return bad;
-}
-
-template <bool Each, bool Stream, class U>
-SPARSEOPS_INLINE bool select_groups(const U* x, const std::uint64_t* bits, const U* r, std::size_t groups, U exponent, U* y) {
-    std::uint64_t bad = 0;
-    for (std::size_t g = 0; g < groups; ++g) bad |= select_group<Each, Stream>(x + 64 * g, bits[g], Each ? r + 64 * g : r, exponent, y + 64 * g);
-    if (Stream) _mm_sfence();
     return bad != 0;
 }
 #endif
@@ -316,19 +299,14 @@ bool any_with(const U* x, std::size_t n, U exponent) {
 }
 
 template <class U>
-bool select(const U* x, const std::uint64_t* bits, const U* r, std::size_t stride, std::size_t n, U exponent, bool aligned, U* y) {
-    const std::size_t groups = n / 64, rest = n % 64;
+bool select(const U* x, const std::uint64_t* bits, const U* r, std::size_t stride, std::size_t n, U exponent, U* y) {
+    const std::size_t groups = n / 64, rest = n % 64, at = 64 * groups;
     bool bad = false;
 #if defined(__AVX2__)
-    if (stride && aligned) bad = select_groups<true, true>(x, bits, r, groups, exponent, y);
-    else if (stride) bad = select_groups<true, false>(x, bits, r, groups, exponent, y);
-    else if (aligned) bad = select_groups<false, true>(x, bits, r, groups, exponent, y);
-    else bad = select_groups<false, false>(x, bits, r, groups, exponent, y);
+    bad = stride ? select_groups<true>(x, bits, r, groups, exponent, y) : select_groups<false>(x, bits, r, groups, exponent, y);
 #else
-    (void)aligned;
     for (std::size_t g = 0; g < groups; ++g) bad |= select_some(x + 64 * g, bits[g], r + 64 * g * stride, stride, 64, exponent, y + 64 * g);
 #endif
-    const std::size_t at = 64 * groups;
     return (rest && select_some(x + at, bits[groups], r + at * stride, stride, rest, exponent, y + at)) || bad;
 }
 
@@ -372,7 +350,15 @@ constexpr sparseops::detail::NormKernels<T> norm_table = {
 namespace sparseops::detail {
 extern const StreamTable SPARSEOPS_JOIN(stream_, SPARSEOPS_ISA_NAME);
 const StreamTable SPARSEOPS_JOIN(stream_, SPARSEOPS_ISA_NAME) = {
-    norm_table<float>, norm_table<double>, {any_with<std::uint16_t>, select<std::uint16_t>}, {any_with<std::uint32_t>, select<std::uint32_t>}, {any_with<std::uint64_t>, select<std::uint64_t>}, draw_bits,
-    floats_from_float16, floats_to_float16, floats_from_bfloat16, floats_to_bfloat16,
+    norm_table<float>,
+    norm_table<double>,
+    {any_with<std::uint16_t>, select<std::uint16_t>},
+    {any_with<std::uint32_t>, select<std::uint32_t>},
+    {any_with<std::uint64_t>, select<std::uint64_t>},
+    draw_bits,
+    floats_from_float16,
+    floats_to_float16,
+    floats_from_bfloat16,
+    floats_to_bfloat16,
 };
 }  // namespace sparseops::detail

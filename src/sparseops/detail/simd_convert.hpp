@@ -39,15 +39,24 @@ SPARSEOPS_INLINE f32x4 narrow4(Pair<f64x2> d) {
     return f32x4{static_cast<float>(d.lo[0]), static_cast<float>(d.lo[1]), static_cast<float>(d.hi[0]), static_cast<float>(d.hi[1])};
 }
 SPARSEOPS_INLINE Doubles widen(Pair<Pair<f32x4>> v) { return {{widen4(v.lo.lo), widen4(v.lo.hi)}, {widen4(v.hi.lo), widen4(v.hi.hi)}}; }
-SPARSEOPS_INLINE Pair<Pair<f32x4>> narrow(Doubles d) { return {{narrow4(d.low.lo), narrow4(d.low.hi)}, {narrow4(d.high.lo), narrow4(d.high.hi)}}; }
+SPARSEOPS_INLINE Pair<Pair<f32x4>> narrow(Doubles d) {
+    return {{narrow4(d.low.lo), narrow4(d.low.hi)}, {narrow4(d.high.lo), narrow4(d.high.hi)}};
+}
 #endif
 
 // a <= b ? x : y, lane by lane; y where a is NaN.
-template <class V> SPARSEOPS_INLINE V select_at_most(V a, V b, V x, V y) { return a <= b ? x : y; }
-template <class H> SPARSEOPS_INLINE Pair<H> select_at_most(Pair<H> a, Pair<H> b, Pair<H> x, Pair<H> y) {
+template <class V>
+SPARSEOPS_INLINE V select_at_most(V a, V b, V x, V y) {
+    return a <= b ? x : y;
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> select_at_most(Pair<H> a, Pair<H> b, Pair<H> x, Pair<H> y) {
     return {select_at_most(a.lo, b.lo, x.lo, y.lo), select_at_most(a.hi, b.hi, x.hi, y.hi)};
 }
-template <class V> SPARSEOPS_INLINE V absolute(V x) { return max_of(x, -x); }
+template <class V>
+SPARSEOPS_INLINE V absolute(V x) {
+    return max_of(x, -x);
+}
 
 // ---- float16 and bfloat16 as bits ---------------------------------------------------------------------------
 
@@ -78,7 +87,7 @@ SPARSEOPS_INLINE std::uint16_t to_float16(float f) {
     const std::uint32_t sign = (bits >> 16) & 0x8000u, rest = bits & 0x7fffffffu;
     if (rest > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u | ((rest >> 13) & 0x3ffu));
     if (rest >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // rounds to infinity
-    if (rest < 0x38800000u) {                                                    // subnormal: adding 0.5 leaves the rounded multiple of 2⁻²⁴ in the low bits
+    if (rest < 0x38800000u) {  // subnormal: adding 0.5 leaves the rounded multiple of 2⁻²⁴ in the low bits
         float magnitude;
         std::memcpy(&magnitude, &rest, sizeof magnitude);
         magnitude += 0.5f;
