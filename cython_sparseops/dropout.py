@@ -58,10 +58,11 @@ class DropoutGradient(NamedTuple):
     replacement: Array
 
 
-def as_rate(rate: object) -> float:
-    number = as_float("rate", rate)
+def as_rate(rate: object, name: str = "rate") -> float:
+    """A probability."""
+    number = as_float(name, rate)
     if not 0 <= number <= 1:
-        raise ValueError(f"rate must be in [0, 1], got {number}")
+        raise ValueError(f"{name} must be in [0, 1], got {number}")
     return number
 
 

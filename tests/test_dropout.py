@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import reference_sparse as reference
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cython_sparseops as cso
+import reference_sparse as reference
 from cython_sparseops import _dropout
 
 drop = cso.sparse_dropout_with_replacement
