@@ -6,6 +6,13 @@ probabilities and exact top-k; sparse gradients as plain arrays.
 
 from . import _runtime
 from .bag import embedding_bag
+from .dropout import (
+    Dropout,
+    DropoutGradient,
+    sparse_dropout_gradient,
+    sparse_dropout_with_replacement,
+)
+from .dropout_segments import Segments, sparse_dropout_segments
 from .hierarchy import Hierarchy, HierarchyReport, PruneReport
 from .hsoftmax import (
     HSoftmaxGradient,
@@ -16,6 +23,12 @@ from .hsoftmax import (
     init_weights,
 )
 from .hsoftmax_proba import hsoftmax_log_proba, hsoftmax_node_log_proba, hsoftmax_sample
+from .normalize import (
+    Normalized,
+    sparse_normalize,
+    sparse_normalize_gradient,
+    sparse_normalize_rows,
+)
 from .runtime import get_num_threads, set_num_threads, show_runtime
 from .search import SearchResult, hsoftmax_search
 from .storage import load_arrays, save_arrays
@@ -28,13 +41,17 @@ __all__ = [
     "SGD",
     "Adagrad",
     "Adam",
+    "Dropout",
+    "DropoutGradient",
     "HSoftmaxGradient",
     "HSoftmaxLoss",
     "HSoftmaxUpdate",
     "Hierarchy",
     "HierarchyReport",
+    "Normalized",
     "PruneReport",
     "SearchResult",
+    "Segments",
     "embedding_bag",
     "estimate_memory",
     "get_num_threads",
@@ -50,4 +67,10 @@ __all__ = [
     "save_arrays",
     "set_num_threads",
     "show_runtime",
+    "sparse_dropout_gradient",
+    "sparse_dropout_segments",
+    "sparse_dropout_with_replacement",
+    "sparse_normalize",
+    "sparse_normalize_gradient",
+    "sparse_normalize_rows",
 ]

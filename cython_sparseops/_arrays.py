@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from typing import Any, NamedTuple
@@ -255,3 +256,89 @@ def as_csr(name: str, value: Any, dtype: np.dtype[Any] | None = None) -> Compres
         (rows, cols),
         "csr",
     )
+
+
+FLOAT16 = np.dtype(np.float16)
+
+
+def as_compressed(name: str, value: Any) -> Compressed:
+    """A CSR or CSC matrix's parts: indices of one width, data in the dtype it has."""
+    if not is_sparse(value) or value.format not in ("csr", "csc"):
+        found = getattr(value, "format", type(value).__name__)
+        raise TypeError(f"{name} must be a CSR or CSC matrix, got {found}")
+    parts = {
+        part: as_array(f"{name}.{part}", getattr(value, part)) for part in ("indptr", "indices")
+    }
+    for part, array in parts.items():
+        if array.dtype.kind not in "iu" or array.ndim != 1:
+            raise TypeError(
+                f"{name}.{part} must be a vector of integers, "
+                f"got {array.dtype} of {array.ndim} dimensions"
+            )
+    indptr, indices = parts["indptr"], parts["indices"]
+    data = as_array(f"{name}.data", value.data)
+    rows, cols = (as_integer(f"{name}.shape", n, 0) for n in value.shape)
+    segments = rows if value.format == "csr" else cols
+    if indptr.shape[0] != segments + 1:
+        raise ValueError(f"{name}.indptr must have {segments + 1} entries, got {indptr.shape[0]}")
+    if data.ndim != 1 or indices.shape[0] != data.shape[0]:
+        raise ValueError(f"{name}.indices must have {data.size} entries, got {indices.shape[0]}")
+    width = INT32 if indptr.dtype == indices.dtype == INT32 else INT64
+    return Compressed(
+        np.ascontiguousarray(indptr, width),
+        np.ascontiguousarray(indices, width),
+        data,
+        (rows, cols),
+        value.format,
+    )
+
+
+def as_floats(name: str, array: Array) -> Array:
+    """Contiguous in C or Fortran order, float16, float32 or float64; integers become float64."""
+    if array.dtype.kind != "f":
+        array = array.astype(FLOAT64)
+    if array.dtype not in (FLOAT16, FLOAT32, FLOAT64):
+        if array.dtype.itemsize > 8:
+            raise TypeError(
+                f"{name} must have dtype float16, float32 or float64, got {array.dtype}"
+            )
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.flags.c_contiguous or array.flags.f_contiguous:
+        return array
+    return np.ascontiguousarray(array)
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether this is the dtype of `ml_dtypes.bfloat16`."""
+    return dtype.name == "bfloat16" and dtype.itemsize == 2
+
+
+def as_writable_floats(name: str, value: object, *, any_order: bool) -> Array:
+    """An array of 16, 32 or 64-bit floats to be changed in place: nothing is converted."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(
+            f"{name} must be a NumPy array to be changed in place, got {type(value).__name__}"
+        )
+    if value.dtype not in (FLOAT16, FLOAT32, FLOAT64) and not is_bfloat16(value.dtype):
+        raise TypeError(
+            f"{name} must have a dtype of 16, 32 or 64-bit floats to be changed in place, "
+            f"got {value.dtype}"
+        )
+    if not (value.flags.c_contiguous or (any_order and value.flags.f_contiguous)):
+        raise ValueError(
+            f"{name} must be contiguous to be changed in place, got strides {value.strides}"
+        )
+    if not value.flags.writeable:
+        raise ValueError(f"{name} must be writeable to be changed in place, got a read-only array")
+    return value
+
+
+def with_parts(matrix: Any, **parts: Array) -> Any:
+    """A matrix like `matrix`, of the same type, with other arrays in it."""
+    result = copy.copy(matrix)
+    try:
+        for part, array in parts.items():
+            setattr(result, part, array)
+    except AttributeError:
+        return matrix._replace(**parts)
+    return result

@@ -31,6 +31,10 @@ cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
         int64_t total
         cbool check_input
         int num_threads
+        double dropout
+        int64_t replacement
+        uint64_t seed
+        uint64_t epoch
 
     void cpp_embedding_bag "sparseops::embedding_bag" [T, I](CsrView[const T, I] X, MatrixView[const T] E, BagMode mode, MatrixView[T] out,
             int num_threads) except +
@@ -68,13 +72,15 @@ def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indi
               const real[::1] weight, const int64_t[::1] order, bint mean, real[:, ::1] E, real[:, ::1] W, real[::1] b,
               Settings E_settings not None, real[:, ::1] E_first, real[:, ::1] E_second,
               Settings W_settings not None, real[:, ::1] W_first, real[:, ::1] W_second, real[::1] b_first, real[::1] b_second,
-              size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads):
+              size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads,
+              double dropout, int64_t replacement, uint64_t seed, uint64_t epoch):
     cdef Optimizer[real] E_optimizer = as_optimizer[real](E_settings, E_first, E_second, None, None)
     cdef Optimizer[real] W_optimizer = as_optimizer[real](W_settings, W_first, W_second, b_first, b_second)
     cdef BagSchedule schedule = as_schedule(batch_size, decay, done, total, check_input, num_threads)
     cdef span[const real] weights
     cdef BagMode mode = BagMode.mean if mean else BagMode.sum
     cdef double nll
+    schedule.dropout, schedule.replacement, schedule.seed, schedule.epoch = dropout, replacement, seed, epoch
     if weight is not None:
         weights = as_const_span(&weight[0], weight.shape[0])
     with nogil:

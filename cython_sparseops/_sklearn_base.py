@@ -35,6 +35,9 @@ class BagTreeBase(BaseEstimator):  # type: ignore[misc]
     epochs: int | None
     batch_size: int
     weight_decay: float
+    dropout: float
+    replacement: int | str
+    max_norm: float | None
     random_state: int | np.random.RandomState | None
     num_threads: int | None
     verbose: int
@@ -144,6 +147,9 @@ class BagTreeBase(BaseEstimator):  # type: ignore[misc]
                 batch_size=self.batch_size,
                 weight_decay=self.weight_decay,
                 rng=self._shuffle_seed,
+                dropout=self.dropout,
+                replacement=self.replacement,
+                max_norm=self.max_norm,
                 num_threads=self.num_threads,
             )
         self._trainer.epochs, self._trainer.lr_schedule = epochs, lr_schedule

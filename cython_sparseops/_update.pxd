@@ -15,6 +15,7 @@ cdef extern from "<sparseops/update.hpp>" namespace "sparseops" nogil:
         double eps
         double beta1
         double beta2
+        double max_norm
         int64_t step
         MatrixView[T] first
         MatrixView[T] second
@@ -28,7 +29,7 @@ cdef extern from "<sparseops/update.hpp>" namespace "sparseops" nogil:
 cdef class Settings:
     """The numbers of an optimiser; its state comes with each call."""
     cdef Method method
-    cdef public double lr, weight_decay, eps, beta1, beta2
+    cdef public double lr, weight_decay, eps, beta1, beta2, max_norm
     cdef public int64_t step
 
 

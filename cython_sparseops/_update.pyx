@@ -22,6 +22,7 @@ cdef Optimizer[real] as_optimizer(Settings settings, real[:, ::1] first, real[:,
     cdef Optimizer[real] o
     o.method = settings.method
     o.lr, o.weight_decay, o.eps = settings.lr, settings.weight_decay, settings.eps
+    o.max_norm = settings.max_norm
     o.beta1, o.beta2, o.step = settings.beta1, settings.beta2, settings.step
     if first is not None:
         o.first = as_matrix(&first[0, 0], first.shape[0], first.shape[1])

@@ -20,12 +20,14 @@ from ._arrays import (
     Compressed,
     aligned_empty,
     as_csr,
+    as_float,
     as_integer,
     as_integers,
     as_real,
     as_seed,
     as_weight,
 )
+from .dropout import as_rate
 from .hierarchy import Hierarchy
 from .hsoftmax import as_tree, init_weights
 from .runtime import resolve_threads
@@ -226,6 +228,13 @@ class BagTrainer:
     rng : int
         Seed of the order of examples.
     shuffle : bool
+    dropout : float in [0, 1]
+        Each feature of a bag is dropped with this probability, anew in every epoch; by the seed,
+        the epoch and the place in X alone. Needs a model with E.
+    replacement : "drop" or int
+        Leave a dropped feature out, or put this feature in its place, a learnt "unknown".
+    max_norm : float, optional
+        Rows of E and W that a step leaves longer are scaled down to this l2 norm.
     num_threads : int, optional
         Never changes a bit of the result.
     """
@@ -242,6 +251,9 @@ class BagTrainer:
         weight_decay: float = 0.0,
         rng: int | np.random.Generator | None = None,
         shuffle: bool = True,
+        dropout: float = 0.0,
+        replacement: int | str | None = None,
+        max_norm: float | None = None,
         num_threads: int | None = None,
     ) -> None:
         if optimizer not in _OPTIMIZERS:
@@ -257,6 +269,10 @@ class BagTrainer:
         )
         self.lr_schedule, self.shuffle, self.num_threads = lr_schedule, bool(shuffle), num_threads
         self.seed = as_seed(rng)
+        self.dropout, self.replacement = self._as_dropout(dropout, replacement)
+        self.max_norm = 0.0 if max_norm is None else as_float("max_norm", max_norm)
+        if max_norm is not None and not 0 < self.max_norm < np.inf:
+            raise ValueError(f"max_norm must be positive and finite, got {self.max_norm}")
         self.epochs_done = 0
         make = _OPTIMIZERS[optimizer]
         self.W_optimizer = make(lr, weight_decay=weight_decay)
@@ -265,6 +281,19 @@ class BagTrainer:
         self.E_state = (
             None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)[:2]
         )
+
+    def _as_dropout(self, dropout: object, replacement: int | str | None) -> tuple[float, int]:
+        rate = as_rate(dropout, "dropout")
+        if rate and self.model.E is None:
+            raise ValueError(f"dropout must be 0 for a model without E, got {rate}")
+        if replacement is None or replacement == "drop":
+            return rate, -1
+        if isinstance(replacement, str):
+            raise ValueError(f"replacement must be 'drop' or a feature, got {replacement!r}")
+        feature = as_integer("replacement", replacement, 0)
+        if feature >= self.model.n_features:
+            raise ValueError(f"replacement must be below {self.model.n_features}, got {feature}")
+        return rate, feature
 
     def fit(
         self, X: Any, labels: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
@@ -341,6 +370,7 @@ class BagTrainer:
         check: bool,
     ) -> float:
         model, W_settings = self.model, self.W_optimizer._settings()
+        W_settings.max_norm = self.max_norm
         decay = 0.0 if self.lr_schedule == "constant" else 1.0
         tail = (self.batch_size, decay, done, total, check, resolve_threads(self.num_threads))
         tree = as_tree(model.hierarchy)
@@ -352,10 +382,12 @@ class BagTrainer:
             assert self.E_state is not None
             assert model.E is not None
             E_settings = self.E_optimizer._settings()
+            E_settings.max_norm = self.max_norm
+            drops = (self.dropout, self.replacement, self.seed, self.epochs_done)
             loss = _TRAIN[data.indptr.dtype, data.data.dtype](
                 tree, data.indptr, data.indices, data.data, y, weight, order, model.mode == "mean",
                 model.E, model.W, model.b, E_settings, *self.E_state, W_settings, *self.W_state,
-                *tail,
+                *tail, *drops,
             )  # fmt: skip
             self.E_optimizer.step_count += -(-len(order) // self.batch_size)
         self.W_optimizer.step_count += -(-len(order) // self.batch_size)

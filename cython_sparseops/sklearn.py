@@ -53,6 +53,12 @@ class HSoftmaxClassifier(ClassifierMixin, BagTreeBase):  # type: ignore[misc]
         Rows a step.
     weight_decay : float
         L2 penalty, applied to the rows that a step touches.
+    dropout : float in [0, 1]
+        Probability that a feature of a sparse row is dropped in a pass; 0 for dense `X`.
+    replacement : {"drop"} or int
+        Leave dropped features out, or put this column of `X` in their place.
+    max_norm : float or None
+        Rows of the embedding and of the tree that a step leaves longer are scaled down to it.
     random_state : int, RandomState or None
         Seeds the embedding and the order of rows.
     num_threads : int or None
@@ -106,6 +112,9 @@ class HSoftmaxClassifier(ClassifierMixin, BagTreeBase):  # type: ignore[misc]
         epochs: int | None = None,
         batch_size: int = 256,
         weight_decay: float = 0.0,
+        dropout: float = 0.0,
+        replacement: int | str = "drop",
+        max_norm: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         num_threads: int | None = None,
         verbose: int = 0,
@@ -118,6 +127,9 @@ class HSoftmaxClassifier(ClassifierMixin, BagTreeBase):  # type: ignore[misc]
         self.epochs = epochs
         self.batch_size = batch_size
         self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.replacement = replacement
+        self.max_norm = max_norm
         self.random_state = random_state
         self.num_threads = num_threads
         self.verbose = verbose

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
+import reference_sparse
 from cython_sparseops import Hierarchy
 from cython_sparseops.bag import BagModel, BagTrainer, embedding_bag
 
@@ -235,3 +236,98 @@ def test_read_only_bags_are_accepted():
         part.flags.writeable = False
     model = BagModel.create(Hierarchy.balanced(7), 30, hidden_dim=4, rng=0)
     assert len(run(model, X, np.arange(40) % 7)) > 0
+
+
+# ---- dropout of features, and the norm of rows ------------------------------------------------
+
+
+def without(X, dropped, replacement):
+    """X as a plain matrix whose dropped stored values are left out, or at another feature."""
+    dense = np.zeros(X.shape)
+    rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+    for row, column, value, drop in zip(rows, X.indices, X.data, dropped, strict=True):
+        if not drop:
+            dense[row, column] += value
+        elif replacement >= 0:
+            dense[row, replacement] += value
+    return dense
+
+
+@pytest.mark.parametrize("replacement", [-1, 7])
+@pytest.mark.parametrize("mode", ["mean", "sum"])
+def test_an_epoch_with_dropout_is_an_epoch_on_what_it_left(mode, replacement):
+    X, _ = some_bags()
+    labels = np.arange(40) % 5
+    h = Hierarchy.balanced(5)
+    options = {"epochs": 1, "batch_size": 8, "optimizer": "sgd", "lr": 0.1}
+    ours = BagModel.create(h, 30, hidden_dim=6, mode=mode, dtype=np.float64, rng=1)
+    given = "drop" if replacement < 0 else replacement
+    run(ours, X, labels, dropout=0.4, replacement=given, **options)
+    dropped = reference_sparse.drops(3, 0, len(X.data), 0.4, purpose=6, part=1)
+    assert 0 < dropped.sum() < len(dropped)
+    theirs = BagModel.create(h, 30, hidden_dim=6, mode=mode, dtype=np.float64, rng=1)
+    run(theirs, Csr(without(X, dropped, replacement)), labels, **options)
+    for a, b in zip(ours.arrays().values(), theirs.arrays().values(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-14)
+    plain = BagModel.create(h, 30, hidden_dim=6, mode=mode, dtype=np.float64, rng=1)
+    run(plain, X, labels, **options)
+    assert digest(plain) != digest(ours)
+
+
+def test_the_rates_0_and_1_of_dropout_are_exact():
+    X, _ = some_bags()
+    labels = np.arange(40) % 5
+
+    def trained(X, **options):
+        model = BagModel.create(Hierarchy.balanced(5), 30, hidden_dim=6, rng=1)
+        run(model, X, labels, epochs=2, **options)
+        return digest(model)
+
+    assert trained(X, dropout=0.0) == trained(X)
+    assert trained(X, dropout=1.0) == trained(Csr(np.zeros(X.shape, np.float32)))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_no_row_is_left_longer_than_max_norm(optimizer):
+    X, _ = some_bags()
+    labels = np.arange(40) % 5
+    limit, options = 0.5, {"optimizer": optimizer, "lr": 0.5, "epochs": 6, "batch_size": 8}
+    free, bound = (BagModel.create(Hierarchy.balanced(5), 30, hidden_dim=6, rng=1) for _ in "ab")
+    run(free, X, labels, **options)
+    run(bound, X, labels, max_norm=limit, **options)
+    for name in ("E", "W"):
+        sizes = [np.linalg.norm(m.arrays()[name].astype(float), axis=1) for m in (free, bound)]
+        assert sizes[0].max() > limit
+        assert sizes[1].max() <= limit * (1 + 1e-6)
+
+
+def test_dropout_and_max_norm_give_the_same_bytes_for_any_threads_and_batch_pieces():
+    X, _ = some_bags(n=600, features=200, dtype=np.float32)
+    labels = np.arange(600) % 50
+    found = set()
+    for threads in (1, 2, 3):
+        model = BagModel.create(Hierarchy.balanced(50), 200, hidden_dim=64, rng=1)
+        options = {"dropout": 0.3, "replacement": 2, "max_norm": 0.8, "num_threads": threads}
+        run(model, X, labels, epochs=3, batch_size=200, **options)
+        found.add(digest(model))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dropout": 1.5}, r"dropout must be in \[0, 1\], got 1\.5"),
+        ({"dropout": 0.5, "replacement": 30}, "replacement must be below 30, got 30"),
+        ({"dropout": 0.5, "replacement": -1}, "replacement must be at least 0, got -1"),
+        ({"dropout": 0.5, "replacement": "mean"}, "replacement must be 'drop' or a feature"),
+        ({"max_norm": 0.0}, r"max_norm must be positive and finite, got 0\.0"),
+        ({"max_norm": np.nan}, "max_norm must be positive and finite, got nan"),
+    ],
+)
+def test_a_dropout_out_of_range_is_refused(options, message):
+    model = BagModel.create(Hierarchy.balanced(5), 30, hidden_dim=6, rng=1)
+    with pytest.raises(ValueError, match=message):
+        BagTrainer(model, **options)
+    dense = BagModel.create(Hierarchy.balanced(5), 30, rng=1)
+    with pytest.raises(ValueError, match="dropout must be 0 for a model without E"):
+        BagTrainer(dense, dropout=0.5)

@@ -93,7 +93,8 @@ def test_the_kernel_unit_includes_c_headers_alone():
         "immintrin.h",
         "arm_neon.h",
     }
-    units = [CPP / "detail" / n for n in ("kernels_isa.cpp", "kernels.hpp", "simd.hpp")]
+    names = ("kernels_isa.cpp", "kernels.hpp", "kernels_stream_isa.cpp", "kernels_stream.hpp")
+    units = [CPP / "detail" / n for n in (*names, "simd.hpp")]
     more = sorted((CPP / "detail").glob("simd*.hpp")) + sorted(
         (CPP / "detail").glob("kernels*.inc")
     )

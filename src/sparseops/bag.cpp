@@ -11,6 +11,7 @@
 #include "detail/parallel.hpp"
 #include "detail/random.hpp"
 #include "detail/require.hpp"
+#include "dropout.hpp"
 
 namespace sparseops {
 namespace {
@@ -47,8 +48,10 @@ struct Bags {
     std::vector<std::int32_t> feature;
     std::vector<T> weight;
 
+    // drops.rate 0: every feature stays. Otherwise those whose draw, at their place in X, drops are left out, or become
+    // `replacement` if that is not negative.
     template <Index I, class ExampleOf>
-    void fill(CsrView<const T, I> X, std::size_t n, BagMode mode, ExampleOf example_of) {
+    void fill(CsrView<const T, I> X, std::size_t n, BagMode mode, ExampleOf example_of, Drops drops = {}, std::int64_t replacement = -1) {
         start.assign(n + 1, 0);
         for (std::size_t i = 0; i < n; ++i) {
             const auto row = example_of(i);
@@ -56,19 +59,36 @@ struct Bags {
         }
         feature.resize(start[n]);
         weight.resize(start[n]);
+        std::size_t to = 0;
         for (std::size_t i = 0; i < n; ++i) {
             const auto from = static_cast<std::size_t>(X.indptr[example_of(i)]), count = start[i + 1] - start[i];
+            const std::size_t first = to;
+            if (drops.rate > 0) {
+                dropped_.resize((count + 63) / 64);
+                drops.first = from;
+                draw_drops(drops, count, dropped_);
+            }
             T sum = 0;
             for (std::size_t j = 0; j < count; ++j) {
-                feature[start[i] + j] = static_cast<std::int32_t>(X.indices[from + j]);
-                weight[start[i] + j] = X.data[from + j];
+                const bool drop = drops.rate > 0 && ((dropped_[j / 64] >> (j % 64)) & 1);
+                if (drop && replacement < 0) continue;
+                feature[to] = drop ? static_cast<std::int32_t>(replacement) : static_cast<std::int32_t>(X.indices[from + j]);
+                weight[to] = X.data[from + j];
                 sum += std::abs(X.data[from + j]);
+                ++to;
             }
+            start[i] = first;
             if (mode == BagMode::sum || !(sum > 0)) continue;
             const T inverse = T(1) / sum;
-            for (std::size_t j = 0; j < count; ++j) weight[start[i] + j] *= inverse;
+            for (std::size_t j = first; j < to; ++j) weight[j] *= inverse;
         }
+        start[n] = to;
+        feature.resize(to);
+        weight.resize(to);
     }
+
+private:
+    std::vector<std::uint64_t> dropped_;
 };
 
 template <Real T>
@@ -259,10 +279,13 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
     TreeStep<T> tree(h, W, b, W_optimizer, schedule.num_threads);
     Bags<T> bags;
     ByFeature<T> by;
+    require(schedule.dropout >= 0 && schedule.dropout <= 1, "dropout must be in [0, 1], got ", schedule.dropout);
+    require(schedule.replacement < static_cast<std::int64_t>(E.rows), "replacement must be below ", E.rows, ", got ", schedule.replacement);
+    const Drops drops{schedule.seed, 0, schedule.dropout, DropPurpose::ids, schedule.epoch};
     const double lr = E_optimizer.lr;
     const double sum = each_batch(order, schedule, [&](std::span<const std::int64_t> batch, double factor) {
         tree.resize(batch.size());
-        bags.fill(X, batch.size(), mode, [&](std::size_t i) { return static_cast<std::size_t>(batch[i]); });
+        bags.fill(X, batch.size(), mode, [&](std::size_t i) { return static_cast<std::size_t>(batch[i]); }, drops, schedule.replacement);
         sum_bags(bags, MatrixView<const T>(E), tree.hidden.data(), schedule.num_threads);
         const double nll = tree.run(batch, labels, weight, factor);
         by.invert(bags, E.rows);

@@ -28,6 +28,11 @@ struct BagSchedule {
     std::int64_t done = 0, total = 1;
     bool check_input = true;  // false: the caller had these very X, labels and weights checked by a call before
     int num_threads = 0;
+    // Each stored value of X is dropped from its bag with probability `dropout`, or its feature replaced by `replacement` if that
+    // is not negative; by the seed, the epoch and the place in X alone (dropout.hpp).
+    double dropout = 0;
+    std::int64_t replacement = -1;
+    std::uint64_t seed = 0, epoch = 0;
 };
 
 // Minibatch steps over the examples order[..], in that order: loss, gradient and optimiser step for W, b and E.

@@ -16,6 +16,17 @@ concept Real = std::same_as<std::remove_const_t<T>, float> || std::same_as<std::
 template <class I>
 concept Index = std::same_as<std::remove_const_t<I>, std::int32_t> || std::same_as<std::remove_const_t<I>, std::int64_t>;
 
+// 16-bit floats as they lie in memory; arithmetic on them is done in float32.
+struct float16 {
+    std::uint16_t bits;
+};
+struct bfloat16 {
+    std::uint16_t bits;
+};
+
+// What a norm sums: Σ|x|, the root of Σx², or max|x|.
+enum class Norm { l1, l2, max };
+
 // A row-major matrix, rows · cols elements without gaps.
 template <class T>
 struct MatrixView {

@@ -4,6 +4,7 @@
 
 #include "detail/kernels.hpp"
 #include "detail/require.hpp"
+#include "normalize.hpp"
 
 namespace sparseops {
 namespace {
@@ -38,6 +39,7 @@ template <Real T>
 void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols, bool bias) {
     require(std::isfinite(o.lr) && o.lr >= 0, "lr must be finite and non-negative, got ", o.lr);
     require(std::isfinite(o.weight_decay) && o.weight_decay >= 0, "weight_decay must be finite and non-negative, got ", o.weight_decay);
+    require(std::isfinite(o.max_norm) && o.max_norm >= 0, "max_norm must be finite and non-negative, got ", o.max_norm);
     if (o.method == Method::sgd) return;
     require(std::isfinite(o.eps) && o.eps >= 0, "eps must be finite and non-negative, got ", o.eps);
     const std::size_t width = o.method == Method::rowwise_adagrad ? 1 : cols;
@@ -52,8 +54,10 @@ void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols
     require(!bias || o.b_second.size() == rows, "optimizer must have bias state of ", rows, " entries, got ", o.b_second.size());
 }
 
+namespace {
+
 template <Real T>
-void step_row(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t cols) {
+void step_freely(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t cols) {
     const auto& k = detail::kernels<T>();
     const T lr = static_cast<T>(o.lr), eps = static_cast<T>(o.eps), decay = static_cast<T>(o.weight_decay);
     switch (o.method) {
@@ -77,6 +81,14 @@ void step_row(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t
         step_adam(o, grad, o.weight_decay, o.first.row(row), o.second.row(row), w, cols);
         return;
     }
+}
+
+}  // namespace
+
+template <Real T>
+void step_row(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t cols) {
+    step_freely(o, row, grad, w, cols);
+    if (o.max_norm > 0) limit_row(w, cols, o.max_norm);
 }
 
 template <Real T>

@@ -20,6 +20,7 @@ template <Real T>
 struct Optimizer {
     Method method = Method::sgd;
     double lr = 0, weight_decay = 0, eps = 0, beta1 = 0, beta2 = 0;
+    double max_norm = 0;             // above 0: a row that a step leaves longer (l2) is scaled down to it
     std::int64_t step = 1;           // adam: this is the step-th call, from 1
     MatrixView<T> first, second;     // (R, D): adagrad s; adam m, v. rowwise_adagrad: first is (R, 1)
     std::span<T> b_first, b_second;  // R: the same for biases

@@ -1,9 +1,10 @@
-# cmake -DNM=… -DISA=… -DOBJECT=… -P check_symbols.cmake
-# The object of one instruction set defines one global symbol, its table, and none that a linker may share between
+# cmake -DNM=… -DISA=… -DOBJECTS=…|… -P check_symbols.cmake
+# The objects of one instruction set define a global symbol each, its table, and none that a linker may share between
 # objects (W, V weak; u unique): such a copy, full of wide instructions, could replace that of every other object.
-execute_process(COMMAND ${NM} -P ${OBJECT} OUTPUT_VARIABLE text RESULT_VARIABLE status)
+string(REPLACE "|" ";" OBJECTS "${OBJECTS}")
+execute_process(COMMAND ${NM} -P ${OBJECTS} OUTPUT_VARIABLE text RESULT_VARIABLE status)
 if(NOT status EQUAL 0)
-  message(FATAL_ERROR "${NM} should read ${OBJECT}, it returned ${status}")
+  message(FATAL_ERROR "${NM} should read ${OBJECTS}, it returned ${status}")
 endif()
 string(REGEX MATCHALL "[^\n]+" lines "${text}")
 set(global "")
@@ -26,7 +27,8 @@ endforeach()
 if(shared)
   message(FATAL_ERROR "the kernels of ${ISA} should have no symbol that a linker may share, they have ${shared}")
 endif()
-if(NOT global MATCHES "^_*ZN9sparseops6detail[0-9]+kernels_${ISA}E$")
-  message(FATAL_ERROR "the kernels of ${ISA} should define one global symbol, kernels_${ISA}, they define ${global}")
+list(SORT global)
+if(NOT global MATCHES "^_*ZN9sparseops6detail[0-9]+(kernels|stream)_${ISA}E;_*ZN9sparseops6detail[0-9]+(kernels|stream)_${ISA}E$")
+  message(FATAL_ERROR "the kernels of ${ISA} should define kernels_${ISA} and stream_${ISA} alone, they define ${global}")
 endif()
 message(STATUS "${ISA}: ${global} alone")

@@ -6,6 +6,7 @@
 
 #include "../runtime.hpp"
 #include "kernels.hpp"
+#include "kernels_stream.hpp"
 #include "require.hpp"
 
 #if defined(__x86_64__)
@@ -16,6 +17,7 @@ namespace sparseops {
 namespace {
 
 using detail::KernelTable;
+using detail::StreamTable;
 
 #if defined(__x86_64__)
 // Bits 5-7 of XCR0 are the AVX-512 registers, 1-2 SSE and AVX.
@@ -52,6 +54,7 @@ Cpu detect() noexcept {
 
 struct Candidate {
     const KernelTable* table;
+    const StreamTable* stream;
     bool available;
 };
 
@@ -61,30 +64,30 @@ std::vector<Candidate> candidates() {
 #if defined(__x86_64__)
     [[maybe_unused]] const Cpu cpu = detect();
 #if defined(SPARSEOPS_HAS_AVX512)
-    list.push_back({&detail::kernels_avx512, cpu.v4});
+    list.push_back({&detail::kernels_avx512, &detail::stream_avx512, cpu.v4});
 #endif
 #if defined(SPARSEOPS_HAS_AVX2)
-    list.push_back({&detail::kernels_avx2, cpu.v3});
+    list.push_back({&detail::kernels_avx2, &detail::stream_avx2, cpu.v3});
 #endif
 #endif
 #if defined(SPARSEOPS_HAS_NEON)
-    list.push_back({&detail::kernels_neon, true});
+    list.push_back({&detail::kernels_neon, &detail::stream_neon, true});
 #else
-    list.push_back({&detail::kernels_baseline, true});
+    list.push_back({&detail::kernels_baseline, &detail::stream_baseline, true});
 #endif
     return list;
 }
 
-const KernelTable* choose() {
+Candidate choose() {
     const char* wanted = std::getenv("SPARSEOPS_ISA");
     const auto list = candidates();
     std::string names;
     for (const Candidate& c : list) {
         if (!wanted || !*wanted) {
-            if (c.available) return c.table;
+            if (c.available) return c;
         } else if (std::strcmp(wanted, c.table->name) == 0) {
             detail::require(c.available, "SPARSEOPS_ISA must name an instruction set that this machine has, got ", wanted);
-            return c.table;
+            return c;
         }
         names += (names.empty() ? "" : ", ") + std::string(c.table->name);
     }
@@ -94,10 +97,12 @@ const KernelTable* choose() {
 }  // namespace
 
 namespace detail {
-const KernelTable& active_kernels() {
-    static const KernelTable* const table = choose();
-    return *table;
+static const Candidate& chosen() {
+    static const Candidate candidate = choose();
+    return candidate;
 }
+const KernelTable& active_kernels() { return *chosen().table; }
+const StreamTable& stream_kernels() { return *chosen().stream; }
 }  // namespace detail
 
 const char* version() noexcept { return SPARSEOPS_VERSION; }

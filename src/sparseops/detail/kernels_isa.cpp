@@ -127,25 +127,6 @@ void weighted_sum(const T* weight, std::size_t weight_stride, Rows<T> rows, std:
     }
 }
 
-// f(i, m) over whole vectors (m == lanes) and one partial; the partial loads and stores touch m elements only.
-template <class T>
-SPARSEOPS_INLINE Vec<T> load_m(const T* p, std::size_t m, T fill) {
-    return m == lanes<T> ? load<Vec<T>>(p) : load_n(p, m, fill);
-}
-template <class T>
-SPARSEOPS_INLINE void store_m(T* p, std::size_t m, Vec<T> v) {
-    if (m == lanes<T>)
-        store(p, v);
-    else
-        store_n(p, m, v);
-}
-template <class T, class F>
-SPARSEOPS_INLINE void each_vector(std::size_t n, F f) {
-    std::size_t i = 0;
-    for (; i + lanes<T> <= n; i += lanes<T>) f(i, lanes<T>);
-    if (i < n) f(i, n - i);
-}
-
 template <class T>
 void axpy(T a, const T* x, T* y, std::size_t n) {
     const Vec<T> va = splat<Vec<T>>(a);

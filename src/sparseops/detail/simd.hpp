@@ -385,4 +385,23 @@ SPARSEOPS_INLINE void sum_lanes4(Pair<H> a, Pair<H> b, Pair<H> c, Pair<H> d, T* 
     sum_lanes4(a.lo + a.hi, b.lo + b.hi, c.lo + c.hi, d.lo + d.hi, out);
 }
 
+// f(i, m) over whole vectors (m == lanes) and one partial; the partial loads and stores touch m elements only.
+template <class T>
+SPARSEOPS_INLINE Vec<T> load_m(const T* p, std::size_t m, T fill) {
+    return m == lanes<T> ? load<Vec<T>>(p) : load_n(p, m, fill);
+}
+template <class T>
+SPARSEOPS_INLINE void store_m(T* p, std::size_t m, Vec<T> v) {
+    if (m == lanes<T>)
+        store(p, v);
+    else
+        store_n(p, m, v);
+}
+template <class T, class F>
+SPARSEOPS_INLINE void each_vector(std::size_t n, F f) {
+    std::size_t i = 0;
+    for (; i + lanes<T> <= n; i += lanes<T>) f(i, lanes<T>);
+    if (i < n) f(i, n - i);
+}
+
 }  // namespace

@@ -1,0 +1,364 @@
+// Compiled once per instruction set with -DSPARSEOPS_ISA_NAME=…; exports its table and nothing else.
+#include "kernels_stream.hpp"
+#include "simd.hpp"
+#include "simd_convert.hpp"
+#include "simd_items.hpp"
+#include "simd_words.hpp"
+
+namespace {
+
+// ---- norms --------------------------------------------------------------------------------------------------
+// A measure is the sum or the largest of terms in double: two accumulators of 8 lanes, then their join, then its
+// lanes by halves. Squares of floats are exact in double, so there the fused multiply-add changes nothing.
+
+struct AbsoluteSum {
+    template <class V>
+    SPARSEOPS_INLINE V join(V sum, V x) {
+        return sum + absolute(x);
+    }
+    template <class V>
+    SPARSEOPS_INLINE V combine(V a, V b) {
+        return a + b;
+    }
+    SPARSEOPS_INLINE double join_lanes(Vec<double> v) { return sum_lanes(v); }
+};
+struct SquareSum {
+    template <class V>
+    SPARSEOPS_INLINE V join(V sum, V x) {
+        return fma(x, x, sum);
+    }
+    template <class V>
+    SPARSEOPS_INLINE V combine(V a, V b) {
+        return a + b;
+    }
+    SPARSEOPS_INLINE double join_lanes(Vec<double> v) { return sum_lanes(v); }
+};
+struct Largest {  // a NaN or an infinity stays: x - x is then NaN, and NaN is kept
+    template <class V>
+    SPARSEOPS_INLINE V combine(V a, V b) {
+        return select_at_most(b, a, a, b + (a - a));
+    }
+    template <class V>
+    SPARSEOPS_INLINE V join(V sum, V x) {
+        return combine(sum, absolute(x) + (x - x));
+    }
+    SPARSEOPS_INLINE double join_lanes(Vec<double> v) {
+        double lane[8];
+        store(lane, v);
+        for (int l = 1; l < 8; ++l) lane[0] = combine(lane[0], lane[l]);
+        return lane[0];
+    }
+};
+
+template <class V>
+SPARSEOPS_INLINE V drop_small(V x, V threshold) {
+    return select_at_most(absolute(x), threshold, V{}, x);
+}
+
+// The same, where Drop says whether there is a threshold at all.
+template <bool Drop, class V>
+SPARSEOPS_INLINE V dropped(V x, V threshold) {
+    return Drop ? drop_small(x, threshold) : x;
+}
+
+template <class Term, bool Drop>
+SPARSEOPS_INLINE double measure_one(const float* x, std::size_t n, Vec<float> threshold) {
+    Vec<double> p{}, q{};
+    each_vector<float>(n, [&](std::size_t i, std::size_t m) {
+        const Doubles d = widen(dropped<Drop>(load_m(x + i, m, 0.0f), threshold));
+        p = Term::join(p, d.low);
+        q = Term::join(q, d.high);
+    });
+    return Term::join_lanes(Term::combine(p, q));
+}
+template <class Term, bool Drop>
+SPARSEOPS_INLINE double measure_one(const double* x, std::size_t n, Vec<double> threshold) {
+    Vec<double> p{}, q{};
+    std::size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        p = Term::join(p, dropped<Drop>(load<Vec<double>>(x + i), threshold));
+        q = Term::join(q, dropped<Drop>(load<Vec<double>>(x + i + 8), threshold));
+    }
+    if (i < n) p = Term::join(p, dropped<Drop>(load_m(x + i, n - i < 8 ? n - i : 8, 0.0), threshold));
+    if (i + 8 < n) q = Term::join(q, dropped<Drop>(load_m(x + i + 8, n - i - 8, 0.0), threshold));
+    return Term::join_lanes(Term::combine(p, q));
+}
+
+template <class Term, class T>
+void measure(const T* x, const std::size_t* offset, std::size_t count, T threshold, double* out) {
+    const Vec<T> limit = splat<Vec<T>>(threshold);
+    if (threshold < T(0)) {
+        for (std::size_t i = 0; i < count; ++i) out[i] = measure_one<Term, false>(x + offset[i], offset[i + 1] - offset[i], limit);
+    } else {
+        for (std::size_t i = 0; i < count; ++i) out[i] = measure_one<Term, true>(x + offset[i], offset[i + 1] - offset[i], limit);
+    }
+}
+
+SPARSEOPS_INLINE Vec<float> times(Vec<float> x, Vec<double> low, Vec<double> high) {
+    const Doubles d = widen(x);
+    return narrow({d.low * low, d.high * high});
+}
+
+// out = x times the factors f, entry by entry.
+template <bool Drop>
+SPARSEOPS_INLINE void scale_run(const float* x, std::size_t n, Vec<float> threshold, const double* f, float* out) {
+    each_vector<float>(n, [&](std::size_t i, std::size_t m) {
+        store_m(out + i, m,
+                times(dropped<Drop>(load_m(x + i, m, 0.0f), threshold), load<Vec<double>>(f + i), load<Vec<double>>(f + i + 8)));
+    });
+}
+template <bool Drop>
+SPARSEOPS_INLINE void scale_run(const double* x, std::size_t n, Vec<double> threshold, const double* f, double* out) {
+    each_vector<double>(n, [&](std::size_t i, std::size_t m) {
+        store_m(out + i, m, dropped<Drop>(load_m(x + i, m, 0.0), threshold) * load<Vec<double>>(f + i));
+    });
+}
+
+// Segments of all lengths in long runs: their factors are laid out first, so that no vector ends with a short segment.
+template <class T>
+void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold, const double* factor, T* out) {
+    constexpr std::size_t stretch = 512;
+    const Vec<T> limit = splat<Vec<T>>(threshold);
+    double f[stretch + 16];
+    std::size_t from = offset[0], at = from;
+    const auto flush = [&] {
+        if (threshold < T(0))
+            scale_run<false>(x + from, at - from, limit, f, out + from);
+        else
+            scale_run<true>(x + from, at - from, limit, f, out + from);
+        from = at;
+    };
+    for (std::size_t i = 0; i < count; ++i) {
+        const Vec<double> own = splat<Vec<double>>(factor[i]);
+        while (at < offset[i + 1]) {
+            const std::size_t room = stretch - (at - from), rest = offset[i + 1] - at, n = rest < room ? rest : room;
+            for (std::size_t j = 0; j < n; j += 8) store(f + (at - from) + j, own);
+            at += n;
+            if (at - from == stretch) flush();
+        }
+    }
+    for (std::size_t j = at - from; j % 16; ++j) f[j] = 1;  // what a last partial vector reads beyond
+    if (at > from) flush();
+}
+
+SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
+void settle(const double* measure, std::size_t n, bool root, double norm, bool max_norm, double* size, double* factor) {
+    const double least = max_norm ? norm : 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        const double s = root ? square_root(measure[i]) : measure[i], f = norm / s;
+        size[i] = s;
+        factor[i] = s <= least ? 1 : f;
+    }
+}
+
+// m elements of a vector of doubles that starts at p, and its store.
+SPARSEOPS_INLINE Vec<double> load_d(const double* p, std::size_t m) { return m >= 8 ? load<Vec<double>>(p) : load_n(p, m, 0.0); }
+SPARSEOPS_INLINE void store_d(double* p, std::size_t m, Vec<double> v) {
+    if (m >= 8)
+        store(p, v);
+    else
+        store_n(p, m, v);
+}
+
+template <class Term>
+SPARSEOPS_INLINE void measure_row(const float* x, std::size_t cols, Vec<float> threshold, double* sum) {
+    each_vector<float>(cols, [&](std::size_t j, std::size_t m) {
+        const Doubles d = widen(drop_small(load_m(x + j, m, 0.0f), threshold));
+        store_d(sum + j, m, Term::join(load_d(sum + j, m), d.low));
+        if (m > 8) store_d(sum + j + 8, m - 8, Term::join(load_d(sum + j + 8, m - 8), d.high));
+    });
+}
+template <class Term>
+SPARSEOPS_INLINE void measure_row(const double* x, std::size_t cols, Vec<double> threshold, double* sum) {
+    each_vector<double>(cols, [&](std::size_t j, std::size_t m) {
+        store_m(sum + j, m, Term::join(load_m(sum + j, m, 0.0), drop_small(load_m(x + j, m, 0.0), threshold)));
+    });
+}
+
+template <class Term, class T>
+void measure_columns(const T* x, std::size_t rows, std::size_t cols, T threshold, double* sum) {
+    const Vec<T> limit = splat<Vec<T>>(threshold);
+    for (std::size_t i = 0; i < rows; ++i) measure_row<Term>(x + i * cols, cols, limit, sum);
+}
+
+SPARSEOPS_INLINE void scale_row(const float* x, std::size_t cols, Vec<float> threshold, const double* factor, float* out) {
+    each_vector<float>(cols, [&](std::size_t j, std::size_t m) {
+        const Vec<double> low = load_d(factor + j, m), high = m > 8 ? load_d(factor + j + 8, m - 8) : Vec<double>{};
+        store_m(out + j, m, times(drop_small(load_m(x + j, m, 0.0f), threshold), low, high));
+    });
+}
+SPARSEOPS_INLINE void scale_row(const double* x, std::size_t cols, Vec<double> threshold, const double* factor, double* out) {
+    each_vector<double>(cols, [&](std::size_t j, std::size_t m) {
+        store_m(out + j, m, drop_small(load_m(x + j, m, 0.0), threshold) * load_m(factor + j, m, 0.0));
+    });
+}
+
+template <class T>
+void scale_columns(const T* x, std::size_t rows, std::size_t cols, T threshold, const double* factor, T* out) {
+    const Vec<T> limit = splat<Vec<T>>(threshold);
+    for (std::size_t i = 0; i < rows; ++i) scale_row(x + i * cols, cols, limit, factor, out + i * cols);
+}
+
+// ---- random masks -------------------------------------------------------------------------------------------
+
+// Moves pairs of bits apart: bits 2l, 2l + 1 of x go to 4l, 4l + 1.
+SPARSEOPS_INLINE std::uint64_t spread_pairs(std::uint64_t x) {
+    x = (x | (x << 16)) & 0x0000ffff0000ffffu;
+    x = (x | (x << 8)) & 0x00ff00ff00ff00ffu;
+    x = (x | (x << 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (x | (x << 2)) & 0x3333333333333333u;
+}
+
+// Philox4x32-10 (detail/random.hpp has it one block at a time): a lane is a block; the high halves of lanes hold
+// what multiplications leave there and the next ones ignore.
+void draw_bits(std::uint64_t key, std::uint64_t high, std::uint64_t first, std::size_t groups, std::uint32_t threshold,
+               std::uint64_t* bits) {
+    constexpr int parts = 16 / word_lanes;
+    constexpr int at_once = parts < 2 ? parts : 2;
+    const Words m0 = words(0xD2511F53u), m1 = words(0xCD9E8D57u);
+    const Words limit = words((static_cast<std::uint64_t>(threshold) << 32) | threshold);
+    Words k0[10], k1[10];
+    for (std::uint32_t r = 0; r < 10; ++r) {
+        k0[r] = words(static_cast<std::uint32_t>(key) + r * 0x9E3779B9u);
+        k1[r] = words(static_cast<std::uint32_t>(key >> 32) + r * 0xBB67AE85u);
+    }
+    for (std::size_t g = 0; g < groups; ++g) {
+        std::uint64_t even = 0, odd = 0;  // words 0, 1 and words 2, 3 of the 16 blocks
+        for (int part = 0; part < parts; part += at_once) {
+            Words c0[at_once], c1[at_once], c2[at_once], c3[at_once];
+            for (int u = 0; u < at_once; ++u) {
+                c0[u] = count_up((first + g) * 16 + static_cast<std::uint64_t>((part + u) * word_lanes));
+                c1[u] = high_half(c0[u]);
+                c2[u] = words(high);
+                c3[u] = high_half(c2[u]);
+            }
+#pragma GCC unroll 10
+            for (int r = 0; r < 10; ++r) {
+#pragma GCC unroll 2
+                for (int u = 0; u < at_once; ++u) {
+                    const Words p = multiply_low(c0[u], m0), q = multiply_low(c2[u], m1);
+                    c0[u] = exclusive_or(high_half(q), c1[u], k0[r]);
+                    c2[u] = exclusive_or(high_half(p), c3[u], k1[r]);
+                    c1[u] = q;
+                    c3[u] = p;
+                }
+            }
+            for (int u = 0; u < at_once; ++u) {
+                even |= below(c0[u], c1[u], limit) << (2 * word_lanes * (part + u));
+                odd |= below(c2[u], c3[u], limit) << (2 * word_lanes * (part + u));
+            }
+        }
+        bits[g] = spread_pairs(even) | (spread_pairs(odd) << 2);
+    }
+}
+
+// ---- selects ------------------------------------------------------------------------------------------------
+
+template <class U>
+SPARSEOPS_INLINE bool select_some(const U* x, std::uint64_t bits, const U* r, std::size_t stride, std::size_t n, U exponent, U* y) {
+    bool bad = false;
+    for (std::size_t i = 0; i < n; ++i) {
+        const U v = x[i];
+        bad |= (v & exponent) == exponent;
+        y[i] = (bits >> i) & 1 ? r[i * stride] : v;
+    }
+    return bad;
+}
+
+#if defined(__AVX2__)
+template <bool Each, class U>
+SPARSEOPS_INLINE bool select_groups(const U* x, const std::uint64_t* bits, const U* r, std::size_t groups, U exponent, U* y) {
+    constexpr std::size_t L = sizeof(Items) / sizeof(U);
+    const Items e = items(exponent), constant = items(*r);
+    std::uint64_t bad = 0;
+    for (std::size_t g = 0; g < groups; ++g) {
+        for (std::size_t i = 64 * g; i < 64 * (g + 1); i += L) {
+            const Items v = load_items(x + i);
+            bad |= equal_items(and_items(v, e), e, U());
+            store_items(y + i, select_items(bits[g] >> (i % 64), v, Each ? load_items(r + i) : constant, U()));
+        }
+    }
+    return bad != 0;
+}
+#endif
+
+template <class U>
+bool any_with(const U* x, std::size_t n, U exponent) {
+    std::size_t i = 0;
+#if defined(__AVX2__)
+    constexpr std::size_t L = sizeof(Items) / sizeof(U);
+    const Items e = items(exponent);
+    std::uint64_t bad = 0;
+    for (; i + L <= n; i += L) bad |= equal_items(and_items(load_items(x + i), e), e, U());
+    if (bad) return true;
+#endif
+    for (; i < n; ++i) {
+        if ((x[i] & exponent) == exponent) return true;
+    }
+    return false;
+}
+
+template <class U>
+bool select(const U* x, const std::uint64_t* bits, const U* r, std::size_t stride, std::size_t n, U exponent, U* y) {
+    const std::size_t groups = n / 64, rest = n % 64, at = 64 * groups;
+    bool bad = false;
+#if defined(__AVX2__)
+    bad = stride ? select_groups<true>(x, bits, r, groups, exponent, y) : select_groups<false>(x, bits, r, groups, exponent, y);
+#else
+    for (std::size_t g = 0; g < groups; ++g) bad |= select_some(x + 64 * g, bits[g], r + 64 * g * stride, stride, 64, exponent, y + 64 * g);
+#endif
+    return (rest && select_some(x + at, bits[groups], r + at * stride, stride, rest, exponent, y + at)) || bad;
+}
+
+// ---- 16-bit floats ------------------------------------------------------------------------------------------
+
+void floats_from_float16(const std::uint16_t* x, std::size_t n, float* out) {
+    std::size_t i = 0;
+#if defined(__AVX2__)
+    for (; i + 8 <= n; i += 8) _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
+#endif
+    for (; i < n; ++i) out[i] = from_float16(x[i]);
+}
+void floats_to_float16(const float* x, std::size_t n, std::uint16_t* out) {
+    std::size_t i = 0;
+#if defined(__AVX2__)
+    for (; i + 8 <= n; i += 8) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), 0));
+#endif
+    for (; i < n; ++i) out[i] = to_float16(x[i]);
+}
+void floats_from_bfloat16(const std::uint16_t* x, std::size_t n, float* out) {
+    for (std::size_t i = 0; i < n; ++i) out[i] = from_bfloat16(x[i]);
+}
+void floats_to_bfloat16(const float* x, std::size_t n, std::uint16_t* out) {
+    for (std::size_t i = 0; i < n; ++i) out[i] = to_bfloat16(x[i]);
+}
+
+template <class T>
+constexpr sparseops::detail::NormKernels<T> norm_table = {
+    {measure<AbsoluteSum, T>, measure<SquareSum, T>, measure<Largest, T>},
+    scale<T>,
+    settle,
+    {measure_columns<AbsoluteSum, T>, measure_columns<SquareSum, T>, measure_columns<Largest, T>},
+    scale_columns<T>,
+};
+
+#define SPARSEOPS_JOIN_(a, b) a##b
+#define SPARSEOPS_JOIN(a, b) SPARSEOPS_JOIN_(a, b)
+
+}  // namespace
+
+namespace sparseops::detail {
+extern const StreamTable SPARSEOPS_JOIN(stream_, SPARSEOPS_ISA_NAME);
+const StreamTable SPARSEOPS_JOIN(stream_, SPARSEOPS_ISA_NAME) = {
+    norm_table<float>,
+    norm_table<double>,
+    {any_with<std::uint16_t>, select<std::uint16_t>},
+    {any_with<std::uint32_t>, select<std::uint32_t>},
+    {any_with<std::uint64_t>, select<std::uint64_t>},
+    draw_bits,
+    floats_from_float16,
+    floats_to_float16,
+    floats_from_bfloat16,
+    floats_to_bfloat16,
+};
+}  // namespace sparseops::detail

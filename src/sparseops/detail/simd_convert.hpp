@@ -1,0 +1,115 @@
+// Vectors between widths: float and double, and the 16-bit floats of storage; and selects by size.
+//
+// Included by kernels_stream_isa.cpp alone, after simd.hpp, under the same rules.
+#pragma once
+
+#include "simd.hpp"
+
+namespace {
+
+// 16 floats as two vectors of 8 doubles, in lane order, and back (rounded to nearest even).
+struct Doubles {
+    Vec<double> low, high;
+};
+#if defined(__AVX512F__)
+SPARSEOPS_INLINE Doubles widen(f32x16 v) {
+    return {__builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), f64x8),
+            __builtin_convertvector(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), f64x8)};
+}
+SPARSEOPS_INLINE f32x16 narrow(Doubles d) {
+    const f32x8 low = __builtin_convertvector(d.low, f32x8), high = __builtin_convertvector(d.high, f32x8);
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+#elif defined(__AVX2__)
+SPARSEOPS_INLINE Pair<f64x4> widen8(f32x8 v) {
+    return {__builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3), f64x4),
+            __builtin_convertvector(__builtin_shufflevector(v, v, 4, 5, 6, 7), f64x4)};
+}
+SPARSEOPS_INLINE f32x8 narrow8(Pair<f64x4> d) {
+    const f32x4 low = __builtin_convertvector(d.lo, f32x4), high = __builtin_convertvector(d.hi, f32x4);
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+SPARSEOPS_INLINE Doubles widen(Pair<f32x8> v) { return {widen8(v.lo), widen8(v.hi)}; }
+SPARSEOPS_INLINE Pair<f32x8> narrow(Doubles d) { return {narrow8(d.low), narrow8(d.high)}; }
+#else
+SPARSEOPS_INLINE Pair<f64x2> widen4(f32x4 v) {
+    return {f64x2{static_cast<double>(v[0]), static_cast<double>(v[1])}, f64x2{static_cast<double>(v[2]), static_cast<double>(v[3])}};
+}
+SPARSEOPS_INLINE f32x4 narrow4(Pair<f64x2> d) {
+    return f32x4{static_cast<float>(d.lo[0]), static_cast<float>(d.lo[1]), static_cast<float>(d.hi[0]), static_cast<float>(d.hi[1])};
+}
+SPARSEOPS_INLINE Doubles widen(Pair<Pair<f32x4>> v) { return {{widen4(v.lo.lo), widen4(v.lo.hi)}, {widen4(v.hi.lo), widen4(v.hi.hi)}}; }
+SPARSEOPS_INLINE Pair<Pair<f32x4>> narrow(Doubles d) {
+    return {{narrow4(d.low.lo), narrow4(d.low.hi)}, {narrow4(d.high.lo), narrow4(d.high.hi)}};
+}
+#endif
+
+// a <= b ? x : y, lane by lane; y where a is NaN.
+template <class V>
+SPARSEOPS_INLINE V select_at_most(V a, V b, V x, V y) {
+    return a <= b ? x : y;
+}
+template <class H>
+SPARSEOPS_INLINE Pair<H> select_at_most(Pair<H> a, Pair<H> b, Pair<H> x, Pair<H> y) {
+    return {select_at_most(a.lo, b.lo, x.lo, y.lo), select_at_most(a.hi, b.hi, x.hi, y.hi)};
+}
+template <class V>
+SPARSEOPS_INLINE V absolute(V x) {
+    return max_of(x, -x);
+}
+
+// ---- float16 and bfloat16 as bits ---------------------------------------------------------------------------
+
+SPARSEOPS_INLINE float from_float16(std::uint16_t h) {
+#if defined(__F16C__)
+    return _cvtsh_ss(h);
+#else
+    const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16, rest = h & 0x7fffu;
+    std::uint32_t bits = sign | (rest >= 0x7c00u ? 0x7f800000u | (rest << 13) : (rest << 13) + 0x38000000u);
+    if (rest < 0x0400u) {  // subnormal: rest · 2⁻²⁴
+        const float tiny = static_cast<float>(rest) * 0x1p-24f;
+        std::memcpy(&bits, &tiny, sizeof bits);
+        bits |= sign;
+    }
+    float f;
+    std::memcpy(&f, &bits, sizeof f);
+    return f;
+#endif
+}
+
+// To the nearest, ties to even; NaN stays a quiet NaN.
+SPARSEOPS_INLINE std::uint16_t to_float16(float f) {
+#if defined(__F16C__)
+    return _cvtss_sh(f, 0);
+#else
+    std::uint32_t bits;
+    std::memcpy(&bits, &f, sizeof bits);
+    const std::uint32_t sign = (bits >> 16) & 0x8000u, rest = bits & 0x7fffffffu;
+    if (rest > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u | ((rest >> 13) & 0x3ffu));
+    if (rest >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // rounds to infinity
+    if (rest < 0x38800000u) {  // subnormal: adding 0.5 leaves the rounded multiple of 2⁻²⁴ in the low bits
+        float magnitude;
+        std::memcpy(&magnitude, &rest, sizeof magnitude);
+        magnitude += 0.5f;
+        std::uint32_t low;
+        std::memcpy(&low, &magnitude, sizeof low);
+        return static_cast<std::uint16_t>(sign | (low - 0x3f000000u));
+    }
+    return static_cast<std::uint16_t>(sign | ((rest - 0x38000000u + 0x0fffu + ((rest >> 13) & 1u)) >> 13));
+#endif
+}
+
+SPARSEOPS_INLINE float from_bfloat16(std::uint16_t h) {
+    const std::uint32_t bits = static_cast<std::uint32_t>(h) << 16;
+    float f;
+    std::memcpy(&f, &bits, sizeof f);
+    return f;
+}
+SPARSEOPS_INLINE std::uint16_t to_bfloat16(float f) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &f, sizeof bits);
+    const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded);
+}
+
+}  // namespace

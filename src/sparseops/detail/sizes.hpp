@@ -1,0 +1,100 @@
+// The size of a vector that may be too large or too small for a double, and what to multiply the vector by.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "../types.hpp"
+#include "kernels_stream.hpp"
+
+namespace sparseops::detail {
+
+// The norm is value / scale, scale a power of two (nearly always 1). A value that is not finite says that an entry is not.
+struct Size {
+    double value = 0, scale = 1;
+    double norm() const noexcept { return std::isfinite(value) ? value / scale : std::numeric_limits<double>::quiet_NaN(); }
+};
+
+// x becomes (x · scale) · factor: with scale 1 and factor 1 nothing changes.
+struct Scaling {
+    double scale = 1, factor = 1;
+    bool same() const noexcept { return scale == 1 && factor == 1; }
+};
+
+inline Scaling scaling_of(Size s, double norm, bool max_norm) noexcept {
+    if (s.value == 0 || (max_norm && s.value <= norm * s.scale)) return {};
+    return {s.scale, norm / s.value};
+}
+
+// Whether a sum of squares, or a sum or largest of sizes, of entries of type T may have left the range of double: then it is
+// taken again of scaled entries. Zeros are looked at again too. Floats cannot leave the range.
+template <class T>
+bool doubtful_measure(double measure) noexcept {
+    return std::is_same_v<std::remove_const_t<T>, double> && !(measure >= 1e-280 && measure <= 1e290);
+}
+template <class T>
+bool doubtful_norm(double norm) noexcept {
+    return std::is_same_v<std::remove_const_t<T>, double> && !(norm >= 1e-140 && norm <= 1e145);
+}
+
+// The scale for a vector whose largest entry is `largest`.
+inline double rescale_by(double largest) noexcept {
+    if (!(largest > 0) || !std::isfinite(largest)) return 1;
+    return std::ldexp(1.0, std::clamp(-std::ilogb(largest), -1000, 1000));
+}
+
+// The size of x[0 .. n) by way of its largest entry.
+template <Real T>
+Size rescaled_size(const T* x, std::size_t n, Norm ord, T threshold) {
+    const auto& k = norm_kernels<T>();
+    const std::size_t all[2] = {0, n};
+    double largest = 0, measure = 0;
+    k.measure[static_cast<int>(Norm::max)](x, all, 1, threshold, &largest);
+    if (largest == 0) return {};
+    const double scale = rescale_by(largest);
+    std::vector<T> scaled(n);
+    k.scale(x, all, 1, threshold, &scale, scaled.data());
+    k.measure[static_cast<int>(ord)](scaled.data(), all, 1, T(-1), &measure);
+    return {ord == Norm::l2 ? std::sqrt(measure) : measure, scale};
+}
+
+// The norms of the segments x[offset[i] .. offset[i + 1]) and what makes them `norm` long, if they are in no doubt.
+template <Real T>
+void measure_segments(const T* x, const std::size_t* offset, std::size_t count, Norm ord, T threshold, double norm, bool max_norm,
+                      double* norms, double* factor) {
+    const auto& k = norm_kernels<T>();
+    k.measure[static_cast<int>(ord)](x, offset, count, threshold, norms);
+    k.settle(norms, count, ord == Norm::l2, norm, max_norm, norms, factor);
+    if constexpr (std::is_same_v<T, double>) {
+        for (std::size_t i = 0; i < count; ++i) {
+            if (doubtful_norm<T>(norms[i])) norms[i] = rescaled_size(x + offset[i], offset[i + 1] - offset[i], ord, threshold).norm();
+        }
+    } else {
+        for (std::size_t i = 0; i < count; ++i) norms[i] = std::isfinite(norms[i]) ? norms[i] : std::numeric_limits<double>::quiet_NaN();
+    }
+}
+
+// out = x with its segments scaled by `factor` (count of them, changed here), which measure_segments or settle made of norms.
+template <Real T>
+void scale_segments(const T* x, const std::size_t* offset, std::size_t count, Norm ord, T threshold, double norm, bool max_norm,
+                    const double* norms, double* factor, T* out) {
+    const auto& k = norm_kernels<T>();
+    std::vector<std::pair<std::size_t, double>> again;
+    if constexpr (std::is_same_v<T, double>) {
+        for (std::size_t i = 0; i < count; ++i) {
+            if (!doubtful_norm<T>(norms[i])) continue;
+            const Scaling s = scaling_of(rescaled_size(x + offset[i], offset[i + 1] - offset[i], ord, threshold), norm, max_norm);
+            factor[i] = s.scale == 1 ? s.factor : s.scale;
+            if (s.scale != 1) again.emplace_back(i, s.factor);
+        }
+    }
+    if (x == out && threshold < 0 && std::all_of(factor, factor + count, [](double f) { return f == 1; })) return;
+    k.scale(x, offset, count, threshold, factor, out);
+    for (const auto& [i, f] : again) k.scale(out, offset + i, 1, T(-1), &f, out);
+}
+
+}  // namespace sparseops::detail

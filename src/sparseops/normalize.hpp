@@ -1,0 +1,64 @@
+// Rows or columns of a matrix scaled to a norm.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "types.hpp"
+
+namespace sparseops {
+
+struct Normalize {
+    Norm ord = Norm::l2;
+    double norm = 1;           // what a vector is scaled to
+    bool max_norm = false;     // scale only what exceeds it
+    double threshold = 0;      // above 0: entries with |x| <= threshold do not count and become 0
+    bool check_finite = true;  // throw std::invalid_argument on NaN and infinity; otherwise they spread in their vector
+    int num_threads = 0;
+};
+
+// Each function writes out = x scaled and norms = the norms before. out may be x itself; nothing else may overlap.
+// An all-zero vector stays zero. Sums are taken in double and rescaled where they would leave its range. They throw
+// std::invalid_argument before anything of x is written; the result does not depend on num_threads.
+
+// Rows of a CSR matrix (columns of CSC): out x.data.size() · norms x.rows() · x.indices not read. O(nnz).
+template <Real T, Index I>
+void normalize_rows(CsrView<const T, I> x, std::span<T> out, std::span<double> norms, const Normalize& options);
+
+// Columns of a CSR matrix (rows of CSC): out x.data.size() · norms x.cols. O(nnz + blocks · cols), blocks <= 64 a function
+// of nnz and cols: each block of entries has sums of its own, added in block order.
+template <Real T, Index I>
+void normalize_columns(CsrView<const T, I> x, std::span<T> out, std::span<double> norms, const Normalize& options);
+
+// The same for a dense matrix: norms x.rows or x.cols.
+template <Real T>
+void normalize_rows(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options);
+template <Real T>
+void normalize_columns(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options);
+
+// The distinct values of rows, ascending, to the front of `out` (rows.size()); returns how many.
+// Throws if one is outside [0, size).
+std::size_t distinct_rows(std::span<const std::int64_t> rows, std::size_t size, std::span<std::int64_t> out);
+
+// The rows of param named by `rows` (ascending, distinct, in range: see distinct_rows), l2, in place. T: float, double,
+// float16 or bfloat16, the last two with float32 arithmetic. norms rows.size(). O(rows · cols).
+template <class T>
+void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> rows, std::span<double> norms, double norm, bool max_norm,
+                            bool check_finite, int num_threads);
+
+// Scales w (n) down to l2 norm `norm` if it is longer. What normalize_indexed_rows does to a row; nothing is checked.
+template <Real T>
+void limit_row(T* w, std::size_t n, double norm);
+
+// dx for upstream g, l2: (g - u (u · g)) · norm / |x| with u = x / |x| for each vector that is scaled, g for the others.
+// g and dx have the entries of x; dx may be g.
+template <Real T, Index I>
+void normalize_rows_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options);
+template <Real T, Index I>
+void normalize_columns_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options);
+template <Real T>
+void normalize_rows_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options);
+template <Real T>
+void normalize_columns_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options);
+
+}  // namespace sparseops

@@ -1,0 +1,616 @@
+"""Rows and columns of sparse and dense matrices, and rows of tables, scaled to a norm."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cython_sparseops as cso
+import reference_sparse as reference
+
+EPS = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
+FORMATS = ["csr", "csc", "C", "F"]
+each_format = pytest.mark.parametrize("format", FORMATS)
+each_axis = pytest.mark.parametrize("axis", [0, 1])
+
+
+def compress(D, format="csr", index=np.int32):
+    """A matrix that is not SciPy's: the entries of D that are not zero."""
+    A = D if format == "csr" else D.T
+    major, minor = np.nonzero(A)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(major, minlength=len(A)))])
+    return SimpleNamespace(
+        indptr=indptr.astype(index),
+        indices=minor.astype(index),
+        data=np.ascontiguousarray(A[major, minor]),
+        shape=D.shape,
+        format=format,
+    )
+
+
+def make(D, format, index=np.int32):
+    return compress(D, format, index) if format in ("csr", "csc") else np.array(D, order=format)
+
+
+def dense(W):
+    if isinstance(W, np.ndarray):
+        return W
+    out = np.zeros(W.shape if W.format == "csr" else W.shape[::-1], W.data.dtype)
+    major = np.repeat(np.arange(len(out)), np.diff(W.indptr))
+    out[major, W.indices] = W.data
+    return out if W.format == "csr" else out.T
+
+
+def values(W):
+    return W if isinstance(W, np.ndarray) else W.data
+
+
+def random_matrix(rows, cols, dtype="float32", seed=0, density=0.4):
+    rng = np.random.default_rng(seed)
+    D = rng.normal(size=(rows, cols)) * (rng.random((rows, cols)) < density)
+    return D.astype(dtype)
+
+
+def case(name, golden):
+    found = golden(name)
+    return found | json.loads(str(found["args"]))
+
+
+# ---- agrees with the reference ------------------------------------------------------------------
+
+
+@given(
+    st.sampled_from(FORMATS),
+    st.sampled_from(["float16", "float32", "float64"]),
+    st.sampled_from([np.int32, np.int64]),
+    st.sampled_from(["l1", "l2", "max"]),
+    st.integers(0, 1),
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.booleans(),
+    st.sampled_from([0.0, 0.3]),
+    st.integers(0, 999),
+)
+def test_a_matrix_is_scaled_as_the_oracle_says(
+    format, dtype, index, ord, axis, rows, cols, max_norm, threshold, seed
+):
+    D = random_matrix(rows, cols, dtype, seed)
+    options = {"ord": ord, "norm": 1.5, "max_norm": max_norm, "threshold": threshold}
+    want, norms = reference.normalize(D, axis, **options)
+    if threshold:  # as compared in the dtype of W
+        want, norms = reference.normalize(
+            np.where(np.abs(D) <= np.dtype(dtype).type(threshold), 0, D),
+            axis,
+            **options | {"threshold": 0.0},
+        )
+    W = make(D, format, index)
+    before = values(W).copy()
+    got = cso.sparse_normalize(W, axis=axis, return_norms=True, **options)
+    # One rounding of the result, sums in double; in float64 also one a term and two of the factor.
+    n = rows if axis == 0 else cols
+    tolerance = (2 if dtype != "float64" else n + 4) * EPS[dtype]
+    error = np.abs(dense(got.W).astype(float) - want)
+    assert (error <= tolerance * np.abs(want) + 2**-24 * (dtype == "float16")).all()
+    assert np.allclose(got.norms, norms, rtol=(n + 2) * 2**-53, atol=0)
+    assert values(got.W).dtype == dtype
+    assert type(got.W) is type(W)
+    assert np.array_equal(values(W), before)
+    if format in ("csr", "csc"):
+        assert got.W.format == format
+        assert got.W.indices.dtype == index
+        assert np.array_equal(got.W.indices, W.indices)
+        assert not np.shares_memory(got.W.indices, W.indices)
+    elif D.size:
+        assert got.W.flags[f"{format}_CONTIGUOUS"]
+
+
+def test_scipy_matrices_and_arrays_keep_their_type():
+    sp = pytest.importorskip("scipy.sparse")
+    for kind in (sp.csr_array, sp.csr_matrix, sp.csc_array, sp.csc_matrix):
+        W = kind(random_matrix(20, 12))
+        for axis in (0, 1):
+            got = cso.sparse_normalize(W, axis=axis)
+            assert type(got) is kind
+            want = reference.normalize(W.toarray(), axis)[0]
+            assert np.abs(got.toarray() - want).max() <= 2 * EPS["float32"]
+
+
+def test_scikit_learn_says_the_same():
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    sp = pytest.importorskip("scipy.sparse")
+    W = sp.csr_matrix(random_matrix(200, 70, "float64"))
+    for axis in (0, 1):
+        for ord in ("l1", "l2", "max"):
+            want = preprocessing.normalize(W, norm=ord, axis=axis).toarray()
+            assert np.allclose(
+                cso.sparse_normalize(W, axis=axis, ord=ord).toarray(), want, atol=1e-14
+            )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("max_norm", [True, False])
+def test_named_rows_are_scaled_once_and_the_others_left(dtype, max_norm):
+    real = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype
+    rng = np.random.default_rng(3)
+    param = (rng.normal(size=(50, 3, 7)) * rng.choice([0.05, 1, 20], (50, 1, 1))).astype(real)
+    param[4] = 0
+    rows = rng.integers(0, 50, (5, 9)).astype(np.uint8)
+    rows[0, :2] = 4
+    before = param.copy()
+    norms = cso.sparse_normalize_rows(param, rows, norm=2.0, max_norm=max_norm)
+    named = np.unique(rows)
+    eps = 2.0**-8 if dtype == "bfloat16" else EPS[dtype]
+    for row, size in zip(named, norms, strict=True):
+        want, exact = reference.scale_vector(
+            before[row].astype(np.float64).ravel(), norm=2.0, max_norm=max_norm
+        )
+        assert size == pytest.approx(exact, rel=30 * 2**-53)
+        error = np.abs(param[row].astype(float).ravel() - want)
+        assert (error <= 6 * eps * np.abs(want) + 2**-24 * (dtype == "float16")).all()
+    others = np.setdiff1d(np.arange(50), named)
+    assert param[others].tobytes() == before[others].tobytes()
+    assert not param[4].astype(float).any()
+
+
+ROW_CASES = [
+    "sparse_normalize_d257",
+    "sparse_normalize_defaults",
+    "sparse_normalize_indices_2d",
+    "sparse_normalize_norm_0",
+    "sparse_normalize_param_1d",
+    "sparse_normalize_repeated_indices_max",
+    "f16_sparse_normalize_constant_norm",
+    "f16_sparse_normalize_constant_norm_0p3",
+    "f16_sparse_normalize_d257",
+    "f16_sparse_normalize_defaults",
+    "f16_sparse_normalize_empty_indices",
+    "f16_sparse_normalize_indices_2d",
+    "f16_sparse_normalize_max_norm_2p5",
+    "f16_sparse_normalize_param_1d",
+    "f16_sparse_normalize_repeated_indices",
+    "f16_sparse_normalize_repeated_indices_max",
+]
+
+
+@pytest.mark.parametrize("name", ROW_CASES)
+def test_caffe2_recorded_the_same(name, golden):
+    """Deliberate difference: a zero float16 row stays zero where Caffe2 makes it NaN."""
+    c = case(name, golden)
+    param = c["param"].copy()
+    options = {"norm": c["norm"], "max_norm": c["use_max_norm"]}
+    cso.sparse_normalize_rows(
+        param, c["indices"], **{k: v for k, v in options.items() if v is not None}
+    )
+    want = c["param_out"].copy()
+    rows = param.reshape(len(param), -1)
+    zero = ~c["param"].reshape(len(param), -1).any(axis=1)
+    assert not rows[zero].any()
+    # Caffe2 sums in float32 in its own order and scales a duplicate again: roundings of the result.
+    eps, width = EPS[str(param.dtype)], rows.shape[1]
+    tolerance = (2 * c["indices"].size + 4) * eps + width * EPS["float32"]
+    error = np.abs(rows[~zero].astype(float) - want.reshape(rows.shape)[~zero])
+    allowed = tolerance * np.abs(want.reshape(rows.shape)[~zero]) + 2**-24 * (eps > 2**-12)
+    assert (error <= allowed).all()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sparse_normalize_extremes_constant",
+        "f16_sparse_normalize_extremes",
+        "f16_sparse_normalize_extremes_constant",
+    ],
+)
+def test_rows_that_caffe2_loses_are_refused_or_right(name, golden):
+    """Deliberate differences: NaN and infinity are refused; huge and tiny rows get the norm."""
+    c = case(name, golden)
+    param = c["param"].copy()
+    finite = np.isfinite(param.astype(float)).all(axis=1)
+    if not finite.all():
+        with pytest.raises(ValueError, match="param must be finite, got nan or inf in row"):
+            cso.sparse_normalize_rows(param, c["indices"], max_norm=c["use_max_norm"])
+        assert param.tobytes() == c["param"].tobytes()
+    kept = np.flatnonzero(finite)
+    cso.sparse_normalize_rows(param, kept, max_norm=c["use_max_norm"])
+    for row in kept:
+        want, _ = reference.scale_vector(c["param"][row], max_norm=c["use_max_norm"])
+        eps = EPS[str(param.dtype)]
+        assert np.allclose(
+            param[row].astype(float), want, rtol=4 * eps, atol=2**-24 * (eps > 2**-12)
+        )
+
+
+@given(
+    st.sampled_from(FORMATS),
+    st.sampled_from(["float32", "float64"]),
+    st.integers(0, 1),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.booleans(),
+    st.integers(0, 999),
+)
+def test_the_gradient_is_the_oracles(format, dtype, axis, rows, cols, max_norm, seed):
+    D = random_matrix(rows, cols, dtype, seed)
+    G = np.where(D != 0, random_matrix(rows, cols, dtype, seed + 1, 1.0), 0).astype(dtype)
+    options = {"axis": axis, "norm": 1.5, "max_norm": max_norm}
+    want = reference.normalize_gradient(D, G, **options)
+    W = make(D, format)
+    grad = make(G, format)
+    if format in ("csr", "csc"):  # by the pattern of W, or as values alone
+        M, Gm = (D, G) if format == "csr" else (D.T, G.T)
+        grad = SimpleNamespace(**vars(W) | {"data": Gm[np.nonzero(M)]})
+        flat = cso.sparse_normalize_gradient(W, grad.data, **options)
+        assert np.array_equal(flat.data, cso.sparse_normalize_gradient(W, grad, **options).data)
+    got = dense(cso.sparse_normalize_gradient(W, grad, **options))
+    scale = np.abs(G).max() * 1.5 / max(np.abs(D[D != 0]).min(initial=1), 1e-3)
+    assert np.abs(got - want * (D != 0 if format in ("csr", "csc") else 1)).max() <= 64 * EPS[
+        dtype
+    ] * max(scale, 1)
+
+
+# ---- mathematics --------------------------------------------------------------------------------
+
+
+@each_format
+@each_axis
+@pytest.mark.parametrize("ord", ["l1", "l2", "max"])
+def test_every_vector_that_is_not_zero_has_the_norm(format, axis, ord):
+    D = random_matrix(60, 45, "float64")
+    D[:, 3] = D[7] = 0
+    got = dense(cso.sparse_normalize(make(D, format), axis=axis, ord=ord, norm=2.5))
+    sizes = np.array([reference.NORMS[ord](v) for v in (got.T if axis == 0 else got)])
+    empty = ~D.any(axis=axis)
+    assert empty.any()
+    assert np.array_equal(sizes[empty], np.zeros(empty.sum()))
+    assert np.allclose(sizes[~empty], 2.5, rtol=200 * EPS["float64"], atol=0)
+
+
+@each_format
+@each_axis
+def test_the_gradient_is_the_slope(format, axis):
+    D = random_matrix(6, 5, "float64", density=1.0)
+    G = random_matrix(6, 5, "float64", seed=9, density=1.0)
+    got = dense(
+        cso.sparse_normalize_gradient(make(D, format), make(G, format), axis=axis, norm=0.7)
+    )
+    step = 2.0**-17  # central differences err by step² and eps / step
+    for i in range(6):
+        for j in range(5):
+            up, down = D.copy(), D.copy()
+            up[i, j] += step
+            down[i, j] -= step
+            slope = (
+                (
+                    reference.normalize(up, axis, norm=0.7)[0]
+                    - reference.normalize(down, axis, norm=0.7)[0]
+                )
+                * G
+            ).sum() / (2 * step)
+            assert got[i, j] == pytest.approx(slope, abs=1e-8)
+
+
+def test_the_gradient_is_at_right_angles_to_its_vector():
+    D, G = random_matrix(40, 30, "float64", density=1.0), random_matrix(40, 30, "float64", 5, 1.0)
+    dx = cso.sparse_normalize_gradient(D, G, axis=1)
+    assert np.abs((dx * D).sum(axis=1)).max() <= 1e-13
+
+
+# ---- edges --------------------------------------------------------------------------------------
+
+
+@each_axis
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_sizes_beyond_the_square_root_of_the_range_neither_overflow_nor_vanish(format, dtype, axis):
+    info = np.finfo(dtype)
+    for size in (info.max / 2, 1e30, 1e-30, info.tiny, info.smallest_subnormal * 8):
+        D = np.zeros((9, 8), dtype)
+        D[:, 2] = D[4] = size
+        D[0, 2] = -size
+        got = cso.sparse_normalize(make(D, format), axis=axis, return_norms=True)
+        want, norms = reference.normalize(D / dtype_one(dtype, size), axis)
+        assert np.allclose(dense(got.W), want, rtol=4 * EPS[dtype], atol=0)
+        with np.errstate(over="ignore"):
+            assert np.allclose(got.norms, norms * float(dtype_one(dtype, size)), rtol=1e-14, atol=0)
+
+
+def dtype_one(dtype, size):
+    return np.dtype(dtype).type(size)
+
+
+def test_a_row_of_1e30_floats_gets_norm_1():
+    param = np.full((2, 1000), 1e30, np.float32)
+    assert cso.sparse_normalize_rows(param, [1])[0] == pytest.approx(1e30 * 1000**0.5, rel=1e-6)
+    assert np.linalg.norm(param[1].astype(float)) == pytest.approx(1, rel=1e-7)
+    assert (param[0] == np.float32(1e30)).all()
+
+
+def test_a_column_of_float64_whose_squares_underflow_beside_a_plain_one():
+    """Found by thought: its sum of squares is 0, as if the column were empty."""
+    D = np.array([[1e-200, 3.0, 0.0], [1e-200, 4.0, 0.0]])
+    for format in FORMATS:
+        got = dense(cso.sparse_normalize(make(D, format)))
+        assert np.allclose(got, [[0.5**0.5, 0.6, 0], [0.5**0.5, 0.8, 0]], rtol=1e-15)
+
+
+@each_format
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0), (1, 1)])
+def test_empty_matrices_are_legal(format, shape):
+    for axis in (0, 1):
+        got = cso.sparse_normalize(make(np.zeros(shape), format), axis=axis, return_norms=True)
+        assert dense(got.W).shape == shape
+        assert got.norms.shape == (shape[1 - axis],)
+    assert cso.sparse_normalize_rows(np.zeros(shape), []).shape == (0,)
+
+
+def test_stored_duplicates_count_one_by_one_and_stored_zeros_stay():
+    W = SimpleNamespace(
+        indptr=np.array([0, 3, 4]),
+        indices=np.array([1, 1, 0, 1]),
+        data=np.array([3.0, 4.0, 0.0, 0.0]),
+        shape=(2, 2),
+        format="csr",
+    )
+    assert cso.sparse_normalize(W, axis=1).data == pytest.approx([0.6, 0.8, 0.0, 0.0])
+    assert cso.sparse_normalize(W, axis=0).data == pytest.approx([0.6, 0.8, 0.0, 0.0])
+
+
+def test_prune_drops_what_the_threshold_zeroed():
+    D = random_matrix(30, 20)
+    for format in ("csr", "csc"):
+        for axis in (0, 1):
+            full = cso.sparse_normalize(make(D, format), axis=axis, threshold=0.4)
+            small = cso.sparse_normalize(make(D, format), axis=axis, threshold=0.4, prune=True)
+            assert np.array_equal(dense(full), dense(small))
+            assert len(small.data) == (np.abs(D) > np.float32(0.4)).sum() < len(full.data)
+            assert small.indptr[-1] == len(small.indices)
+
+
+def test_long_segments_and_many_blocks():
+    D = random_matrix(5000, 3, "float32", density=1.0)
+    for format in FORMATS:
+        for axis in (0, 1):
+            want = reference.normalize(D, axis)[0]
+            assert (
+                np.abs(dense(cso.sparse_normalize(make(D, format), axis=axis)) - want).max() <= 1e-7
+            )
+
+
+# ---- rejections ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"axis": 2}, "axis must be 0 or 1, got 2"),
+        ({"ord": "l3"}, "ord must be one of l1, l2, max, got 'l3'"),
+        ({"norm": -1}, "norm must be finite and non-negative, got -1"),
+        ({"norm": np.nan}, "norm must be finite and non-negative, got nan"),
+        ({"threshold": -0.5}, "threshold must be finite and non-negative, got -0.5"),
+        (
+            {"prune": True, "copy": False},
+            "prune must be False in place and for a dense array, got True",
+        ),
+        ({"num_threads": 0}, "num_threads must be at least 1, got 0"),
+    ],
+)
+@each_format
+def test_an_option_out_of_range_is_refused(options, message, format):
+    W = make(random_matrix(8, 6), format)
+    before = values(W).tobytes()
+    with pytest.raises(ValueError, match=f"^{message.replace('(', chr(92) + '(')}"):
+        cso.sparse_normalize(W, **{"copy": False} | options)
+    assert values(W).tobytes() == before
+
+
+@each_format
+@each_axis
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("ord", ["l1", "l2", "max"])
+def test_what_is_not_finite_is_refused_and_nothing_written(format, axis, bad, dtype, ord):
+    D = random_matrix(600, 5, dtype, density=1.0)
+    D[D == 0] = 1
+    D[444, 3] = bad
+    W = make(D, format)
+    before = values(W).tobytes()
+    at = {"csr": 444 * 5 + 3, "C": 444 * 5 + 3, "csc": 3 * 600 + 444, "F": 3 * 600 + 444}[format]
+    with pytest.raises(ValueError, match=f"^W must be finite, got {bad} at stored value {at}$"):
+        cso.sparse_normalize(W, axis=axis, ord=ord, copy=False)
+    assert values(W).tobytes() == before
+    with pytest.raises(ValueError, match=r"^W must be finite"):
+        cso.sparse_normalize(W, axis=axis, ord=ord)
+    with np.errstate(all="ignore"):
+        got = dense(cso.sparse_normalize(W, axis=axis, ord=ord, check_finite=False))
+    others = np.ones(D.shape[1 - axis], bool)
+    others[3 if axis == 0 else 444] = False
+    assert np.isfinite(got[:, others] if axis == 0 else got[others]).all()
+    assert not np.isfinite(got[444, 3])
+
+
+def test_a_malformed_matrix_is_refused():
+    good = compress(random_matrix(6, 4))
+
+    def changed(to):
+        return np.where(np.arange(len(good.data)) == 2, to, good.indices).astype(np.int32)
+
+    for change, message in [
+        ({"indices": changed(4)}, r"W.indices must be in \[0, 4\), got 4 at index 2"),
+        ({"indices": changed(-1)}, r"W.indices must be in \[0, 4\), got -1 at index 2"),
+        ({"indptr": np.array([0, 3, 1, 4, 5, 6, 7], np.int32)}, "W.indptr must not decrease"),
+        ({"indptr": np.array([0, 1, 2, 3, 4, 5, 99], np.int32)}, "W.indptr must end by"),
+        ({"indptr": np.array([1, 1, 2, 3, 4, 5, 6], np.int32)}, "W.indptr must start with 0"),
+        ({"indptr": np.array([0, 1], np.int32)}, "W.indptr must have 7 entries, got 2"),
+        ({"data": good.data[:-1]}, "W.indices must have"),
+    ]:  # fmt: skip
+        W = SimpleNamespace(**vars(good) | {"data": good.data.copy()} | change)
+        before = W.data.tobytes()
+        with pytest.raises(ValueError, match=message):
+            cso.sparse_normalize(W, copy=False)
+        assert W.data.tobytes() == before
+    with pytest.raises(TypeError, match="W must be a CSR or CSC matrix, got coo"):
+        cso.sparse_normalize(SimpleNamespace(**vars(good) | {"format": "coo"}))
+    with pytest.raises(TypeError, match="W must have a real dtype, got object"):
+        cso.sparse_normalize(np.array([[None]]))
+    with pytest.raises(ValueError, match="W must have 2 dimensions, got 1"):
+        cso.sparse_normalize(np.ones(3))
+
+
+@each_format
+def test_in_place_needs_something_to_write(format):
+    D = random_matrix(8, 6)
+    W = make(D, format)
+    values(W).flags.writeable = False
+    name = "W.data" if format in ("csr", "csc") else "W"
+    with pytest.raises(
+        ValueError,
+        match=f"^{name} must be writeable to be changed in place, got a read-only array$",
+    ):
+        cso.sparse_normalize(W, copy=False)
+    with pytest.raises(TypeError, match="W must be a NumPy array to be changed in place, got list"):
+        cso.sparse_normalize([[1.0]], copy=False)
+    with pytest.raises(TypeError, match="got int64"):
+        cso.sparse_normalize(np.ones((2, 2), np.int64), copy=False)
+
+
+def test_refused_rows_leave_the_table():
+    table = random_matrix(10, 6, density=1.0)
+    before = table.tobytes()
+    for rows, options, message in [
+        ([1, 10], {}, r"^rows must be in \[0, 10\), got 10 at index 1$"),
+        ([-1], {}, r"^rows must be in \[0, 10\), got -1 at index 0$"),
+        ([0], {"norm": -2.0}, "^norm must be finite and non-negative, got -2$"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            cso.sparse_normalize_rows(table, rows, **options)
+    with pytest.raises(TypeError, match="rows must have an integer dtype, got float64"):
+        cso.sparse_normalize_rows(table, [0.5])
+    with pytest.raises(
+        TypeError, match="param must be a NumPy array to be changed in place, got list"
+    ):
+        cso.sparse_normalize_rows([[1.0]], [0])
+    with pytest.raises(ValueError, match="param must be contiguous"):
+        cso.sparse_normalize_rows(table.T, [0])
+    assert table.tobytes() == before
+    table[7, 2] = np.nan
+    before = table.tobytes()
+    with pytest.raises(ValueError, match=r"^param must be finite, got nan or inf in row 7$"):
+        cso.sparse_normalize_rows(table, np.arange(10))
+    assert table.tobytes() == before
+    cso.sparse_normalize_rows(table, np.arange(7))  # a row that is not named is not looked at
+
+
+def test_a_gradient_of_another_shape_is_refused():
+    W = compress(random_matrix(6, 4))
+    with pytest.raises(ValueError, match="grad must have the format and the pattern of W"):
+        cso.sparse_normalize_gradient(W, compress(random_matrix(6, 4, seed=1)))
+    with pytest.raises(ValueError, match="grad must have"):
+        cso.sparse_normalize_gradient(W, np.ones(3))
+    with pytest.raises(ValueError, match=r"grad must have shape \(2, 2\), got \(2, 3\)"):
+        cso.sparse_normalize_gradient(np.ones((2, 2)), np.ones((2, 3)))
+
+
+# ---- promises -----------------------------------------------------------------------------------
+
+
+@each_format
+@each_axis
+def test_the_number_of_threads_changes_no_byte(format, axis):
+    D = random_matrix(40_000, 50, "float32", density=0.9)
+    G = random_matrix(40_000, 50, "float32", 4, 1.0)
+    W = make(D, format)
+    grad = make(G, format) if isinstance(W, np.ndarray) else np.resize(G, W.data.shape)
+    out = [
+        (
+            values(cso.sparse_normalize(W, axis=axis, num_threads=n)).tobytes(),
+            values(cso.sparse_normalize_gradient(W, grad, axis=axis, num_threads=n)).tobytes(),
+        )
+        for n in (1, 2, 3)
+    ]
+    assert out[0] == out[1] == out[2]
+
+
+def test_the_number_of_threads_changes_no_byte_of_a_table():
+    tables = []
+    for n in (1, 2, 3):
+        table = random_matrix(20_000, 64, density=1.0)
+        cso.sparse_normalize_rows(table, np.arange(0, 20_000, 3), num_threads=n)
+        tables.append(table.tobytes())
+    assert tables[0] == tables[1] == tables[2]
+
+
+CODE = """
+import hashlib, numpy as np, cython_sparseops as cso
+h, rng = hashlib.sha256(), np.random.default_rng(0)
+for dtype in ("float16", "float32", "float64"):
+    D = rng.normal(size=(700, 37)).astype(dtype)
+    for order in "CF":
+        for axis in (0, 1):
+            for ord in ("l1", "l2", "max"):
+                for limit in (0, 0.5):
+                    W = np.array(D, order=order)
+                    h.update(cso.sparse_normalize(W, axis=axis, ord=ord, threshold=limit).tobytes())
+    cso.sparse_normalize_rows(D, np.arange(5, 600), norm=3.0)
+    h.update(D.tobytes())
+print(h.hexdigest())
+"""
+
+
+def test_every_instruction_set_with_fused_multiply_add_gives_the_same_bytes(run_python, fma_isas):
+    assert len({run_python(CODE, SPARSEOPS_ISA=isa).stdout for isa in fma_isas}) <= 1
+
+
+@pytest.mark.parametrize("isa", ["baseline"])
+def test_the_baseline_differs_by_roundings_alone(isa, run_python):
+    code = """
+import sys, numpy as np, cython_sparseops as cso
+D = np.random.default_rng(0).normal(size=(300, 37))
+for dtype in ("float32", "float64"):
+    sys.stdout.write(cso.sparse_normalize(D.astype(dtype), axis=1).tobytes().hex() + " ")
+"""
+    done = run_python(code, check=False, SPARSEOPS_ISA=isa)
+    if done.returncode:
+        pytest.skip(f"no {isa} here")
+    D = np.random.default_rng(0).normal(size=(300, 37))
+    for dtype, text in zip(("float32", "float64"), done.stdout.split(), strict=True):
+        other = np.frombuffer(bytes.fromhex(text), dtype).reshape(D.shape)
+        ours = cso.sparse_normalize(D.astype(dtype), axis=1)
+        assert np.abs(ours - other).max() <= (2 if dtype == "float32" else 40) * EPS[dtype]
+
+
+@each_format
+def test_read_only_input_is_fine_and_stays(format):
+    W = make(random_matrix(9, 7), format)
+    parts = [W] if isinstance(W, np.ndarray) else [W.data, W.indices, W.indptr]
+    for part in parts:
+        part.flags.writeable = False
+    before = values(W).tobytes()
+    cso.sparse_normalize(W)
+    cso.sparse_normalize_gradient(W, W)
+    assert values(W).tobytes() == before
+
+
+@each_format
+@each_axis
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_in_place_writes_the_callers_values_with_the_same_bytes_as_a_copy(format, axis, dtype):
+    D = random_matrix(300, 20, dtype)
+    W = make(D, format)
+    want = values(cso.sparse_normalize(W, axis=axis, norm=2, threshold=0.1)).tobytes("K")
+    kept = values(W)
+    got = cso.sparse_normalize(W, axis=axis, norm=2, threshold=0.1, copy=False)
+    assert got is W
+    assert values(W) is kept
+    assert kept.tobytes("K") == want
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 99))
+def test_max_norm_leaves_the_bytes_of_what_is_short_enough(seed):
+    D = random_matrix(30, 20, "float32", seed)
+    got = cso.sparse_normalize(D, axis=1, norm=2.0, max_norm=True)
+    short = np.linalg.norm(D.astype(float), axis=1) <= 2.0
+    assert got[short].tobytes() == D[short].tobytes()
