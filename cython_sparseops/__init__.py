@@ -29,6 +29,7 @@ from .normalize import (
     sparse_normalize_gradient,
     sparse_normalize_rows,
 )
+from .quantize import QuantizedWeights, QuantizeReport, quantize
 from .runtime import get_num_threads, set_num_threads, show_runtime
 from .search import SearchResult, hsoftmax_search
 from .storage import load_arrays, save_arrays
@@ -50,6 +51,8 @@ __all__ = [
     "HierarchyReport",
     "Normalized",
     "PruneReport",
+    "QuantizeReport",
+    "QuantizedWeights",
     "SearchResult",
     "Segments",
     "embedding_bag",
@@ -64,6 +67,7 @@ __all__ = [
     "hsoftmax_update",
     "init_weights",
     "load_arrays",
+    "quantize",
     "save_arrays",
     "set_num_threads",
     "show_runtime",

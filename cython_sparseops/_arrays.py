@@ -65,6 +65,8 @@ def as_real(name: str, value: object, ndim: int) -> Array:
 
 def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | None]:
     """X (N, D), W (R, D) and b (R,) of one float dtype, the wider of theirs."""
+    if hasattr(W, "compiled_rows"):
+        raise TypeError(f"W must be a float array here, got {W.dtype} weights")  # type: ignore[attr-defined]
     x, w = as_real("X", X, 2), as_real("W", W, 2)
     bias = None if b is None else as_real("b", b, 1)
     if x.dtype == w.dtype and (bias is None or bias.dtype == x.dtype):
@@ -75,6 +77,16 @@ def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | No
         w.astype(dtype, copy=False),
         None if bias is None else bias.astype(dtype, copy=False),
     )
+
+
+def as_scored_inputs(X: object, W: object, b: object) -> tuple[Array, Any, Array | None]:
+    """As `as_inputs`; quantised weights become their compiled rows, with X and b in float32."""
+    if not hasattr(W, "compiled_rows"):
+        return as_inputs(X, W, b)
+    with np.errstate(over="ignore"):  # infinity is refused later
+        x = as_real("X", X, 2).astype(FLOAT32, copy=False)
+        bias = None if b is None else as_real("b", b, 1).astype(FLOAT32, copy=False)
+    return x, W.compiled_rows, bias
 
 
 def as_vector(name: str, value: object, dtype: np.dtype[Any], size: int) -> Array | None:
@@ -178,7 +190,7 @@ def as_writable(name: str, value: object, ndim: int) -> Array:
     return value
 
 
-def as_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], *others: Array) -> Array:
+def as_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], *others: object) -> Array:
     """A caller's output array, or a new one."""
     if out is None:
         return np.empty(shape, dtype)
@@ -187,7 +199,7 @@ def as_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], *others: A
         raise ValueError(
             f"out must have shape {shape} and dtype {dtype}, got {array.shape} and {array.dtype}"
         )
-    if any(np.may_share_memory(array, other) for other in others):
+    if any(isinstance(o, np.ndarray) and np.may_share_memory(array, o) for o in others):
         raise ValueError("out must not overlap the inputs, got an array that does")
     return array
 

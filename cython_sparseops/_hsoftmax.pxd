@@ -1,4 +1,5 @@
 from cython_sparseops._hierarchy cimport HierarchyView, Tree
+from cython_sparseops._quantize cimport QuantizedView
 from cython_sparseops._types cimport MatrixView, int32_t, int64_t, real, span, uint64_t
 
 from libcpp cimport bool as cbool
@@ -21,6 +22,7 @@ cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
         cbool check_finite
         span[const T] residuals
         int num_threads
+        QuantizedView quantized
 
     void cpp_hsoftmax "sparseops::hsoftmax" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, span[T] residuals) except +
     void cpp_gradient "sparseops::hsoftmax_gradient" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, MatrixView[T] dX, MatrixView[T] dW, span[T] db) except +
@@ -38,3 +40,4 @@ cdef class Plan:
 
 
 cdef HSoftmaxInput[real] as_input(const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, int num_threads) noexcept
+cdef HSoftmaxInput[real] as_scored_input(const real[:, ::1] X, W, const real[::1] b, bint check_finite, int num_threads) except *

@@ -1,3 +1,4 @@
+from cython_sparseops._quantize cimport Quantized
 from cython_sparseops._runtime cimport thread_pool_of_runtime
 from cython_sparseops._types cimport as_const_matrix, as_const_span, as_matrix, as_span, share_thread_pool
 
@@ -40,9 +41,22 @@ cdef HSoftmaxInput[real] as_input(const real[:, ::1] X, const real[:, ::1] W, co
     return inp
 
 
-def hsoftmax(Plan plan not None, const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, const real[::1] weight, double label_smoothing,
+# W is a matrix, or Quantized.
+cdef HSoftmaxInput[real] as_scored_input(const real[:, ::1] X, W, const real[::1] b, bint check_finite, int num_threads) except *:
+    cdef HSoftmaxInput[real] inp
+    cdef Quantized quantized
+    if not isinstance(W, Quantized):
+        return as_input[real](X, W, b, check_finite, num_threads)
+    quantized = W
+    inp = as_input[real](X, X, b, check_finite, num_threads)
+    inp.W = as_const_matrix(<const real*>NULL, quantized.view.rows, quantized.view.cols)
+    inp.quantized = quantized.view
+    return inp
+
+
+def hsoftmax(Plan plan not None, const real[:, ::1] X, W, const real[::1] b, const real[::1] weight, double label_smoothing,
              bint check_finite, real[::1] nll, real[::1] residuals, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_input(X, W, b, check_finite, num_threads)
+    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
     cdef span[real] kept
     inp.label_smoothing = label_smoothing
     if weight is not None:
@@ -71,28 +85,28 @@ def gradient(Plan plan not None, const real[:, ::1] X, const real[:, ::1] W, con
                                as_matrix(&dW[0, 0], dW.shape[0], dW.shape[1]), as_span(&db[0], db.shape[0]))
 
 
-def log_proba(Tree tree not None, const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, real[:, ::1] out, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_input(X, W, b, check_finite, num_threads)
+def log_proba(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint check_finite, real[:, ::1] out, int num_threads):
+    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
     with nogil:
         cpp_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
 
-def log_proba_of(Tree tree not None, const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite,
+def log_proba_of(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint check_finite,
                  const int64_t[:, ::1] classes, real[:, ::1] out, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_input(X, W, b, check_finite, num_threads)
+    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
     with nogil:
         cpp_log_proba_of(tree.view[0], inp, as_const_matrix(&classes[0, 0], classes.shape[0], classes.shape[1]),
                          as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
 
-def node_log_proba(Tree tree not None, const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, real[:, ::1] out, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_input(X, W, b, check_finite, num_threads)
+def node_log_proba(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint check_finite, real[:, ::1] out, int num_threads):
+    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
     with nogil:
         cpp_node_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
 
-def sample(Tree tree not None, const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, uint64_t seed,
+def sample(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint check_finite, uint64_t seed,
            int64_t[:, ::1] out, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_input(X, W, b, check_finite, num_threads)
+    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
     with nogil:
         cpp_sample(tree.view[0], inp, seed, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))

@@ -1,5 +1,5 @@
 from cython_sparseops._hierarchy cimport HierarchyView, Tree
-from cython_sparseops._hsoftmax cimport HSoftmaxInput, as_input
+from cython_sparseops._hsoftmax cimport HSoftmaxInput, as_scored_input
 from cython_sparseops._runtime cimport thread_pool_of_runtime
 from cython_sparseops._types cimport MatrixView, as_matrix, as_span, int64_t, real, share_thread_pool, span
 
@@ -20,9 +20,9 @@ cdef extern from "<sparseops/search.hpp>" namespace "sparseops" nogil:
 share_thread_pool(thread_pool_of_runtime())
 
 
-def search(Tree tree not None, const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, size_t k, beam, edge_beam,
+def search(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint check_finite, size_t k, beam, edge_beam,
            bint nodes, min_prob, int64_t[:, ::1] classes, real[:, ::1] log_probs, real[::1] bound, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_input(X, W, b, check_finite, num_threads)
+    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
     cdef SearchOptions options
     options.k = k
     options.nodes = nodes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,16 @@ from ._arrays import (
     as_inputs,
     as_integer,
     as_integers,
+    as_scored_inputs,
     as_seed,
     as_vector,
     as_weight,
 )
 from .hierarchy import Hierarchy
 from .runtime import resolve_threads
+
+if TYPE_CHECKING:
+    from .quantize import QuantizedWeights
 
 __all__ = [
     "HSoftmaxGradient",
@@ -75,7 +79,7 @@ def as_plan(h: object, labels: object, n: int, ignore_index: int | None) -> Any:
 
 def hsoftmax(
     X: npt.ArrayLike,
-    W: npt.ArrayLike,
+    W: npt.ArrayLike | QuantizedWeights,
     b: npt.ArrayLike | None,
     labels: npt.ArrayLike,
     h: Hierarchy,
@@ -93,8 +97,8 @@ def hsoftmax(
     ----------
     X : array_like of shape (N, D), float32 or float64
         Inputs.
-    W : array_like of shape (R, D)
-        Decision rows, ``h.n_rows`` of them.
+    W : array_like of shape (R, D), or QuantizedWeights
+        Decision rows, ``h.n_rows`` of them. With quantised ones X and b are taken as float32.
     b : array_like of shape (R,), or None
         Biases.
     labels : array_like of int, shape (N,)
@@ -141,7 +145,7 @@ def hsoftmax(
     >>> hsoftmax(np.ones((2, 3)), np.zeros((3, 3)), None, [0, 3], h) / np.log(2)
     array([2., 2.])
     """
-    x, w, bias = as_inputs(X, W, b)
+    x, w, bias = as_scored_inputs(X, W, b)
     n = x.shape[0]
     weight = as_weight("sample_weight", sample_weight, x.dtype, n)
     plan = as_plan(h, labels, n, ignore_index)

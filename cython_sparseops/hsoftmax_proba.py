@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,15 +13,18 @@ from ._arrays import (
     FLOAT64,
     KEY,
     Array,
-    as_inputs,
     as_integer,
     as_integers,
     as_out,
+    as_scored_inputs,
     as_seed,
 )
 from .hierarchy import Hierarchy
 from .hsoftmax import as_tree
 from .runtime import resolve_threads
+
+if TYPE_CHECKING:
+    from .quantize import QuantizedWeights
 
 __all__ = ["hsoftmax_log_proba", "hsoftmax_node_log_proba", "hsoftmax_sample"]
 
@@ -31,7 +36,7 @@ _SAMPLE = {dtype: _hsoftmax.sample[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
 
 def hsoftmax_log_proba(
     X: npt.ArrayLike,
-    W: npt.ArrayLike,
+    W: npt.ArrayLike | QuantizedWeights,
     b: npt.ArrayLike | None,
     h: Hierarchy,
     *,
@@ -68,7 +73,7 @@ def hsoftmax_log_proba(
     >>> np.exp(hsoftmax_log_proba(np.ones((1, 2)), np.zeros((2, 2)), None, h))
     array([[0.25, 0.25, 0.5 ]])
     """
-    x, w, bias = as_inputs(X, W, b)
+    x, w, bias = as_scored_inputs(X, W, b)
     tree = as_tree(h)
     threads = resolve_threads(num_threads)
     if classes is None:
@@ -92,7 +97,7 @@ def hsoftmax_log_proba(
 
 def hsoftmax_node_log_proba(
     X: npt.ArrayLike,
-    W: npt.ArrayLike,
+    W: npt.ArrayLike | QuantizedWeights,
     b: npt.ArrayLike | None,
     h: Hierarchy,
     *,
@@ -123,7 +128,7 @@ def hsoftmax_node_log_proba(
     >>> np.exp(hsoftmax_node_log_proba(np.ones((1, 2)), np.zeros((3, 2)), None, h))
     array([[1. , 0.5, 0.5]])
     """
-    x, w, bias = as_inputs(X, W, b)
+    x, w, bias = as_scored_inputs(X, W, b)
     tree = as_tree(h)
     result = np.empty((x.shape[0], h.n_nodes), x.dtype)
     _NODE_LOG_PROBA[x.dtype](
@@ -134,7 +139,7 @@ def hsoftmax_node_log_proba(
 
 def hsoftmax_sample(
     X: npt.ArrayLike,
-    W: npt.ArrayLike,
+    W: npt.ArrayLike | QuantizedWeights,
     b: npt.ArrayLike | None,
     h: Hierarchy,
     size: int = 1,
@@ -169,7 +174,7 @@ def hsoftmax_sample(
     >>> hsoftmax_sample(np.ones((1, 1)), np.array([[99.0]]), None, Hierarchy.balanced(2), 3, rng=0)
     array([[1, 1, 1]])
     """
-    x, w, bias = as_inputs(X, W, b)
+    x, w, bias = as_scored_inputs(X, W, b)
     tree = as_tree(h)
     result = np.empty((x.shape[0], as_integer("size", size, 0)), np.int64)
     _SAMPLE[x.dtype](

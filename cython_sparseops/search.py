@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _search
-from ._arrays import FLOAT32, FLOAT64, KEY, Array, as_float, as_inputs, as_integer
+from ._arrays import FLOAT32, FLOAT64, KEY, Array, as_float, as_integer, as_scored_inputs
 from .hierarchy import Hierarchy
 from .hsoftmax import as_tree
 from .runtime import resolve_threads
+
+if TYPE_CHECKING:
+    from .quantize import QuantizedWeights
 
 __all__ = ["SearchResult", "hsoftmax_search"]
 
@@ -28,7 +31,7 @@ class SearchResult(NamedTuple):
 
 def hsoftmax_search(
     X: npt.ArrayLike,
-    W: npt.ArrayLike,
+    W: npt.ArrayLike | QuantizedWeights,
     b: npt.ArrayLike | None,
     h: Hierarchy,
     k: int = 1,
@@ -82,7 +85,7 @@ def hsoftmax_search(
     >>> hsoftmax_search(np.ones((1, 1)), np.array([[3.0], [0.0], [1.0]]), None, h, 2).classes
     array([[3, 2]])
     """
-    x, w, bias = as_inputs(X, W, b)
+    x, w, bias = as_scored_inputs(X, W, b)
     tree = as_tree(h)
     n, count = x.shape[0], as_integer("k", k, 1)
     width = None if beam is None else as_integer("beam", beam, 1)

@@ -7,6 +7,7 @@
 #include "detail/kernels.hpp"
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"
+#include "detail/score.hpp"
 
 namespace sparseops {
 namespace {
@@ -60,6 +61,7 @@ public:
           h_(plan.hierarchy()),
           in_(in),
           k_(detail::kernels<T>()),
+          score_(in.X, in.W, in.quantized, detail::team_size(in.num_threads, static_cast<double>(in.X.size()))),
           dim_(in.X.cols),
           z_(plan.n_logits()),
           chunks_((plan.order().size() + chunk_size - 1) / chunk_size) {
@@ -154,7 +156,7 @@ private:
         const auto path = h_.path_nodes(static_cast<std::size_t>(plan_.labels()[s]));
         const auto next = s + 1 < to ? static_cast<std::size_t>(plan_.shared()[s + 1]) : 0;
         for (std::size_t d = std::max(static_cast<std::size_t>(plan_.shared()[s]), next); d < path.size(); ++d) {
-            detail::prefetch(in_.W.row(h_.row(static_cast<std::size_t>(path[d]))), dim_);
+            score_.prefetch(h_.row(static_cast<std::size_t>(path[d])));
         }
     }
 
@@ -162,7 +164,7 @@ private:
         const std::size_t row = h_.row(static_cast<std::size_t>(node)), k = h_.row_count(static_cast<std::size_t>(node));
         T* products = scratch.products.data();
         if (k == 1) {
-            k_.dots({in_.W.row(row), dim_, nullptr}, 1, x_rows(first), end - first, dim_, products, 0);
+            score_.column(row, {0, plan_.order().data() + first}, end - first, products);
             const T bias = in_.b.empty() ? T(0) : in_.b[row];
             for (std::size_t s = first; s < end; ++s) z_[at(s) + z] = products[s - first] + bias;
             return;
@@ -171,7 +173,7 @@ private:
     }
 
     void softmax_logits(std::size_t s, std::size_t row, std::size_t k, std::size_t to) {
-        k_.dots(x_rows(s), 1, {in_.W.row(row), dim_, nullptr}, k, dim_, z_.data() + to, k);
+        score_({0, plan_.order().data() + s}, 1, {row}, k, z_.data() + to, k);
         if (!in_.b.empty()) {
             for (std::size_t j = 0; j < k; ++j) z_[to + j] += in_.b[row + j];
         }
@@ -179,7 +181,7 @@ private:
 
     void path_logits(std::size_t s, std::span<const std::int32_t> nodes, std::size_t to) {
         if (h_.logistic) {
-            k_.dots(x_rows(s), 1, {in_.W.data, dim_, nodes.data()}, nodes.size(), dim_, z_.data() + to, 0);
+            score_({0, plan_.order().data() + s}, 1, {0, nodes.data()}, nodes.size(), z_.data() + to, 0);
             if (in_.b.empty()) return;
             for (std::size_t d = 0; d < nodes.size(); ++d) z_[to + d] += in_.b[static_cast<std::size_t>(nodes[d])];
             return;
@@ -334,6 +336,7 @@ private:
     const HierarchyView& h_;
     const HSoftmaxInput<T>& in_;
     const Kernels<T>& k_;
+    const detail::Scorer<T> score_;
     std::size_t dim_;
     std::vector<T> z_;  // logits, then their gradients, in sorted order
     std::size_t chunks_;
@@ -389,6 +392,8 @@ template <Real T>
 void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
                        const GradientSink<T>& sink) {
     require_input(plan, in, std::span<const T>(nll));
+    require(in.quantized.kind == QuantizedKind::none, "W must be a float array for a gradient, got ", detail::name_of(in.quantized.kind),
+            " weights");
     require_gradient(plan, in, dX);
     Batch<T> batch(plan, in);
     batch.score(nll, {}, dX.data);

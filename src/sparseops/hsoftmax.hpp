@@ -59,6 +59,7 @@ struct HSoftmaxInput {
     bool check_finite = true;
     std::span<const T> residuals;  // n_logits() in example order, or empty: what hsoftmax returned for the same input
     int num_threads = 0;
+    QuantizedView quantized = {};  // in place of W, of kind none otherwise: float alone, and no gradient
 };
 
 // Writes nll (N), and if not empty residuals (n_logits(), example by example, steps from the root down).

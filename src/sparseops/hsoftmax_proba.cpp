@@ -7,6 +7,7 @@
 #include "detail/parallel.hpp"
 #include "detail/random.hpp"
 #include "detail/require.hpp"
+#include "detail/score.hpp"
 #include "hsoftmax.hpp"
 
 namespace sparseops {
@@ -49,8 +50,16 @@ private:
 template <Real T>
 class TreeWalk {
 public:
-    TreeWalk(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> leaves, MatrixView<T> nodes, BadRow& bad)
-        : h_(h), in_(in), leaves_(leaves), nodes_(nodes), bad_(bad), k_(detail::kernels<T>()), width_(std::max(tile_rows, h.widest)) {
+    TreeWalk(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, MatrixView<T> leaves, MatrixView<T> nodes,
+             BadRow& bad)
+        : h_(h),
+          in_(in),
+          score_(score),
+          leaves_(leaves),
+          nodes_(nodes),
+          bad_(bad),
+          k_(detail::kernels<T>()),
+          width_(std::max(tile_rows, h.widest)) {
         z_.resize(example_block * width_);
         log_p_.resize(2 * example_block * width_);
         index_.resize(h.ordered ? 0 : width_);
@@ -102,13 +111,12 @@ private:
             index = index_.data();
             first = 0;
         }
-        k_.dots({in_.X.row(x_), in_.X.cols, nullptr}, n_, {in_.W.row(first), in_.X.cols, index}, rows, in_.X.cols, z_.data(), width_);
+        score_({x_}, n_, {first, index}, rows, z_.data(), width_);
         finish_scores(rows, index, first);
     }
 
     void score_node(std::size_t v) {
-        k_.dots({in_.X.row(x_), in_.X.cols, nullptr}, n_, {in_.W.row(h_.row(v)), in_.X.cols, nullptr}, h_.row_count(v), in_.X.cols,
-                z_.data(), width_);
+        score_({x_}, n_, {h_.row(v)}, h_.row_count(v), z_.data(), width_);
         finish_scores(h_.row_count(v), nullptr, h_.row(v));
     }
 
@@ -170,6 +178,7 @@ private:
 
     const HierarchyView& h_;
     const HSoftmaxInput<T>& in_;
+    const detail::Scorer<T>& score_;
     MatrixView<T> leaves_, nodes_;
     BadRow& bad_;
     const detail::Kernels<T>& k_;
@@ -190,7 +199,8 @@ void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> 
     const int threads = detail::team_size(
         in.num_threads, static_cast<double>(in.X.rows) * static_cast<double>(h.rows()) * static_cast<double>(in.X.cols + 16));
     BadRow bad;
-    std::vector<TreeWalk<T>> walks(static_cast<std::size_t>(std::max(1, threads)), TreeWalk<T>(h, in, leaves, nodes, bad));
+    const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
+    std::vector<TreeWalk<T>> walks(static_cast<std::size_t>(std::max(1, threads)), TreeWalk<T>(h, in, scorer, leaves, nodes, bad));
     detail::parallel_for(ranges * blocks, threads, [&](std::size_t item, std::size_t worker) {
         const std::size_t x = item / ranges * example_block, from = item % ranges * node_range;
         walks[worker].run(x, std::min(example_block, in.X.rows - x), from, std::min(h.nodes(), from + node_range));
@@ -200,19 +210,20 @@ void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> 
 
 // Logits of the rows of one node for one x, into z.
 template <Real T>
-void node_logits(const HierarchyView& h, const HSoftmaxInput<T>& in, const T* x, std::size_t v, T* z) {
+void node_logits(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, std::size_t x, std::size_t v, T* z) {
     const std::size_t k = h.row_count(v), row = h.row(v);
-    detail::kernels<T>().dots({x, in.X.cols, nullptr}, 1, {in.W.row(row), in.X.cols, nullptr}, k, in.X.cols, z, k);
+    score({x}, 1, {row}, k, z, k);
     if (in.b.empty()) return;
     for (std::size_t j = 0; j < k; ++j) z[j] += in.b[row + j];
 }
 
 // log P(child | x) of all children of v, into log_p; false if a logit is not finite.
 template <Real T>
-bool child_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, const T* x, std::size_t v, T* z, T* log_p) {
+bool child_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, std::size_t x, std::size_t v, T* z,
+                     T* log_p) {
     const auto& kernels = detail::kernels<T>();
     const std::size_t k = h.row_count(v);
-    node_logits(h, in, x, v, z);
+    node_logits(h, in, score, x, v, z);
     const bool finite = kernels.first_not_finite(z, k) == k;
     if (k == 1) {
         kernels.log_sigmoid(z, 1, log_p, log_p + 1);
@@ -253,6 +264,7 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
     std::vector<std::vector<T>> scratch(static_cast<std::size_t>(std::max(1, threads)), std::vector<T>(2 * width));
     BadRow bad;
+    const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
     detail::parallel_for(classes.rows, threads, [&](std::size_t i, std::size_t worker) {
         T* z = scratch[worker].data();
         for (std::size_t j = 0; j < classes.cols; ++j) {
@@ -260,8 +272,7 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
             const auto nodes = h.path_nodes(c), steps = h.path_children(c);
             double sum = 0;
             for (std::size_t d = 0; d < nodes.size(); ++d) {
-                if (!child_log_proba(h, in, in.X.row(i), static_cast<std::size_t>(nodes[d]), z, z + width) && in.check_finite)
-                    bad.report(i);
+                if (!child_log_proba(h, in, scorer, i, static_cast<std::size_t>(nodes[d]), z, z + width) && in.check_finite) bad.report(i);
                 sum += static_cast<double>(z[width + static_cast<std::size_t>(steps[d])]);
             }
             out.row(i)[j] = static_cast<T>(sum);
@@ -279,6 +290,7 @@ void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::ui
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
     std::vector<std::vector<T>> scratch(static_cast<std::size_t>(std::max(1, threads)), std::vector<T>(2 * width));
     BadRow bad;
+    const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
     detail::parallel_for(out.rows, threads, [&](std::size_t i, std::size_t worker) {
         T* z = scratch[worker].data();
         const T* log_p = z + width;
@@ -291,7 +303,7 @@ void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::ui
                         detail::philox(seed, i * out.cols + m, (static_cast<std::uint64_t>(detail::Stream::sample) << 56) | (depth / 2));
                 const double u = detail::unit_double(words[2 * (depth % 2)], words[2 * (depth % 2) + 1]);
                 const auto children = h.children(static_cast<std::size_t>(at));
-                if (!child_log_proba(h, in, in.X.row(i), static_cast<std::size_t>(at), z, z + width) && in.check_finite) bad.report(i);
+                if (!child_log_proba(h, in, scorer, i, static_cast<std::size_t>(at), z, z + width) && in.check_finite) bad.report(i);
                 std::size_t j = 0;
                 for (double sum = std::exp(static_cast<double>(log_p[0])); j + 1 < children.size() && u >= sum;
                      sum += std::exp(static_cast<double>(log_p[j])))

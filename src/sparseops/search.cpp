@@ -9,6 +9,7 @@
 #include "detail/kernels.hpp"
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"
+#include "detail/score.hpp"
 
 namespace sparseops {
 namespace {
@@ -35,9 +36,10 @@ bool better(const Found<T>& a, const Found<T>& b) {
 template <Real T>
 class Searcher {
 public:
-    Searcher(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options)
+    Searcher(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, const SearchOptions& options)
         : h_(h),
           in_(in),
+          score_(score),
           options_(options),
           k_(detail::kernels<T>()),
           limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
@@ -50,7 +52,7 @@ public:
     }
 
     // False if a logit was not finite.
-    bool run(const T* x, std::int64_t* classes, T* log_probs, T* bound) {
+    bool run(std::size_t x, std::int64_t* classes, T* log_probs, T* bound) {
         x_ = x;
         finite_ = true;
         best_left_ = -std::numeric_limits<T>::infinity();
@@ -106,7 +108,7 @@ private:
             if (batch_.empty()) break;
             expand(batch_, [&](const Found<T>& inner) {
                 if (full() && inner.key < found_.front().key) return leave(inner.key);
-                detail::prefetch(in_.W.row(h_.row(static_cast<std::size_t>(inner.id))), in_.X.cols);
+                score_.prefetch(h_.row(static_cast<std::size_t>(inner.id)));
                 open_.push_back(inner);
                 std::push_heap(open_.begin(), open_.end(), less_likely);
             });
@@ -143,7 +145,7 @@ private:
             std::int32_t rows[most_together];
             T z[most_together], log_p[2 * most_together];
             for (std::size_t i = 0; i < n; ++i) rows[i] = static_cast<std::int32_t>(nodes[from + i].id);
-            k_.dots({x_, in_.X.cols, nullptr}, 1, {in_.W.data, in_.X.cols, rows}, n, in_.X.cols, z, n);
+            score_({x_}, 1, {0, rows}, n, z, n);
             for (std::size_t i = 0; !in_.b.empty() && i < n; ++i) z[i] += in_.b[static_cast<std::size_t>(rows[i])];
             finite_ = finite_ && k_.first_not_finite(z, n) == n;
             k_.log_sigmoid(z, n, log_p, log_p + most_together);
@@ -173,7 +175,7 @@ private:
 
     void score_children(std::size_t v) {
         const std::size_t k = h_.row_count(v), row = h_.row(v);
-        k_.dots({x_, in_.X.cols, nullptr}, 1, {in_.W.row(row), in_.X.cols, nullptr}, k, in_.X.cols, z_.data(), k);
+        score_({x_}, 1, {row}, k, z_.data(), k);
         if (!in_.b.empty()) {
             for (std::size_t j = 0; j < k; ++j) z_[j] += in_.b[row + j];
         }
@@ -214,6 +216,7 @@ private:
 
     const HierarchyView& h_;
     const HSoftmaxInput<T>& in_;
+    const detail::Scorer<T>& score_;
     const SearchOptions& options_;
     const detail::Kernels<T>& k_;
     std::size_t limit_;
@@ -221,7 +224,7 @@ private:
     std::vector<T> log_p_, z_;
     std::vector<Found<T>> found_, open_, batch_;
     std::size_t together_;
-    const T* x_ = nullptr;
+    std::size_t x_ = 0;
     T best_left_ = 0;
     bool finite_ = true;
 };
@@ -254,12 +257,13 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
     const double scored =
         static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);
     const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * static_cast<double>(in.X.cols + 16));
-    std::vector<Searcher<T>> searchers(static_cast<std::size_t>(std::max(1, threads)), Searcher<T>(h, in, options));
+    const detail::Scorer<T> score(in.X, in.W, in.quantized, threads);
+    std::vector<Searcher<T>> searchers(static_cast<std::size_t>(std::max(1, threads)), Searcher<T>(h, in, score, options));
     constexpr std::size_t block = 16;
     std::atomic<std::size_t> bad{n};
     detail::parallel_for((n + block - 1) / block, threads, [&](std::size_t item, std::size_t worker) {
         for (std::size_t i = item * block; i < std::min(n, (item + 1) * block); ++i) {
-            if (searchers[worker].run(in.X.row(i), classes.row(i), log_probs.row(i), &bound[i])) continue;
+            if (searchers[worker].run(i, classes.row(i), log_probs.row(i), &bound[i])) continue;
             std::size_t seen = bad.load();
             while (i < seen && !bad.compare_exchange_weak(seen, i)) {}
         }

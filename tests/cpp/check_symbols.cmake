@@ -1,4 +1,4 @@
-# cmake -DNM=… -DISA=… -DOBJECTS=…|… -P check_symbols.cmake
+# cmake -DNM=… -DISA=… -DTABLES=…|… -DOBJECTS=…|… -P check_symbols.cmake
 # The objects of one instruction set define a global symbol each, its table, and none that a linker may share between
 # objects (W, V weak; u unique): such a copy, full of wide instructions, could replace that of every other object.
 string(REPLACE "|" ";" OBJECTS "${OBJECTS}")
@@ -27,8 +27,10 @@ endforeach()
 if(shared)
   message(FATAL_ERROR "the kernels of ${ISA} should have no symbol that a linker may share, they have ${shared}")
 endif()
-list(SORT global)
-if(NOT global MATCHES "^_*ZN9sparseops6detail[0-9]+(kernels|stream)_${ISA}E;_*ZN9sparseops6detail[0-9]+(kernels|stream)_${ISA}E$")
-  message(FATAL_ERROR "the kernels of ${ISA} should define kernels_${ISA} and stream_${ISA} alone, they define ${global}")
+string(REGEX REPLACE "_*ZN9sparseops6detail[0-9]+([a-z]+)_${ISA}E" "\\1" tables "${global}")
+list(SORT tables)
+string(REPLACE "|" ";" TABLES "${TABLES}")
+if(NOT tables STREQUAL TABLES)
+  message(FATAL_ERROR "the kernels of ${ISA} should define the tables ${TABLES} alone, they define ${global}")
 endif()
 message(STATUS "${ISA}: ${global} alone")

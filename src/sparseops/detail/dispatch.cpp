@@ -6,6 +6,7 @@
 
 #include "../runtime.hpp"
 #include "kernels.hpp"
+#include "kernels_quantized.hpp"
 #include "kernels_stream.hpp"
 #include "require.hpp"
 
@@ -17,6 +18,7 @@ namespace sparseops {
 namespace {
 
 using detail::KernelTable;
+using detail::QuantizedKernels;
 using detail::StreamTable;
 
 #if defined(__x86_64__)
@@ -30,6 +32,7 @@ std::uint64_t xcr0() noexcept {
 struct Cpu {
     bool v3 = false;  // AVX2, FMA, BMI1/2, F16C, LZCNT, MOVBE: what -march=x86-64-v3 may emit
     bool v4 = false;  // and AVX-512 F, BW, CD, DQ, VL
+    bool vnni = false;
 };
 
 Cpu detect() noexcept {
@@ -40,7 +43,8 @@ Cpu detect() noexcept {
     if (!(c1 & bit_OSXSAVE) || !(c1 & bit_AVX)) return cpu;
     const std::uint64_t enabled = xcr0();
     if ((enabled & 0x6) != 0x6) return cpu;
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) b7 = b;
+    unsigned c7 = 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) b7 = b, c7 = c;
     if (__get_cpuid(0x80000001u, &a, &b, &c, &d)) c81 = c;
     constexpr unsigned need_c1 = bit_FMA | bit_F16C | bit_MOVBE | bit_POPCNT | bit_SSE4_2;
     constexpr unsigned need_b7 = bit_AVX2 | bit_BMI | bit_BMI2;
@@ -48,6 +52,8 @@ Cpu detect() noexcept {
     cpu.v3 = (c1 & need_c1) == need_c1 && (b7 & need_b7) == need_b7 && (c81 & lzcnt);
     constexpr unsigned need_512 = bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL;
     cpu.v4 = cpu.v3 && (b7 & need_512) == need_512 && (enabled & 0xe6) == 0xe6;
+    constexpr unsigned avx512_vnni = 1u << 11;
+    cpu.vnni = cpu.v4 && (c7 & avx512_vnni);
     return cpu;
 }
 #endif
@@ -55,6 +61,7 @@ Cpu detect() noexcept {
 struct Candidate {
     const KernelTable* table;
     const StreamTable* stream;
+    const QuantizedKernels* quantized;
     bool available;
 };
 
@@ -64,16 +71,17 @@ std::vector<Candidate> candidates() {
 #if defined(__x86_64__)
     [[maybe_unused]] const Cpu cpu = detect();
 #if defined(SPARSEOPS_HAS_AVX512)
-    list.push_back({&detail::kernels_avx512, &detail::stream_avx512, cpu.v4});
+    list.push_back(
+        {&detail::kernels_avx512, &detail::stream_avx512, cpu.vnni ? &detail::quantized_avx512vnni : &detail::quantized_avx512, cpu.v4});
 #endif
 #if defined(SPARSEOPS_HAS_AVX2)
-    list.push_back({&detail::kernels_avx2, &detail::stream_avx2, cpu.v3});
+    list.push_back({&detail::kernels_avx2, &detail::stream_avx2, &detail::quantized_avx2, cpu.v3});
 #endif
 #endif
 #if defined(SPARSEOPS_HAS_NEON)
-    list.push_back({&detail::kernels_neon, &detail::stream_neon, true});
+    list.push_back({&detail::kernels_neon, &detail::stream_neon, &detail::quantized_neon, true});
 #else
-    list.push_back({&detail::kernels_baseline, &detail::stream_baseline, true});
+    list.push_back({&detail::kernels_baseline, &detail::stream_baseline, &detail::quantized_baseline, true});
 #endif
     return list;
 }
@@ -94,15 +102,17 @@ Candidate choose() {
     detail::refuse("SPARSEOPS_ISA must be one of ", names, ", got ", wanted ? wanted : "");
 }
 
-}  // namespace
-
-namespace detail {
-static const Candidate& chosen() {
+const Candidate& chosen() {
     static const Candidate candidate = choose();
     return candidate;
 }
+
+}  // namespace
+
+namespace detail {
 const KernelTable& active_kernels() { return *chosen().table; }
 const StreamTable& stream_kernels() { return *chosen().stream; }
+const QuantizedKernels& quantized_kernels() { return *chosen().quantized; }
 }  // namespace detail
 
 const char* version() noexcept { return SPARSEOPS_VERSION; }

@@ -1,0 +1,126 @@
+// Products of rows of X with rows of W, whatever W is stored as.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "../types.hpp"
+#include "kernels.hpp"
+#include "kernels_quantized.hpp"
+#include "parallel.hpp"
+#include "require.hpp"
+
+namespace sparseops::detail {
+
+// Row i is index[i] if there is an index, otherwise first + i.
+struct Pick {
+    std::size_t first = 0;
+    const std::int32_t* index = nullptr;
+};
+
+inline const char* name_of(QuantizedKind kind) {
+    return kind == QuantizedKind::int8       ? "int8"
+           : kind == QuantizedKind::bfloat16 ? "bfloat16"
+           : kind == QuantizedKind::float16  ? "float16"
+                                             : "float";
+}
+
+// n numbers as integers of at most ±levels times the scale that is returned: NaN, and all zero, if one is not finite.
+template <class I>
+inline float quantize_row(const float* x, std::size_t n, std::int32_t levels, I* out) {
+    std::int32_t top = 0;  // the bits of |x| are in the order of |x|
+    for (std::size_t i = 0; i < n; ++i) top = std::max(top, __builtin_bit_cast(std::int32_t, x[i]) & 0x7fffffff);
+    if (top >= 0x7f800000) {
+        std::fill(out, out + n, I(0));
+        return __builtin_nanf("");
+    }
+    const float largest = std::max(__builtin_bit_cast(float, top), 1e-30f), inverse = static_cast<float>(levels) / largest;
+    constexpr float magic = 12582912;  // adding it leaves no digit behind the point, rounded to even
+    for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<I>(static_cast<std::int32_t>((x[i] * inverse + magic) - magic));
+    return largest / static_cast<float>(levels);
+}
+
+template <Real T>
+class Scorer {
+public:
+    // The views must outlive it. int8: rows of X are rounded to the finest 16-bit steps whose products cannot overflow.
+    Scorer(const MatrixView<const T>& X, const MatrixView<const T>& W, const QuantizedView& quantized, int threads)
+        : X_(X), W_(W), q_(quantized), k_(kernels<T>()) {
+        if (q_.kind == QuantizedKind::none) return;
+        require(std::is_same_v<T, float>, "X must be float32, as W has ", name_of(q_.kind), " weights, got float64");
+        quantized_ = &quantized_kernels();
+        if constexpr (std::is_same_v<T, float>) {
+            if (q_.kind == QuantizedKind::int8) round_inputs(threads);
+        }
+    }
+
+    // out[i * stride + j] = X[x i] · W[w j]
+    void operator()(Pick x, std::size_t nx, Pick w, std::size_t nw, T* out, std::size_t stride) const {
+        if (!quantized_) [[likely]]
+            return k_.dots(rows(X_, x), nx, rows(W_, w), nw, X_.cols, out, stride);
+        if constexpr (std::is_same_v<T, float>) quantized_dots(x, nx, w, nw, out, stride);
+    }
+
+    // out[i] = X[x i] · W[row]
+    void column(std::size_t row, Pick x, std::size_t nx, T* out) const {
+        if (!quantized_) [[likely]]
+            return k_.dots({W_.row(row), W_.cols, nullptr}, 1, rows(X_, x), nx, X_.cols, out, 0);
+        if constexpr (std::is_same_v<T, float>) quantized_dots(x, nx, {row}, 1, out, 1);
+    }
+
+    void prefetch(std::size_t row) const {
+        if (!quantized_) [[likely]]
+            return detail::prefetch(W_.row(row), W_.cols);
+        if (q_.kind == QuantizedKind::int8) {
+            detail::prefetch(static_cast<const std::int8_t*>(q_.data) + row * q_.cols, q_.cols);
+            __builtin_prefetch(&q_.scale[row]);
+        } else {
+            detail::prefetch(static_cast<const std::uint16_t*>(q_.data) + row * q_.cols, q_.cols);
+        }
+    }
+
+private:
+    template <class E>
+    static Rows<E> rows(const E* data, std::size_t stride, Pick p) {
+        return {p.index ? data : data + p.first * stride, stride, p.index};
+    }
+    static Rows<T> rows(const MatrixView<const T>& m, Pick p) { return rows(m.data, m.cols, p); }
+
+    void round_inputs(int threads) {
+        constexpr std::int64_t most = 0x7fffffff;  // of a sum of products with weights of at most 128
+        const auto levels = static_cast<std::int32_t>(
+            std::min<std::int64_t>(32767, most / (128 * static_cast<std::int64_t>(std::max<std::size_t>(1, X_.cols)))));
+        require(levels >= 127, "W must have at most 132104 columns of int8 weights, got ", X_.cols);
+        stride_ = (X_.cols + int8_padding - 1) / int8_padding * int8_padding;
+        x_.resize(X_.rows * stride_);
+        x_scale_.resize(X_.rows);
+        constexpr std::size_t block = 64;
+        parallel_for((X_.rows + block - 1) / block, threads, [&](std::size_t item, std::size_t) {
+            for (std::size_t i = item * block; i < std::min(X_.rows, (item + 1) * block); ++i)
+                x_scale_[i] = quantize_row(X_.row(i), X_.cols, levels, x_.data() + i * stride_);
+        });
+    }
+
+    void quantized_dots(Pick x, std::size_t nx, Pick w, std::size_t nw, float* out, std::size_t stride) const {
+        if (q_.kind == QuantizedKind::int8) {
+            const float *x_scale = x_scale_.data() + (x.index ? 0 : x.first), *w_scale = q_.scale.data() + (w.index ? 0 : w.first);
+            quantized_->int8_dots(rows(x_.data(), stride_, x), x_scale, nx, rows(static_cast<const std::int8_t*>(q_.data), q_.cols, w),
+                                  w_scale, nw, q_.cols, out, stride);
+            return;
+        }
+        const auto dots = q_.kind == QuantizedKind::bfloat16 ? quantized_->bfloat16_dots : quantized_->float16_dots;
+        dots(rows(X_, x), nx, rows(static_cast<const std::uint16_t*>(q_.data), q_.cols, w), nw, q_.cols, out, stride);
+    }
+
+    const MatrixView<const T> X_, W_;
+    const QuantizedView q_;
+    const Kernels<T>& k_;
+    const QuantizedKernels* quantized_ = nullptr;
+    std::vector<std::int16_t> x_;  // int8: X, a row every stride_
+    std::vector<float> x_scale_;
+    std::size_t stride_ = 0;
+};
+
+}  // namespace sparseops::detail

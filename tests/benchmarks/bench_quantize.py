@@ -1,0 +1,96 @@
+"""Quantised rows against float32 rows; `python tests/benchmarks/bench_quantize.py`.
+
+Queries are many and all different: a small batch timed again and again would find its rows in the
+caches whatever their size.
+"""
+
+import sys
+
+import numpy as np
+from bench_normalize import print_table, row
+
+import cython_sparseops as cso
+
+DIM = 128
+KINDS = ("int8", "bfloat16", "float16")
+
+
+def wordnet_rows(quick):
+    """P@1 in percent instead of milliseconds; the ratio is the change in points, goal ±0.2."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    from cython_sparseops._demo import load_wordnet
+    from cython_sparseops.sklearn import HSoftmaxClassifier
+
+    data = load_wordnet(quick)
+    words = CountVectorizer(dtype=np.float32)
+    model = HSoftmaxClassifier(hidden_dim=100, random_state=0)
+    model.fit(words.fit_transform(data.train), data.y_train)
+    X, head = words.transform(data.test), model.model_
+    known = np.isin(data.y_test, model.classes_)
+    labels = np.searchsorted(model.classes_, data.y_test).clip(max=len(model.classes_) - 1)
+    hidden = np.concatenate([hidden for _, hidden in model._hidden_blocks(X)])
+    out = []
+    for kind in KINDS:
+        report = cso.quantize(head.W, kind).evaluate(
+            hidden[known], labels[known], head.hierarchy, head.b, reference=head.W
+        )
+        out.append(
+            {
+                "name": f"WordNet P@1 %, {kind}",
+                "peer": f"float32, nll {report.nll_change:+.1e}",
+                "ours_ms": 100 * report.p_at_1,
+                "peer_ms": 100 * report.p_at_1_reference,
+                "ratio": 100 * report.top1_change,
+                "threads": 0,
+                "goal": 0.2,
+            }
+        )
+    return out
+
+
+def main(quick):
+    """One row a measurement: name, peer, ours_ms, peer_ms, ratio, threads, goal."""
+    out = wordnet_rows(quick)
+    rng = np.random.default_rng(0)
+    for n_classes in (100_000,) if quick else (100_000, 1_000_000):
+        counts = 1e9 / np.arange(1, n_classes + 1)
+        h = cso.Hierarchy.huffman(counts)
+        W, b = cso.init_weights(h, DIM, rng=0)
+        W *= 8  # decisions about as sure as trained ones
+        X = rng.standard_normal((4096 if quick else 16384, DIM), np.float32) * np.float32(0.3)
+        fewer = X[: len(X) // 4]
+        probs = np.empty((8, n_classes), np.float32)
+        for kind in KINDS:
+            q = cso.quantize(W, kind)
+            out.append(
+                {
+                    "name": f"MB, {kind}, {n_classes} classes",
+                    "peer": "float32",
+                    "ours_ms": q.nbytes / 1e6,
+                    "peer_ms": W.nbytes / 1e6,
+                    "ratio": W.nbytes / q.nbytes,
+                    "threads": 0,
+                    "goal": 3.8 if kind == "int8" else 2,
+                }
+            )
+            for threads in (1, 2):
+
+                def search(rows, x, k, h=h, b=b, threads=threads):
+                    return lambda: cso.hsoftmax_search(x, rows, b, h, k, num_threads=threads)
+
+                def log_proba(rows, h=h, b=b, x=X[:8], o=probs, threads=threads):
+                    return lambda: cso.hsoftmax_log_proba(x, rows, b, h, out=o, num_threads=threads)
+
+                for name, make in (
+                    ("top 1", lambda rows, s=search, x=X: s(rows, x, 1)),
+                    ("top 10", lambda rows, s=search, x=fewer: s(rows, x, 10)),
+                    ("log_proba", log_proba),
+                ):
+                    text = f"{name}, {kind}, {n_classes}"
+                    out.append(row(text, "float32 rows", make(q), make(W), threads, 1, 15))
+    return out
+
+
+if __name__ == "__main__":
+    print_table(main("--quick" in sys.argv[1:]))
