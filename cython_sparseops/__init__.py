@@ -14,6 +14,7 @@ from .dropout import (
 )
 from .dropout_segments import Segments, sparse_dropout_segments
 from .hierarchy import Hierarchy, HierarchyReport, PruneReport
+from .hierarchy_choose import HierarchyChoice, MeasuredHierarchy
 from .hsoftmax import (
     HSoftmaxGradient,
     HSoftmaxLoss,
@@ -48,7 +49,9 @@ __all__ = [
     "HSoftmaxLoss",
     "HSoftmaxUpdate",
     "Hierarchy",
+    "HierarchyChoice",
     "HierarchyReport",
+    "MeasuredHierarchy",
     "Normalized",
     "PruneReport",
     "QuantizeReport",

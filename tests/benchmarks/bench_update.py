@@ -1,0 +1,160 @@
+"""The fused training step, an example, against the loops of fastText and gensim.
+
+fastText is run through its Python build on lines of one word and one label, so that next to the
+walk down the tree there is hardly anything to do. Its time an example is the difference of two
+runs with more and fewer epochs over the examples that the longer one has more: start-up and
+reading the dictionary cancel. What is left holds reading a line of text; the same difference with
+dim 1 is taken off as an upper bound of it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from data import FastTextFile, fasttext_model
+from timing import (
+    Median,
+    batches,
+    peer,
+    race,
+    row,
+    set_threads,
+    thread_counts,
+    zipf_counts,
+    zipf_labels,
+)
+
+import cython_sparseops as cso
+
+DIM, SIZE = 128, 1024
+GOALS = {1: 2.5, 2: 4.0}
+
+
+def main(quick):
+    """Milliseconds of 1024 examples."""
+    out = []
+    for n_classes in (10_000, 100_000):
+        rng = np.random.default_rng(0)
+        labels = zipf_labels(rng, n_classes, 100_000 if quick else 300_000)
+        calls = ours(n_classes, rng)
+        for threads in thread_counts():
+            set_threads(threads)
+            out += compare(n_classes, labels, calls, threads, quick)
+    return out
+
+
+def compare(n_classes, labels, calls, threads, quick):
+    """Ours and the peers in turn, as their runs are long: a few rounds of each."""
+    theirs = {}
+    if peer("fasttext") is not None:
+        theirs |= fasttext_loop(peer("fasttext"), labels, threads)
+    if peer("gensim") is not None and not quick:
+        theirs |= gensim_loop(labels, threads)
+    seconds = {name: [] for name in (*calls, *theirs)}
+    for _ in range(2 if quick else 3):
+        for name, ms in race(calls, repeats=7 if quick else 5).items():
+            seconds[name].append(ms / 1e3)
+        for name, call in theirs.items():
+            seconds[name].append(call())
+    times = {name: Median.of(all_of_it) for name, all_of_it in seconds.items()}
+    ours_ms = {name: times[name] for name in calls}
+    return rows(n_classes, threads, ours_ms, {name: times[name] for name in theirs})
+
+
+def rows(n_classes, threads, times, against):
+    name = f"update C={n_classes} N={SIZE}"
+    more = {"classes": n_classes, "batch": SIZE, "work": "update"}
+    sgd = times["SGD"]
+    out = [
+        row(f"{name} SGD", who, sgd, ms, threads, goal_of(who, threads), **more)
+        for who, ms in against.items()
+    ]
+    out += [
+        row(f"{name} {kind}", "our SGD", ms, sgd, threads)
+        for kind, ms in times.items()
+        if ms != sgd
+    ]
+    return out
+
+
+def goal_of(who, threads):
+    return GOALS.get(threads) if who == "fastText hs loop, reading taken off" else None
+
+
+def ours(n_classes, rng):
+    """A step of each optimiser on weights of its own."""
+    h = cso.Hierarchy.huffman(zipf_counts(n_classes))
+    data = batches(rng, n_classes, SIZE, DIM)
+    optimizers = {
+        "SGD": cso.SGD(1e-3),
+        "Adagrad": cso.Adagrad(1e-3),
+        "Adagrad rowwise": cso.Adagrad(1e-3, rowwise=True),
+    }
+
+    def step(optimizer):
+        W, b = cso.init_weights(h, DIM, rng=0)
+
+        def call(i):
+            x, y = data[i % len(data)]
+            return cso.hsoftmax_update(x, W, b, y, h, optimizer)
+
+        return call
+
+    return {name: step(optimizer) for name, optimizer in optimizers.items()}
+
+
+def fasttext_loop(fasttext, labels, threads):
+    """Seconds of 1024 examples; the word of an example is the label of the one before."""
+    from scipy.sparse import csr_matrix
+
+    n = len(labels)
+    shape = (n, int(labels.max()) + 1)
+    X = csr_matrix((np.ones(n, np.float32), np.roll(labels, 1), np.arange(n + 1)), shape)
+    file = FastTextFile(X, labels)
+    few, many = 1, 4
+
+    def seconds(dim, epochs):
+        options = {"dim": dim, "epoch": epochs, "thread": threads, "lr": 0.05}
+        return fasttext_model(fasttext, file.path, **options)[0]
+
+    def difference(dim):
+        return (seconds(dim, many) - seconds(dim, few)) / ((many - few) * n) * SIZE
+
+    last = {}
+
+    def whole():
+        last["whole"] = difference(DIM)
+        return last["whole"]
+
+    return {
+        "fastText hs, with reading": whole,
+        "fastText hs loop, reading taken off": lambda: last["whole"] - difference(1),
+    }
+
+
+def gensim_loop(labels, threads):
+    """Skip-gram with window 1 over words drawn as the labels: two pairs a word, each one walk."""
+    from gensim.models import Word2Vec
+
+    length = 1000
+    names = [f"w{label}" for label in labels]
+    text = [names[i : i + length] for i in range(0, len(names), length)]
+    model = Word2Vec(
+        vector_size=DIM, window=1, sg=1, hs=1, negative=0, min_count=1, sample=0, workers=threads
+    )
+    model.build_vocab(text)
+    pairs = sum(2 * (len(sentence) - 1) for sentence in text)
+
+    def call():
+        start = time.perf_counter()
+        model.train(text, total_examples=len(text), epochs=1)
+        return (time.perf_counter() - start) / pairs * SIZE
+
+    return {"gensim hs=1 loop": call}
+
+
+if __name__ == "__main__":
+    from run import alone
+
+    alone(main, __file__)
