@@ -206,7 +206,11 @@ def sparse_normalize(
     which = _as_axis(axis)
     if ord not in _ORD:
         raise ValueError(f"ord must be one of l1, l2, max, got {describe(ord)}")
+    sparse = is_sparse(W)
     limit = as_float("threshold", threshold)
+    if getattr(W.data if sparse else W, "dtype", None) == FLOAT16:
+        with np.errstate(over="ignore"):
+            limit = float(np.float16(limit))  # compared in the dtype of W, as NumPy does
     settings = (
         _ORD[ord],
         as_float("norm", norm),
@@ -215,7 +219,6 @@ def sparse_normalize(
         bool(check_finite),
         resolve_threads(num_threads),
     )
-    sparse = is_sparse(W)
     if prune and not (sparse and copy):
         raise ValueError("prune must be False in place and for a dense array, got True")
     if sparse:

@@ -614,3 +614,10 @@ def test_max_norm_leaves_the_bytes_of_what_is_short_enough(seed):
     got = cso.sparse_normalize(D, axis=1, norm=2.0, max_norm=True)
     short = np.linalg.norm(D.astype(float), axis=1) <= 2.0
     assert got[short].tobytes() == D[short].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_threshold_is_compared_in_the_dtype_of_the_matrix(dtype):
+    # Found by hypothesis: float16(0.3) is above 0.3, and was kept when compared in float32.
+    W = np.array([[0.3], [1.0]], dtype)
+    assert cso.sparse_normalize(W, threshold=0.3).tolist() == [[0.0], [1.0]]
