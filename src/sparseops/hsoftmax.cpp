@@ -17,9 +17,9 @@ using detail::require;
 using detail::Rows;
 
 constexpr std::size_t chunk_size = 32;  // examples scored together: 32 to 128 measure the same, 16 is slower
-constexpr std::size_t ahead = 4;         // examples whose rows of W are prefetched
-constexpr std::size_t piece = 256;       // examples whose coefficients are gathered at once
-constexpr std::size_t node_block = 16;   // touched nodes a work item
+constexpr std::size_t ahead = 4;        // examples whose rows of W are prefetched
+constexpr std::size_t piece = 256;      // examples whose coefficients are gathered at once
+constexpr std::size_t node_block = 16;  // touched nodes a work item
 
 template <Real T>
 void require_input(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<const T> nll) {
