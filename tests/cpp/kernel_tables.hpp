@@ -9,13 +9,17 @@
 #include <vector>
 
 #include <sparseops/detail/kernels.hpp>
+#include <sparseops/detail/kernels_stream.hpp>
 #include <sparseops/runtime.hpp>
 
 namespace sparseops_test {
 
 using sparseops::detail::Kernels;
 using sparseops::detail::KernelTable;
+using sparseops::detail::NormKernels;
 using sparseops::detail::Rows;
+using sparseops::detail::SelectKernels;
+using sparseops::detail::StreamTable;
 
 inline bool can_run(const std::string& isa) {
     const auto names = sparseops::available_isas();
@@ -40,6 +44,51 @@ inline std::vector<const KernelTable*> tables() {
     add(sparseops::detail::kernels_neon);
 #endif
     return list;
+}
+
+// The tables of the streaming kernels have no names of their own.
+struct NamedStream {
+    const char* name;
+    const StreamTable* table;
+    bool fma;
+};
+
+inline std::vector<NamedStream> streams() {
+    std::vector<NamedStream> list;
+    [[maybe_unused]] const auto add = [&](const char* name, const StreamTable& table) {
+        if (can_run(name)) list.push_back({name, &table, std::string(name) != "baseline"});
+    };
+#if defined(SPARSEOPS_HAS_BASELINE)
+    add("baseline", sparseops::detail::stream_baseline);
+#endif
+#if defined(SPARSEOPS_HAS_AVX2)
+    add("avx2", sparseops::detail::stream_avx2);
+#endif
+#if defined(SPARSEOPS_HAS_AVX512)
+    add("avx512", sparseops::detail::stream_avx512);
+#endif
+#if defined(SPARSEOPS_HAS_NEON)
+    add("neon", sparseops::detail::stream_neon);
+#endif
+    return list;
+}
+
+template <class T>
+const NormKernels<T>& norms_of(const StreamTable& table) {
+    if constexpr (sizeof(T) == 4)
+        return table.norm_f32;
+    else
+        return table.norm_f64;
+}
+
+template <class U>
+const SelectKernels<U>& select_of(const StreamTable& table) {
+    if constexpr (sizeof(U) == 2)
+        return table.select_16;
+    else if constexpr (sizeof(U) == 4)
+        return table.select_32;
+    else
+        return table.select_64;
 }
 
 template <class T>

@@ -1,63 +1,12 @@
 // Kernels read and write their arrays and nothing else: every array lies against an unreadable page, at its end and at its
 // start, and the rest of its own pages holds a pattern that must survive.
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <csignal>
-#include <cstdlib>
-
 #include "check.hpp"
+#include "fence.hpp"
 #include "kernel_tables.hpp"
 
 namespace {
 
 using namespace sparseops_test;
-
-char at_work[128] = "";  // what runs, for the message of a crash
-
-void out_of_bounds(int) {
-    static const char text[] = "failed: an access outside the arrays of ";
-    (void)!write(2, text, sizeof text - 1);
-    (void)!write(2, at_work, std::strlen(at_work));
-    (void)!write(2, "\n", 1);
-    _exit(1);
-}
-
-// Some pages between two that may not be touched.
-class Fence {
-public:
-    Fence() : page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))), room_((32768 + page_ - 1) / page_ * page_) {
-        void* all = mmap(nullptr, room_ + 2 * page_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (all == MAP_FAILED) std::abort();
-        inside_ = static_cast<unsigned char*>(all) + page_;
-        if (mprotect(inside_, room_, PROT_READ | PROT_WRITE) != 0) std::abort();
-    }
-    ~Fence() { munmap(inside_ - page_, room_ + 2 * page_); }
-    Fence(const Fence&) = delete;
-    Fence& operator=(const Fence&) = delete;
-
-    template <class T>
-    T* place(std::size_t n, bool at_end, Random& random, double low, double high) {
-        bytes_ = n * sizeof(T);
-        if (bytes_ > room_) std::abort();
-        std::memset(inside_, pattern, room_);
-        start_ = at_end ? room_ - bytes_ : 0;
-        T* array = reinterpret_cast<T*>(inside_ + start_);
-        for (std::size_t i = 0; i < n; ++i) array[i] = static_cast<T>(random.uniform(low, high));
-        return array;
-    }
-    bool rest_untouched() const {
-        for (std::size_t i = 0; i < room_; ++i) {
-            if ((i < start_ || i >= start_ + bytes_) && inside_[i] != pattern) return false;
-        }
-        return true;
-    }
-
-private:
-    static constexpr unsigned char pattern = 0xa5;
-    std::size_t page_, room_, start_ = 0, bytes_ = 0;
-    unsigned char* inside_ = nullptr;
-};
 
 template <class T>
 class Bounds {
@@ -163,12 +112,107 @@ void test_all() {
     }
 }
 
+// The same for the kernels that stream over stored values.
+class StreamBounds {
+public:
+    StreamBounds(const NamedStream& stream, bool at_end) : name_(stream.name), k_(*stream.table), at_end_(at_end), random_(6) {}
+
+    void run(std::size_t n) {
+        norms<float>(n);
+        norms<double>(n);
+        selects<std::uint16_t>(n);
+        selects<std::uint32_t>(n);
+        selects<std::uint64_t>(n);
+        halves(n);
+        auto* bits = array<std::uint64_t>(0, n);
+        call("draw_bits", n, [&] { k_.draw_bits(1, 2, 3, n, 4, bits); });
+    }
+
+private:
+    template <class T>
+    T* array(std::size_t i, std::size_t n, double low = 0, double high = 1) {
+        return fences_[i].place<T>(n, at_end_, random_, low, high);
+    }
+    template <class F>
+    void call(const char* kernel, std::size_t n, F f) {
+        std::snprintf(at_work, sizeof at_work, "%s %s of %zu, %s", name_, kernel, n, at_end_ ? "at the end" : "at the start");
+        f();
+        for (const Fence& fence : fences_) check(fence.rest_untouched(), at_work, " should not write outside its arrays");
+    }
+
+    template <class T>
+    void norms(std::size_t n) {
+        const NormKernels<T>& k = norms_of<T>(k_);
+        const std::size_t count = 5;
+        for (const T threshold : {T(-1), T(0.5)}) {
+            const T* x = array<T>(0, n, -1, 1);
+            auto* offset = array<std::size_t>(1, count + 1);
+            for (std::size_t i = 0; i <= count; ++i)
+                offset[i] = i == 0 ? 0 : i == count ? n : random_.below(n / count + 1) + (i - 1) * n / count;
+            double* factor = array<double>(2, count, 0.5, 2);
+            for (const auto measure : k.measure) call("measure", n, [&] { measure(x, offset, count, threshold, factor); });
+            T* out = array<T>(3, n);
+            call("scale", n, [&] { k.scale(x, offset, count, threshold, factor, out); });
+            const T* matrix = array<T>(0, 3 * n, -1, 1);
+            array<std::size_t>(1, 0);
+            double* sum = array<double>(2, n);
+            for (const auto measure : k.measure_columns) call("measure_columns", n, [&] { measure(matrix, 3, n, threshold, sum); });
+            T* scaled = array<T>(3, 3 * n);
+            call("scale_columns", n, [&] { k.scale_columns(matrix, 3, n, threshold, sum, scaled); });
+        }
+        const double* measures = array<double>(0, n);
+        double* size = array<double>(1, n);
+        double* factor = array<double>(2, n);
+        call("settle", n, [&] { k.settle(measures, n, true, 1, true, size, factor); });
+    }
+
+    template <class U>
+    void selects(std::size_t n) {
+        const SelectKernels<U>& k = select_of<U>(k_);
+        for (const std::size_t stride : {std::size_t{0}, std::size_t{1}}) {
+            const U* x = array<U>(0, n, 0, 60000);
+            auto* bits = array<std::uint64_t>(1, (n + 63) / 64, 0, 0x1p63);
+            const U* r = array<U>(2, stride ? n : 1, 0, 60000);
+            U* y = array<U>(3, n);
+            call("select", n, [&] { k.select(x, bits, r, stride, n, static_cast<U>(~U{0}), y); });
+            call("any_with", n, [&] { k.any_with(x, n, static_cast<U>(~U{0})); });
+        }
+    }
+
+    void halves(std::size_t n) {
+        const auto* x = array<std::uint16_t>(0, n, 0, 60000);
+        auto* f = array<float>(1, n);
+        auto* back = array<std::uint16_t>(2, n);
+        array<float>(3, 0);
+        call("from_float16", n, [&] { k_.from_float16(x, n, f); });
+        call("to_float16", n, [&] { k_.to_float16(f, n, back); });
+        call("from_bfloat16", n, [&] { k_.from_bfloat16(x, n, f); });
+        call("to_bfloat16", n, [&] { k_.to_bfloat16(f, n, back); });
+    }
+
+    const char* name_;
+    const StreamTable& k_;
+    bool at_end_;
+    Random random_;
+    Fence fences_[4];
+};
+
+void test_streams() {
+    for (const NamedStream& stream : streams()) {
+        for (const bool at_end : {true, false}) {
+            StreamBounds bounds(stream, at_end);
+            for (std::size_t n = 0; n <= 35; ++n) bounds.run(n);
+            for (const std::size_t n : {63u, 64u, 65u, 127u, 129u, 256u, 513u, 1029u}) bounds.run(n);
+        }
+    }
+}
+
 }  // namespace
 
 int main() {
-    std::signal(SIGSEGV, out_of_bounds);
-    std::signal(SIGBUS, out_of_bounds);
+    report_accesses();
     test_all<float>();
     test_all<double>();
+    test_streams();
     return finish("kernel memory");
 }
