@@ -1,5 +1,7 @@
 """Slow, obvious oracles of the sparse operators, in NumPy alone; they import nothing compiled."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 NORMS = {
@@ -65,4 +67,18 @@ def drops(seed, first, n, rate, purpose=4, part=0):
     high = (purpose << 56) | part
     return np.array(
         [philox(seed, i // 4, high)[i % 4] < threshold for i in range(first, first + n)], bool
+    )
+
+
+def compress(D, format="csr", index=np.int32):
+    """A matrix that is not SciPy's: the entries of D that are not zero."""
+    A = D if format == "csr" else D.T
+    major, minor = np.nonzero(A)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(major, minlength=len(A)))])
+    return SimpleNamespace(
+        indptr=indptr.astype(index),
+        indices=minor.astype(index),
+        data=np.ascontiguousarray(A[major, minor]),
+        shape=D.shape,
+        format=format,
     )

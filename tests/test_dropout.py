@@ -2,7 +2,6 @@
 
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,19 +13,6 @@ import reference_sparse as reference
 from cython_sparseops import _dropout
 
 drop = cso.sparse_dropout_with_replacement
-
-
-def csr(D, format="csr", index=np.int32):
-    A = D if format == "csr" else D.T
-    major, minor = np.nonzero(A)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(major, minlength=len(A)))])
-    return SimpleNamespace(
-        indptr=indptr.astype(index),
-        indices=minor.astype(index),
-        data=np.ascontiguousarray(A[major, minor]),
-        shape=D.shape,
-        format=format,
-    )
 
 
 def places(W):
@@ -113,7 +99,7 @@ def test_bfloat16_keeps_its_bytes():
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("shape", [(), (8,), (20, 1), (20, 8)])
 def test_of_a_sparse_matrix_the_stored_values_are_dropped(format, index, shape):
-    W = csr(random_matrix(20, 8), format, index)
+    W = reference.compress(random_matrix(20, 8), format, index)
     r = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     y, mask = drop(W, 0.5, r, rng=3, return_mask=True)
     want = reference.drops(3, 0, len(W.data), 0.5)
@@ -143,7 +129,7 @@ def test_mean_and_median_are_those_of_what_is_not_zero(center, dtype):
     columns = [f(c[c != 0].astype(float)) if c.any() else 0 for c in D.T]
     assert np.allclose(drop(D, 1.0, center, per="column")[0], columns, **tolerance)
     for format in ("csr", "csc"):
-        W = csr(D, format)
+        W = reference.compress(D, format)
         assert np.allclose(drop(W, 1.0, center).data, f(D[D != 0].astype(float)), **tolerance)
         got = drop(W, 1.0, center, per="column").data
         assert np.allclose(got, np.array(columns)[places(W)[1]], **tolerance)
@@ -251,7 +237,7 @@ def test_the_gradient_goes_to_x_or_to_the_replacement(dtype, shape, packed, seed
 @pytest.mark.parametrize("format", ["csr", "csc"])
 @pytest.mark.parametrize("shape", [(), (8,), (20, 1), (20, 8)])
 def test_the_gradient_of_a_sparse_matrix(format, shape):
-    W = csr(random_matrix(20, 8, "float64"), format)
+    W = reference.compress(random_matrix(20, 8, "float64"), format)
     mask = np.random.default_rng(0).random(len(W.data)) < 0.5
     got = cso.sparse_dropout_gradient(W, mask, shape)
     assert np.array_equal(got.x.data, np.where(mask, 0, W.data))
@@ -551,7 +537,7 @@ def test_every_instruction_set_gives_the_same_bytes(run_python, fma_isas):
 
 def test_read_only_input_is_fine_and_stays():
     x = random_matrix(20, 8)
-    W = csr(x)
+    W = reference.compress(x)
     for array in (x, W.data, W.indices, W.indptr):
         array.flags.writeable = False
     before = x.tobytes()
@@ -570,7 +556,7 @@ def test_in_place_writes_the_caller_with_the_same_bytes_as_a_copy(dtype):
     y, _ = drop(x, 0.5, 3, rng=1, copy=False, return_mask=True)
     assert y is x
     assert x.tobytes() == want
-    W = csr(random_matrix(200, 8, dtype, 1))
+    W = reference.compress(random_matrix(200, 8, dtype, 1))
     want, data = drop(W, 0.5, 3, rng=1).data.tobytes(), W.data
     assert drop(W, 0.5, 3, rng=1, copy=False) is W
     assert W.data is data

@@ -17,22 +17,12 @@ each_format = pytest.mark.parametrize("format", FORMATS)
 each_axis = pytest.mark.parametrize("axis", [0, 1])
 
 
-def compress(D, format="csr", index=np.int32):
-    """A matrix that is not SciPy's: the entries of D that are not zero."""
-    A = D if format == "csr" else D.T
-    major, minor = np.nonzero(A)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(major, minlength=len(A)))])
-    return SimpleNamespace(
-        indptr=indptr.astype(index),
-        indices=minor.astype(index),
-        data=np.ascontiguousarray(A[major, minor]),
-        shape=D.shape,
-        format=format,
-    )
-
-
 def make(D, format, index=np.int32):
-    return compress(D, format, index) if format in ("csr", "csc") else np.array(D, order=format)
+    return (
+        reference.compress(D, format, index)
+        if format in ("csr", "csc")
+        else np.array(D, order=format)
+    )
 
 
 def dense(W):
@@ -432,7 +422,7 @@ def test_what_is_not_finite_is_refused_and_nothing_written(format, axis, bad, dt
 
 
 def test_a_malformed_matrix_is_refused():
-    good = compress(random_matrix(6, 4))
+    good = reference.compress(random_matrix(6, 4))
 
     def changed(to):
         return np.where(np.arange(len(good.data)) == 2, to, good.indices).astype(np.int32)
@@ -504,9 +494,9 @@ def test_refused_rows_leave_the_table():
 
 
 def test_a_gradient_of_another_shape_is_refused():
-    W = compress(random_matrix(6, 4))
+    W = reference.compress(random_matrix(6, 4))
     with pytest.raises(ValueError, match="grad must have the format and the pattern of W"):
-        cso.sparse_normalize_gradient(W, compress(random_matrix(6, 4, seed=1)))
+        cso.sparse_normalize_gradient(W, reference.compress(random_matrix(6, 4, seed=1)))
     with pytest.raises(ValueError, match="grad must have"):
         cso.sparse_normalize_gradient(W, np.ones(3))
     with pytest.raises(ValueError, match=r"grad must have shape \(2, 2\), got \(2, 3\)"):
