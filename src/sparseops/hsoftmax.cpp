@@ -22,24 +22,16 @@ constexpr std::size_t piece = 256;      // examples whose coefficients are gathe
 constexpr std::size_t node_block = 16;  // touched nodes a work item
 
 template <Real T>
-void require_input(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<const T> nll) {
-    const HierarchyView& h = plan.hierarchy();
+void require_batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<const T> nll) {
     const std::size_t n = plan.examples();
     require(in.X.rows == n, "X must have one row a label, ", n, ", got ", in.X.rows);
-    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ",
-            in.W.cols, ")");
-    require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
     require(in.scale.empty() || in.scale.size() == n, in.scale_loss ? "sample_weight" : "grad_output", " must have ", n, " entries, got ",
             in.scale.size());
     require(in.label_smoothing >= 0 && in.label_smoothing < 1, "label_smoothing must be in [0, 1), got ", in.label_smoothing);
     require(in.residuals.empty() || in.residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
             in.residuals.size());
     require(nll.size() == n, "nll must have ", n, " entries, got ", nll.size());
-    if (in.check_finite) {
-        const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
-        if (bad < in.X.size())
-            detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
-    }
+    require_input(plan.hierarchy(), in);
 }
 
 // One worker's scratch: grown before the team starts, never inside it.
@@ -381,8 +373,19 @@ void write_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::s
 }  // namespace
 
 template <Real T>
+void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
+    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ",
+            in.W.cols, ")");
+    require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
+    if (!in.check_finite) return;
+    const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
+    if (bad < in.X.size())
+        detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
+}
+
+template <Real T>
 void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, std::span<T> residuals) {
-    require_input(plan, in, std::span<const T>(nll));
+    require_batch(plan, in, std::span<const T>(nll));
     require(residuals.empty() || residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
             residuals.size());
     Batch<T>(plan, in).score(nll, residuals, nullptr);
@@ -391,7 +394,7 @@ void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T>
 template <Real T>
 void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
                        const GradientSink<T>& sink) {
-    require_input(plan, in, std::span<const T>(nll));
+    require_batch(plan, in, std::span<const T>(nll));
     require(in.quantized.kind == QuantizedKind::none, "W must be a float array for a gradient, got ", detail::name_of(in.quantized.kind),
             " weights");
     require_gradient(plan, in, dX);
@@ -412,6 +415,8 @@ void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& i
     write_gradient(plan, in, nll, dX, dW, db, true);
 }
 
+template void require_input(const HierarchyView&, const HSoftmaxInput<float>&);
+template void require_input(const HierarchyView&, const HSoftmaxInput<double>&);
 template void hsoftmax(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, std::span<float>);
 template void hsoftmax_backward(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>,
                                 const GradientSink<float>&);

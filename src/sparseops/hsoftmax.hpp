@@ -62,6 +62,11 @@ struct HSoftmaxInput {
     QuantizedView quantized = {};  // in place of W, of kind none otherwise: float alone, and no gradient
 };
 
+// Throws std::invalid_argument unless W and b fit the tree and X, and X is finite if that is to be checked: what every
+// operator on an input asks.
+template <Real T>
+void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in);
+
 // Writes nll (N), and if not empty residuals (n_logits(), example by example, steps from the root down).
 // Throws std::invalid_argument on shapes that do not fit and on numbers that are not finite; then nll is unspecified.
 template <Real T>

@@ -19,17 +19,6 @@ constexpr std::size_t example_block = 8;  // rows of X that share one pass over 
 constexpr std::size_t tile_rows = 256;    // rows of W scored before their nodes are walked
 constexpr std::size_t node_range = 4096;  // nodes of one work item
 
-template <Real T>
-void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
-    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ",
-            in.W.cols, ")");
-    require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
-    if (!in.check_finite) return;
-    const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
-    if (bad < in.X.size())
-        detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
-}
-
 // The first row of X whose logits are not finite, kept over all threads.
 class BadRow {
 public:

@@ -243,17 +243,10 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
                      MatrixView<T> log_probs, std::span<T> bound) {
     require_options(options);
     const std::size_t n = in.X.rows;
-    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ",
-            in.W.cols, ")");
-    require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
     require(classes.rows == n && classes.cols == options.k, "classes must have shape (", n, ", ", options.k, ")");
     require(log_probs.rows == n && log_probs.cols == options.k, "log_probs must have shape (", n, ", ", options.k, ")");
     require(bound.size() == n, "bound must have ", n, " entries, got ", bound.size());
-    if (in.check_finite) {
-        const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
-        if (bad < in.X.size())
-            detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
-    }
+    require_input(h, in);
     const double scored =
         static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);
     const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * static_cast<double>(in.X.cols + 16));
