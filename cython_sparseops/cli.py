@@ -1,4 +1,4 @@
-"""The command ``sparseops``: train, test, predict, tree, info, demo."""
+"""The command ``sparseops``: train, test, predict, tree, bench, info, demo."""
 
 from __future__ import annotations
 
@@ -59,6 +59,15 @@ examples:
 A file of counts has one line a class and the count as its last word; anything else is read as
 training examples. Flops are multiply-adds an example, forward; W is the size of the weights in
 float32.
+"""
+BENCH_EXAMPLES = """\
+examples:
+  sparseops bench
+  sparseops bench --classes 1000000 --dim 64 --threads 4
+  sparseops bench train.txt.xz --json
+
+Times the operators on random weights and a Huffman tree, on one thread and on all, about ten
+seconds in all. Classes are those of the file (read as by `sparseops tree`), or Zipf distributed.
 """
 INFO_EXAMPLES = """\
 examples:
@@ -155,6 +164,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("input", help="counts or training examples, - for counts from stdin")
     sub.add_argument("--dim", type=_positive, default=100, help="width of W (default %(default)s)")
     _add_format(sub, "counts")
+    sub = add("bench", _bench, "time the operators on this machine", BENCH_EXAMPLES)
+    sub.add_argument("input", nargs="?", help="counts or training examples (default: Zipf counts)")
+    sub.add_argument("--classes", type=_positive, default=100_000, help="(default %(default)s)")
+    sub.add_argument("--dim", type=_positive, default=128, help="width of W (default %(default)s)")
+    sub.add_argument("--batch-size", type=_positive, default=1024, help="(default %(default)s)")
+    sub.add_argument("--arity", type=_positive, default=2, help="of the tree (default %(default)s)")
+    sub.add_argument("-k", type=_positive, default=5, help="of the search (default %(default)s)")
+    sub.add_argument("--seconds", type=_positive, default=10, help="in all (default %(default)s)")
+    _add_format(sub, "counts")
+    _add_threads(sub)
     sub = add("info", _info, "describe a model file, or this installation", INFO_EXAMPLES)
     sub.add_argument("model", nargs="?")
     sub = add("demo", _demo, "train on the bundled WordNet data and show the result", DEMO_EXAMPLES)
@@ -358,6 +377,36 @@ def _class_counts(arguments: argparse.Namespace) -> Any:
     else:
         labels = data.read_text(path, arguments.label).labels
     return np.unique(labels, return_counts=True)[1]
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from cython_sparseops._bench import measure
+
+    if arguments.input is None:
+        counts: Any = arguments.classes / np.arange(1.0, arguments.classes + 1)
+    else:
+        counts = _class_counts(arguments)
+    most = arguments.threads or cso.get_num_threads()
+    h, timings = measure(
+        counts,
+        arguments.dim,
+        arguments.batch_size,
+        arguments.k,
+        arity=arguments.arity,
+        threads=tuple(sorted({1, most})),
+        seconds=arguments.seconds,
+    )
+    if arguments.json:
+        print(json.dumps([timing._asdict() for timing in timings]))
+        return
+    runtime = dict(line.split(maxsplit=1) for line in cso.show_runtime().splitlines())
+    tree = "Huffman tree" if arguments.arity == 2 else f"Huffman tree of arity {arguments.arity}"
+    print(
+        f"{h.n_classes:,} classes, dim {arguments.dim}, batch {arguments.batch_size:,}, {tree}, "
+        f"float32, {runtime['active']}\n"
+    )
+    rows = [(one.operator, one.threads, one.ms, round(one.per_second)) for one in timings]
+    print(table(["operator", "threads", "ms", "a second"], rows))
 
 
 def _info(arguments: argparse.Namespace) -> None:

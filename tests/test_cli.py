@@ -246,6 +246,20 @@ def test_tree_compares_the_builders(folder, capsys, source):
     assert reports["huffman"] == json.loads(json.dumps(expected._asdict()))
 
 
+def test_bench_times_the_operators(folder, capsys):
+    (folder / "counts").write_text("cat 8\ndog 4\ncow 2\nbee 2\n")
+    fast = ["--dim", "8", "--batch-size", "4", "--seconds", "1", "--threads", "2"]
+    assert main(["bench", "--classes", "50", *fast]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("50 classes, dim 8, batch 4, Huffman tree")
+    assert main(["bench", "counts", "-k", "9", "--json", *fast]) == 0
+    timings = json.loads(capsys.readouterr().out)
+    assert {one["threads"] for one in timings} == {1, 2}
+    assert all(one["ms"] > 0 and one["turns"] >= 3 for one in timings)
+    assert {"nll", "nll + gradient", "exact top-9"} <= {one["operator"] for one in timings}
+    assert "arity" in refused(capsys, "bench", "--classes", "5", "--arity", "1")
+
+
 def test_info_describes_files_and_the_installation(model, capsys):
     assert main(["info"]) == 0
     assert "threads" in capsys.readouterr().out
