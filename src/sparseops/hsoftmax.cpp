@@ -19,29 +19,17 @@ using detail::Rows;
 constexpr std::size_t chunk_size = 32;  // examples scored together: 32 to 128 measure the same, 16 is slower
 constexpr std::size_t ahead = 4;        // examples whose rows of W are prefetched
 constexpr std::size_t piece = 256;      // examples whose coefficients are gathered at once
-constexpr std::size_t node_block = 16;  // touched nodes a work item
-
-template <Real T>
-void require_batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<const T> nll) {
-    const std::size_t n = plan.examples();
-    require(in.X.rows == n, "X must have one row a label, ", n, ", got ", in.X.rows);
-    require(in.scale.empty() || in.scale.size() == n, in.scale_loss ? "sample_weight" : "grad_output", " must have ", n, " entries, got ",
-            in.scale.size());
-    require(in.label_smoothing >= 0 && in.label_smoothing < 1, "label_smoothing must be in [0, 1), got ", in.label_smoothing);
-    require(in.residuals.empty() || in.residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
-            in.residuals.size());
-    require(nll.size() == n, "nll must have ", n, " entries, got ", nll.size());
-    require_input(plan.hierarchy(), in);
-}
+constexpr std::size_t row_block = 16;   // touched rows a work item
+constexpr std::size_t stretch = 64;     // rows of a wide node that all examples of a chunk meet before the next ones
 
 // One worker's scratch: grown before the team starts, never inside it.
 template <Real T>
 struct Scratch {
     std::vector<T> products, loss, target, row;
-    struct Open {
-        std::int32_t node, first, z;
+    struct Node {
+        std::int32_t node, first, last, z;  // the chunk's examples [first, last) pass it; its logits start at place z of theirs
     };
-    std::vector<Open> open;
+    std::vector<Node> open, nodes;
 };
 
 // The batch: phase one scores chunks of examples (logits, loss, logit gradients, dX), phase two sums rows of dW by node.
@@ -60,16 +48,21 @@ public:
         const double work = static_cast<double>(plan.n_logits()) * static_cast<double>(dim_ + 16) * 3;
         threads_ = detail::team_size(in.num_threads, work);
         scratch_.resize(static_cast<std::size_t>(std::max(1, threads_)));
-        std::size_t longest = 0;
+        std::size_t longest = 0, most_nodes = 0;
         for (std::size_t c = 0; c < chunks_; ++c) {
             longest = std::max(longest, static_cast<std::size_t>(plan.logits()[last(c)] - plan.logits()[c * chunk_size]));
+            if (h_.logistic) continue;
+            std::size_t nodes = 0;
+            for (std::size_t s = c * chunk_size; s < last(c); ++s) nodes += path(s).size() - common(s, c);
+            most_nodes = std::max(most_nodes, nodes);
         }
         for (auto& s : scratch_) {
-            s.products.resize(std::max({chunk_size, piece, h_.widest}));
+            s.products.resize(h_.logistic ? std::max(chunk_size, piece) : std::max({chunk_size * stretch, 4 * piece, h_.widest}));
             s.loss.resize(longest);
             s.target.resize(longest);
-            s.row.resize(dim_);
+            s.row.resize(h_.logistic ? dim_ : 4 * dim_);
             s.open.reserve(static_cast<std::size_t>(h_.depth) + 1);
+            s.nodes.reserve(most_nodes);
         }
     }
 
@@ -82,15 +75,17 @@ public:
         std::atomic<std::size_t> bad{plan_.n_logits()};
         detail::parallel_for(chunks_, threads_, [&](std::size_t c, std::size_t worker) {
             const std::size_t from = at(c * chunk_size), n = at(last(c)) - from;
-            if (in_.residuals.empty()) logits(c, scratch_[worker]);
+            Scratch<T>& scratch = scratch_[worker];
+            if (!h_.logistic) find_nodes(c, scratch);
+            if (in_.residuals.empty()) h_.logistic ? path_logits(c, scratch) : wide_logits(scratch);
             if (const std::size_t i = k_.first_not_finite(z_.data() + from, n); in_.check_finite && i < n) {
                 std::size_t seen = bad.load();
                 while (from + i < seen && !bad.compare_exchange_weak(seen, from + i)) {}
                 return;
             }
             if (!residuals.empty()) return;  // loss comes from the copy below
-            losses(c, scratch_[worker], nll, dX != nullptr);
-            if (dX) inputs(c, dX);
+            losses(c, scratch, nll, dX != nullptr);
+            if (dX) h_.logistic ? inputs(c, dX) : wide_inputs(scratch, dX);
         });
         if (bad < plan_.n_logits()) refuse_logit(bad);
         if (residuals.empty()) return;
@@ -99,91 +94,158 @@ public:
     }
 
     void rows(const GradientSink<T>& sink) {
-        const auto segments = plan_.segments();
-        const std::size_t blocks = (segments.size() + node_block - 1) / node_block;
-        detail::parallel_for(blocks, threads_, [&](std::size_t block, std::size_t worker) {
-            const std::size_t end = std::min(segments.size(), (block + 1) * node_block);
-            for (std::size_t u = block * node_block; u < end; ++u) node_rows(u, sink, scratch_[worker]);
+        const auto slots = plan_.slots();
+        const std::size_t touched = plan_.touched_rows();
+        detail::parallel_for((touched + row_block - 1) / row_block, threads_, [&](std::size_t block, std::size_t worker) {
+            std::size_t slot = block * row_block, u = slot;
+            const std::size_t end = std::min(touched, slot + row_block);
+            if (!h_.logistic)
+                u = static_cast<std::size_t>(std::upper_bound(slots.begin(), slots.end(), static_cast<std::int64_t>(slot)) -
+                                             slots.begin()) -
+                    1;
+            for (; slot < end; ++u) {
+                const std::size_t to = std::min(end, static_cast<std::size_t>(slots[u + 1]));
+                for (; slot + 4 <= to; slot += 4) sum_rows<4>(u, slot, sink, scratch_[worker]);
+                for (; slot < to; ++slot) sum_rows<1>(u, slot, sink, scratch_[worker]);
+            }
         });
     }
 
 private:
+    using Node = typename Scratch<T>::Node;
+
     std::size_t at(std::size_t s) const { return static_cast<std::size_t>(plan_.logits()[s]); }
     std::size_t last(std::size_t c) const { return std::min(plan_.order().size(), (c + 1) * chunk_size); }
+    std::span<const std::int32_t> path(std::size_t s) const { return h_.path_nodes(static_cast<std::size_t>(plan_.labels()[s])); }
     Rows<T> x_rows(std::size_t s) const { return {in_.X.data, dim_, plan_.order().data() + s}; }
+    // Steps that example s has in common with the one before it in chunk c.
+    std::size_t common(std::size_t s, std::size_t c) const { return s == c * chunk_size ? 0 : static_cast<std::size_t>(plan_.shared()[s]); }
 
-    // Logits of one chunk: nodes that several of its examples pass, node by node; the rest of each path row by row.
-    void logits(std::size_t c, Scratch<T>& scratch) {
+    // ---- trees of logistic nodes: row v belongs to node v
+
+    // Logits of one chunk: nodes that several of its examples pass, node by node; the rest of each path in one go.
+    void path_logits(std::size_t c, Scratch<T>& scratch) {
         const std::size_t from = c * chunk_size, to = last(c);
         scratch.open.clear();
         const auto close = [&](std::size_t keep, std::size_t s) {
             for (; scratch.open.size() > keep; scratch.open.pop_back()) {
                 const auto& o = scratch.open.back();
-                if (s - static_cast<std::size_t>(o.first) > 1)
-                    node_logits(o.node, static_cast<std::size_t>(o.first), s, static_cast<std::size_t>(o.z), scratch);
+                const auto first = static_cast<std::size_t>(o.first);
+                if (s - first > 1) node_logits(static_cast<std::size_t>(o.node), first, s, static_cast<std::size_t>(o.z), scratch);
             }
         };
-        for (std::size_t s = from; s < std::min(to, from + ahead); ++s) prefetch_alone(s, to);
+        for (std::size_t s = from; s < std::min(to, from + ahead); ++s) prefetch_alone(s, c);
         for (std::size_t s = from; s < to; ++s) {
-            if (s + ahead < to) prefetch_alone(s + ahead, to);
-            const auto path = h_.path_nodes(static_cast<std::size_t>(plan_.labels()[s]));
-            const std::size_t common = s == from ? 0 : static_cast<std::size_t>(plan_.shared()[s]);
-            const std::size_t next = s + 1 == to ? 0 : static_cast<std::size_t>(plan_.shared()[s + 1]);
-            close(common, s);
-            std::size_t z = common == 0 ? 0
-                                        : static_cast<std::size_t>(scratch.open.back().z) +
-                                              h_.row_count(static_cast<std::size_t>(scratch.open.back().node));
-            const std::size_t alone = std::max(common, next);  // from this depth on no other example of the chunk follows
-            for (std::size_t d = common; d < next; ++d) {
-                scratch.open.push_back({path[d], static_cast<std::int32_t>(s), static_cast<std::int32_t>(z)});
-                z += h_.row_count(static_cast<std::size_t>(path[d]));
-            }
-            path_logits(s, path.subspan(alone), at(s) + z);
+            if (s + ahead < to) prefetch_alone(s + ahead, c);
+            const auto nodes = path(s);
+            const std::size_t before = common(s, c), next = s + 1 == to ? 0 : static_cast<std::size_t>(plan_.shared()[s + 1]);
+            close(before, s);
+            for (std::size_t d = before; d < next; ++d)
+                scratch.open.push_back({nodes[d], static_cast<std::int32_t>(s), 0, static_cast<std::int32_t>(d)});
+            const std::size_t alone = std::max(before, next);  // from this depth on no other example of the chunk follows
+            T* z = z_.data() + at(s) + alone;
+            score_({0, plan_.order().data() + s}, 1, {0, nodes.data() + alone}, nodes.size() - alone, z, 0);
+            if (in_.b.empty()) continue;
+            for (std::size_t d = alone; d < nodes.size(); ++d) *z++ += in_.b[static_cast<std::size_t>(nodes[d])];
         }
         close(0, to);
     }
 
     // The rows of W that no other example of the chunk needs: no earlier dot product brought them near.
-    void prefetch_alone(std::size_t s, std::size_t to) const {
-        const auto path = h_.path_nodes(static_cast<std::size_t>(plan_.labels()[s]));
-        const auto next = s + 1 < to ? static_cast<std::size_t>(plan_.shared()[s + 1]) : 0;
-        for (std::size_t d = std::max(static_cast<std::size_t>(plan_.shared()[s]), next); d < path.size(); ++d) {
-            score_.prefetch(h_.row(static_cast<std::size_t>(path[d])));
-        }
+    void prefetch_alone(std::size_t s, std::size_t c) const {
+        const auto nodes = path(s);
+        const auto next = s + 1 < last(c) ? static_cast<std::size_t>(plan_.shared()[s + 1]) : 0;
+        for (std::size_t d = std::max(static_cast<std::size_t>(plan_.shared()[s]), next); d < nodes.size(); ++d)
+            score_.prefetch(static_cast<std::size_t>(nodes[d]));
     }
 
-    void node_logits(std::int32_t node, std::size_t first, std::size_t end, std::size_t z, Scratch<T>& scratch) {
-        const std::size_t row = h_.row(static_cast<std::size_t>(node)), k = h_.row_count(static_cast<std::size_t>(node));
+    void node_logits(std::size_t row, std::size_t first, std::size_t end, std::size_t z, Scratch<T>& scratch) {
         T* products = scratch.products.data();
-        if (k == 1) {
-            score_.column(row, {0, plan_.order().data() + first}, end - first, products);
-            const T bias = in_.b.empty() ? T(0) : in_.b[row];
-            for (std::size_t s = first; s < end; ++s) z_[at(s) + z] = products[s - first] + bias;
-            return;
-        }
-        for (std::size_t s = first; s < end; ++s) softmax_logits(s, row, k, at(s) + z);
+        score_.column(row, {0, plan_.order().data() + first}, end - first, products);
+        const T bias = in_.b.empty() ? T(0) : in_.b[row];
+        for (std::size_t s = first; s < end; ++s) z_[at(s) + z] = products[s - first] + bias;
     }
 
-    void softmax_logits(std::size_t s, std::size_t row, std::size_t k, std::size_t to) {
-        score_({0, plan_.order().data() + s}, 1, {row}, k, z_.data() + to, k);
-        if (!in_.b.empty()) {
-            for (std::size_t j = 0; j < k; ++j) z_[to + j] += in_.b[row + j];
+    void inputs(std::size_t c, T* dX) {
+        for (std::size_t s = c * chunk_size; s < last(c); ++s) {
+            const auto nodes = path(s);
+            k_.weighted_sum(z_.data() + at(s), 1, {in_.W.data, dim_, nodes.data()}, nodes.size(), dim_, false,
+                            dX + static_cast<std::size_t>(plan_.order()[s]) * dim_);
         }
     }
 
-    void path_logits(std::size_t s, std::span<const std::int32_t> nodes, std::size_t to) {
-        if (h_.logistic) {
-            score_({0, plan_.order().data() + s}, 1, {0, nodes.data()}, nodes.size(), z_.data() + to, 0);
-            if (in_.b.empty()) return;
-            for (std::size_t d = 0; d < nodes.size(); ++d) z_[to + d] += in_.b[static_cast<std::size_t>(nodes[d])];
-            return;
+    // ---- trees with softmax nodes: products of blocks of examples with blocks of rows
+
+    // The nodes that the examples of a chunk pass, parents first.
+    void find_nodes(std::size_t c, Scratch<T>& scratch) {
+        scratch.nodes.clear();
+        scratch.open.clear();  // `last`: place among the nodes
+        const auto close = [&](std::size_t keep, std::size_t s) {
+            for (; scratch.open.size() > keep; scratch.open.pop_back())
+                scratch.nodes[static_cast<std::size_t>(scratch.open.back().last)].last = static_cast<std::int32_t>(s);
+        };
+        for (std::size_t s = c * chunk_size; s < last(c); ++s) {
+            const auto nodes = path(s);
+            const std::size_t before = common(s, c);
+            close(before, s);
+            std::int32_t z = 0;
+            if (before > 0) z = scratch.open.back().z + rows_of(scratch.open.back().node);
+            for (std::size_t d = before; d < nodes.size(); ++d) {
+                const auto first = static_cast<std::int32_t>(s);
+                scratch.open.push_back({nodes[d], first, static_cast<std::int32_t>(scratch.nodes.size()), z});
+                scratch.nodes.push_back({nodes[d], first, 0, z});
+                z += rows_of(nodes[d]);
+            }
         }
-        for (const std::int32_t v : nodes) {
-            const std::size_t k = h_.row_count(static_cast<std::size_t>(v));
-            softmax_logits(s, h_.row(static_cast<std::size_t>(v)), k, to);
-            to += k;
+        close(0, last(c));
+    }
+
+    std::int32_t rows_of(std::int32_t node) const { return static_cast<std::int32_t>(h_.row_count(static_cast<std::size_t>(node))); }
+
+    void wide_logits(Scratch<T>& scratch) {
+        T* products = scratch.products.data();
+        for (std::size_t i = 0; i < scratch.nodes.size(); ++i) {
+            if (i + ahead < scratch.nodes.size()) prefetch_node(static_cast<std::size_t>(scratch.nodes[i + ahead].node));
+            const Node& node = scratch.nodes[i];
+            const auto v = static_cast<std::size_t>(node.node), first = static_cast<std::size_t>(node.first),
+                       m = static_cast<std::size_t>(node.last) - first;
+            const std::size_t k = h_.row_count(v);
+            for (std::size_t j = 0; j < k; j += stretch) {
+                const std::size_t n = std::min(stretch, k - j), row = h_.row(v) + j;
+                score_({0, plan_.order().data() + first}, m, {row}, n, products, n);
+                for (std::size_t s = 0; s < m; ++s) {
+                    T* z = z_.data() + at(first + s) + static_cast<std::size_t>(node.z) + j;
+                    for (std::size_t r = 0; r < n; ++r) z[r] = products[s * n + r] + (in_.b.empty() ? T(0) : in_.b[row + r]);
+                }
+            }
         }
     }
+
+    void prefetch_node(std::size_t v) const {
+        const std::size_t first = h_.row(v), end = first + std::min<std::size_t>(4, h_.row_count(v));
+        for (std::size_t row = first; row < end; ++row) score_.prefetch(row);
+    }
+
+    void wide_inputs(const Scratch<T>& scratch, T* dX) {
+        const T* delta[chunk_size];
+        T* out[chunk_size];
+        for (const Node& node : scratch.nodes) {
+            const auto v = static_cast<std::size_t>(node.node), first = static_cast<std::size_t>(node.first),
+                       m = static_cast<std::size_t>(node.last) - first;
+            const std::size_t k = h_.row_count(v);
+            for (std::size_t s = 0; s < m; ++s) {
+                delta[s] = z_.data() + at(first + s) + static_cast<std::size_t>(node.z);
+                out[s] = dX + static_cast<std::size_t>(plan_.order()[first + s]) * dim_;
+            }
+            for (std::size_t j = 0; j < k; j += stretch) {
+                const std::size_t n = std::min(stretch, k - j);
+                k_.weighted_sums(delta, {in_.W.row(h_.row(v) + j), dim_, nullptr}, n, dim_, node.z > 0 || j > 0, out, m);
+                for (std::size_t s = 0; s < m; ++s) delta[s] += n;
+            }
+        }
+    }
+
+    // ---- losses
 
     // Loss of each example of the chunk; with `gradient`, z becomes the scaled gradient of the logits.
     void losses(std::size_t c, Scratch<T>& scratch, std::span<T> nll, bool gradient) {
@@ -263,47 +325,35 @@ private:
         p[j] = -others;
     }
 
-    void inputs(std::size_t c, T* dX) {
-        for (std::size_t s = c * chunk_size; s < last(c); ++s) {
-            const auto path = h_.path_nodes(static_cast<std::size_t>(plan_.labels()[s]));
-            T* out = dX + static_cast<std::size_t>(plan_.order()[s]) * dim_;
-            const T* delta = z_.data() + at(s);
-            if (h_.logistic) {
-                k_.weighted_sum(delta, 1, {in_.W.data, dim_, path.data()}, path.size(), dim_, false, out);
-                continue;
-            }
-            if (path.empty()) std::fill(out, out + dim_, T(0));
-            bool more = false;
-            for (const std::int32_t v : path) {
-                const std::size_t k = h_.row_count(static_cast<std::size_t>(v));
-                k_.weighted_sum(delta, 1, {in_.W.row(h_.row(static_cast<std::size_t>(v))), dim_, nullptr}, k, dim_, more, out);
-                delta += k;
-                more = true;
-            }
-        }
-    }
-
-    // The gradient of every row of one node: its examples' deltas times their x, in sorted order.
-    void node_rows(std::size_t u, const GradientSink<T>& sink, Scratch<T>& scratch) {
+    // The gradient of Count rows of one node: its examples' deltas times their x, in sorted order.
+    template <int Count>
+    void sum_rows(std::size_t u, std::size_t slot, const GradientSink<T>& sink, Scratch<T>& scratch) {
         const auto& segment = plan_.segments()[u];
-        const auto v = static_cast<std::size_t>(segment.node), first = static_cast<std::size_t>(segment.first),
-                   end = static_cast<std::size_t>(segment.last);
-        T* weight = scratch.products.data();
-        for (std::size_t j = 0; j < h_.row_count(v); ++j) {
-            const std::size_t slot = static_cast<std::size_t>(plan_.slots()[u]) + j, row = h_.row(v) + j;
-            T* to = sink.target(sink.self, slot, row);
-            if (!to) to = scratch.row.data();
-            double bias = 0;
-            for (std::size_t s = first; s < end; s += piece) {
-                const std::size_t n = std::min(piece, end - s);
-                for (std::size_t i = 0; i < n; ++i) {
-                    weight[i] = z_[at(s + i) + static_cast<std::size_t>(segment.z) + j];
-                    bias += static_cast<double>(weight[i]);
-                }
-                k_.weighted_sum(weight, 1, x_rows(s), n, dim_, s > first, to);
-            }
-            sink.done(sink.self, slot, row, to, static_cast<T>(bias));
+        const auto first = static_cast<std::size_t>(segment.first), end = static_cast<std::size_t>(segment.last);
+        const std::size_t j = slot - static_cast<std::size_t>(plan_.slots()[u]), row = h_.row(static_cast<std::size_t>(segment.node)) + j;
+        const T* weight[Count];
+        T* out[Count];
+        double bias[Count] = {};
+        for (std::size_t q = 0; q < Count; ++q) {
+            weight[q] = scratch.products.data() + q * piece;
+            out[q] = sink.target(sink.self, slot + q, row + q);
+            if (!out[q]) out[q] = scratch.row.data() + q * dim_;
         }
+        for (std::size_t s = first; s < end; s += piece) {
+            const std::size_t n = std::min(piece, end - s);
+            for (std::size_t i = 0; i < n; ++i) {
+                const T* delta = z_.data() + at(s + i) + static_cast<std::size_t>(segment.z) + j;
+                for (std::size_t q = 0; q < Count; ++q) {
+                    scratch.products[q * piece + i] = delta[q];
+                    bias[q] += static_cast<double>(delta[q]);
+                }
+            }
+            if constexpr (Count == 1)
+                k_.weighted_sum(weight[0], 1, x_rows(s), n, dim_, s > first, out[0]);
+            else
+                k_.weighted_sums(weight, x_rows(s), n, dim_, s > first, out, Count);
+        }
+        for (std::size_t q = 0; q < Count; ++q) sink.done(sink.self, slot + q, row + q, out[q], static_cast<T>(bias[q]));
     }
 
     // Between example order (outside) and sorted order (z_).
@@ -337,51 +387,25 @@ private:
 };
 
 template <Real T>
+void require_batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<const T> nll) {
+    const std::size_t n = plan.examples();
+    require(in.X.rows == n, "X must have one row a label, ", n, ", got ", in.X.rows);
+    require(in.scale.empty() || in.scale.size() == n, in.scale_loss ? "sample_weight" : "grad_output", " must have ", n, " entries, got ",
+            in.scale.size());
+    require(in.label_smoothing >= 0 && in.label_smoothing < 1, "label_smoothing must be in [0, 1), got ", in.label_smoothing);
+    require(in.residuals.empty() || in.residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
+            in.residuals.size());
+    require(nll.size() == n, "nll must have ", n, " entries, got ", nll.size());
+    require_input(plan.hierarchy(), in);
+}
+
+template <Real T>
 void require_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> dX) {
     require(dX.rows == plan.examples() && dX.cols == in.X.cols, "dX must have shape (", plan.examples(), ", ", in.X.cols, "), got (",
             dX.rows, ", ", dX.cols, ")");
 }
 
-// Sink that writes straight to dW and db, by slot (sparse) or by row (dense).
-template <Real T>
-struct Writer {
-    MatrixView<T> dW;
-    std::span<T> db;
-    bool dense;
-
-    static T* target(void* self, std::size_t slot, std::size_t row) {
-        auto& w = *static_cast<Writer*>(self);
-        return w.dW.row(w.dense ? row : slot);
-    }
-    static void done(void* self, std::size_t slot, std::size_t row, T*, T bias) {
-        auto& w = *static_cast<Writer*>(self);
-        w.db[w.dense ? row : slot] = bias;
-    }
-};
-
-template <Real T>
-void write_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
-                    std::span<T> db, bool dense) {
-    const std::size_t rows = dense ? plan.hierarchy().rows() : plan.touched_rows();
-    require(dW.rows == rows && dW.cols == in.X.cols, "dW must have shape (", rows, ", ", in.X.cols, "), got (", dW.rows, ", ", dW.cols,
-            ")");
-    require(db.size() == rows, "db must have ", rows, " entries, got ", db.size());
-    Writer<T> writer{dW, db, dense};
-    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&writer, Writer<T>::target, Writer<T>::done});
-}
-
 }  // namespace
-
-template <Real T>
-void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
-    require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (", in.W.rows, ", ",
-            in.W.cols, ")");
-    require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
-    if (!in.check_finite) return;
-    const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
-    if (bad < in.X.size())
-        detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
-}
 
 template <Real T>
 void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, std::span<T> residuals) {
@@ -403,33 +427,11 @@ void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std
     batch.rows(sink);
 }
 
-template <Real T>
-void hsoftmax_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
-                       std::span<T> db) {
-    write_gradient(plan, in, nll, dX, dW, db, false);
-}
-
-template <Real T>
-void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
-                             std::span<T> db) {
-    write_gradient(plan, in, nll, dX, dW, db, true);
-}
-
-template void require_input(const HierarchyView&, const HSoftmaxInput<float>&);
-template void require_input(const HierarchyView&, const HSoftmaxInput<double>&);
 template void hsoftmax(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, std::span<float>);
 template void hsoftmax_backward(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>,
                                 const GradientSink<float>&);
-template void hsoftmax_gradient(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>, MatrixView<float>,
-                                std::span<float>);
-template void hsoftmax_gradient_dense(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>,
-                                      MatrixView<float>, std::span<float>);
 template void hsoftmax(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, std::span<double>);
 template void hsoftmax_backward(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
                                 const GradientSink<double>&);
-template void hsoftmax_gradient(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
-                                MatrixView<double>, std::span<double>);
-template void hsoftmax_gradient_dense(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
-                                      MatrixView<double>, std::span<double>);
 
 }  // namespace sparseops

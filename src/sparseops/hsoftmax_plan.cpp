@@ -1,6 +1,8 @@
+// What comes before the arithmetic: labels sorted for the tree, arrays checked.
 #include <algorithm>
 #include <array>
 
+#include "detail/kernels.hpp"
 #include "detail/require.hpp"
 #include "hsoftmax.hpp"
 
@@ -11,6 +13,8 @@ struct Keyed {
     std::uint32_t rank;
     std::int32_t example;
 };
+
+constexpr std::size_t ahead = 8;  // examples whose paths are prefetched
 
 // Stable sort by rank < limit: insertion for a handful, else radix.
 void sort_by_rank(std::vector<Keyed>& items, std::uint32_t limit) {
@@ -70,6 +74,10 @@ void HSoftmaxPlan::segment() {
     std::vector<std::size_t> open;  // segment of each node on the way to the example at hand
     std::span<const std::int32_t> before;
     for (std::size_t s = 0; s < n; ++s) {
+        if (s + ahead < n) {  // where the path of a label lies, and, a little later, the path
+            __builtin_prefetch(h_.path_ptr.data() + label_[std::min(n - 1, s + 2 * ahead)]);
+            __builtin_prefetch(h_.path_nodes(static_cast<std::size_t>(label_[s + ahead])).data());
+        }
         const auto path = h_.path_nodes(static_cast<std::size_t>(label_[s]));
         std::size_t common = 0;
         if (s > 0 && label_[s] == label_[s - 1]) {
@@ -111,5 +119,19 @@ void HSoftmaxPlan::write_rows(std::span<std::int64_t> rows) const {
         for (std::int64_t row = h_.row_ptr[v]; row < h_.row_ptr[v + 1]; ++row) rows[at++] = row;
     }
 }
+
+template <Real T>
+void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
+    detail::require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (",
+                    in.W.rows, ", ", in.W.cols, ")");
+    detail::require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
+    if (!in.check_finite) return;
+    const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
+    if (bad < in.X.size())
+        detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
+}
+
+template void require_input(const HierarchyView&, const HSoftmaxInput<float>&);
+template void require_input(const HierarchyView&, const HSoftmaxInput<double>&);
 
 }  // namespace sparseops

@@ -16,6 +16,7 @@ public:
     void run(std::size_t n) {
         dots(n);
         weighted_sum(n);
+        weighted_sums(n);
         node_kernels(n);
         optimiser_kernels(n);
     }
@@ -56,6 +57,22 @@ private:
                 call("weighted_sum", n,
                      [&] { k_.weighted_sum(weight, 2, {rows, n, gather ? index : nullptr}, count, n, accumulate, out); });
             }
+        }
+    }
+
+    void weighted_sums(std::size_t n) {
+        for (const bool accumulate : {false, true}) {
+            constexpr std::size_t count = 5, outputs = 7;
+            const T* weights = array(0, count * outputs);
+            const T* rows = array(1, count * n);
+            T* outs = array(3, outputs * n);
+            const T* weight[outputs];
+            T* out[outputs];
+            for (std::size_t o = 0; o < outputs; ++o) {
+                weight[o] = weights + o * count;
+                out[o] = outs + o * n;
+            }
+            call("weighted_sums", n, [&] { k_.weighted_sums(weight, {rows, n, nullptr}, count, n, accumulate, out, outputs); });
         }
     }
 

@@ -65,7 +65,7 @@ void test_dots(Random& random) {
     };
     for (const std::size_t n : sizes()) {
         for (const Shape s : {Shape{1, 1, false, false}, Shape{1, 4, false, true}, Shape{1, 19, false, true}, Shape{3, 7, true, false},
-                              Shape{2, 8, true, true}}) {
+                              Shape{2, 8, true, true}, Shape{5, 13, false, false}}) {
             const std::size_t stride = n + 3, out_stride = s.nb + 2;
             const auto a = random.vector<T>(stride * 6), b = random.vector<T>(stride * 24);
             const auto ia = random.indices<std::int32_t>(s.na, 6), ib = random.indices<std::int32_t>(s.nb, 24);
@@ -91,6 +91,16 @@ void test_dots(Random& random) {
                 k.dots(rows_a, s.na, rows_b, s.nb, n, out.data(), out_stride);
                 return out;
             });
+            for (const KernelTable* table : tables()) {  // a block of products has the bytes of its products one by one
+                const Kernels<T>& k = of<T>(*table);
+                std::vector<T> out(s.na * out_stride, T(7)), alone = out;
+                k.dots(rows_a, s.na, rows_b, s.nb, n, out.data(), out_stride);
+                for (std::size_t i = 0; i < s.na; ++i) {
+                    for (std::size_t j = 0; j < s.nb; ++j)
+                        k.dots({rows_a[i], stride, nullptr}, 1, {rows_b[j], stride, nullptr}, 1, n, &alone[i * out_stride + j], 1);
+                }
+                check(same_bytes(alone, out), table->name, " dots of ", n, " should not depend on the shape of the block");
+            }
         }
     }
 }
@@ -128,6 +138,35 @@ void test_weighted_sum(Random& random) {
             for (const KernelTable* table : tables()) {
                 if (has_fma(*table)) {
                     check(same_bytes(in_order, run(of<T>(*table))), table->name, " weighted_sum should add in the order of the rows");
+                }
+            }
+        }
+    }
+}
+
+template <class T>
+void test_weighted_sums(Random& random) {
+    for (const std::size_t n : sizes()) {
+        for (const std::size_t count : {0u, 1u, 9u}) {
+            for (const std::size_t n_out : {1u, 4u, 6u, 8u}) {
+                const bool gather = (n + count) % 2 == 0, accumulate = (n / 2 + count) % 3 != 0;
+                const std::size_t stride = n + 1;
+                const auto rows_data = random.vector<T>(stride * 12), weights = random.vector<T>(count * n_out + 1),
+                           before = random.vector<T>(n * n_out);
+                const auto index = random.indices<std::int32_t>(count, 12);
+                const Rows<T> rows{rows_data.data(), stride, gather ? index.data() : nullptr};
+                for (const KernelTable* table : tables()) {
+                    const Kernels<T>& k = of<T>(*table);
+                    std::vector<T> together = before, alone = before;
+                    std::vector<const T*> weight(n_out);
+                    std::vector<T*> out(n_out);
+                    for (std::size_t o = 0; o < n_out; ++o) {
+                        weight[o] = weights.data() + o * count;
+                        out[o] = together.data() + o * n;
+                        k.weighted_sum(weight[o], 1, rows, count, n, accumulate, alone.data() + o * n);
+                    }
+                    k.weighted_sums(weight.data(), rows, count, n, accumulate, out.data(), n_out);
+                    check(same_bytes(alone, together), table->name, " weighted_sums of ", n, " should have the bytes of weighted_sum");
                 }
             }
         }
@@ -364,6 +403,7 @@ void test_all() {
     Random random(20240607);
     test_dots<T>(random);
     test_weighted_sum<T>(random);
+    test_weighted_sums<T>(random);
     test_axpy<T>(random);
     test_logistic<T>(random);
     test_softmax<T>(random);

@@ -34,6 +34,9 @@ struct Kernels {
     // out[0..n) = Σ_j weight[j * weight_stride] · rows[j], in the order of j; added to out if `accumulate`.
     void (*weighted_sum)(const T* weight, std::size_t weight_stride, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate,
                          T* out);
+    // The same for n_out outputs over the same rows: out[o][0..n) = Σ_j weight[o][j] · rows[j].
+    void (*weighted_sums)(const T* const* weight, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* const* out,
+                          std::size_t n_out);
     // y += a x
     void (*axpy)(T a, const T* x, T* y, std::size_t n);
     // Logistic steps with logit z and target t in [0, 1]: loss = -t log σ(z) - (1-t) log σ(-z), delta = σ(z) - t.

@@ -1,131 +1,9 @@
 // Compiled once per instruction set with -DSPARSEOPS_ISA_NAME=…; exports its table and nothing else.
 #include "kernels.hpp"
 #include "simd.hpp"
+#include "simd_products.hpp"
 
 namespace {
-
-using sparseops::detail::Rows;
-
-#if defined(__AVX512F__)
-constexpr int sum_block = 8;  // vectors of the output kept in registers
-#else
-constexpr int sum_block = 4;
-#endif
-
-// ---- dot products -------------------------------------------------------------------------------------------
-// One dot product is two virtual accumulators, even and odd vectors, then their sum, then its lanes by halves;
-// the same for every tile shape.
-
-template <class T>
-SPARSEOPS_INLINE T dot1(const T* a, const T* b, std::size_t n) {
-    typedef Vec<T> V;
-    constexpr std::size_t L = lanes<T>;
-    V p{}, q{};
-    std::size_t i = 0;
-    for (; i + 2 * L <= n; i += 2 * L) {
-        p = fma(load<V>(a + i), load<V>(b + i), p);
-        q = fma(load<V>(a + i + L), load<V>(b + i + L), q);
-    }
-    if (i + L <= n) {
-        p = fma(load<V>(a + i), load<V>(b + i), p);
-        i += L;
-        if (i < n) q = fma(load_n(a + i, n - i, T(0)), load_n(b + i, n - i, T(0)), q);
-    } else if (i < n) {
-        p = fma(load_n(a + i, n - i, T(0)), load_n(b + i, n - i, T(0)), p);
-    }
-    return sum_lanes(p + q);
-}
-
-// One row against four; the loads of a are shared.
-template <class T>
-SPARSEOPS_INLINE void dot4(const T* a, const T* b0, const T* b1, const T* b2, const T* b3, std::size_t n, T* out) {
-    typedef Vec<T> V;
-    constexpr std::size_t L = lanes<T>;
-    V p0{}, p1{}, p2{}, p3{}, q0{}, q1{}, q2{}, q3{};
-    std::size_t i = 0;
-    for (; i + 2 * L <= n; i += 2 * L) {
-        const V x = load<V>(a + i);
-        p0 = fma(x, load<V>(b0 + i), p0);
-        p1 = fma(x, load<V>(b1 + i), p1);
-        p2 = fma(x, load<V>(b2 + i), p2);
-        p3 = fma(x, load<V>(b3 + i), p3);
-        const V y = load<V>(a + i + L);
-        q0 = fma(y, load<V>(b0 + i + L), q0);
-        q1 = fma(y, load<V>(b1 + i + L), q1);
-        q2 = fma(y, load<V>(b2 + i + L), q2);
-        q3 = fma(y, load<V>(b3 + i + L), q3);
-    }
-    if (i + L <= n) {
-        const V x = load<V>(a + i);
-        p0 = fma(x, load<V>(b0 + i), p0);
-        p1 = fma(x, load<V>(b1 + i), p1);
-        p2 = fma(x, load<V>(b2 + i), p2);
-        p3 = fma(x, load<V>(b3 + i), p3);
-        i += L;
-        if (i < n) {
-            const V y = load_n(a + i, n - i, T(0));
-            q0 = fma(y, load_n(b0 + i, n - i, T(0)), q0);
-            q1 = fma(y, load_n(b1 + i, n - i, T(0)), q1);
-            q2 = fma(y, load_n(b2 + i, n - i, T(0)), q2);
-            q3 = fma(y, load_n(b3 + i, n - i, T(0)), q3);
-        }
-    } else if (i < n) {
-        const V x = load_n(a + i, n - i, T(0));
-        p0 = fma(x, load_n(b0 + i, n - i, T(0)), p0);
-        p1 = fma(x, load_n(b1 + i, n - i, T(0)), p1);
-        p2 = fma(x, load_n(b2 + i, n - i, T(0)), p2);
-        p3 = fma(x, load_n(b3 + i, n - i, T(0)), p3);
-    }
-    sum_lanes4(p0 + q0, p1 + q1, p2 + q2, p3 + q3, out);
-}
-
-template <class T>
-void dots(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride) {
-    for (std::size_t i = 0; i < na; ++i) {
-        const T* row = a[i];
-        T* to = out + i * out_stride;
-        std::size_t j = 0;
-        for (; j + 4 <= nb; j += 4) {
-            dot4(row, b[j], b[j + 1], b[j + 2], b[j + 3], n, to + j);
-        }
-        for (; j < nb; ++j) to[j] = dot1(row, b[j], n);
-    }
-}
-
-// ---- weighted sums of rows ----------------------------------------------------------------------------------
-
-template <class T, int Block>
-SPARSEOPS_INLINE void sum_columns(const T* weight, std::size_t weight_stride, const Rows<T>& rows, std::size_t count, std::size_t at,
-                                  bool accumulate, T* out) {
-    typedef Vec<T> V;
-    constexpr std::size_t L = lanes<T>;
-    V s[Block];
-#pragma GCC unroll 8
-    for (int v = 0; v < Block; ++v) s[v] = accumulate ? load<V>(out + at + static_cast<std::size_t>(v) * L) : V{};
-    for (std::size_t j = 0; j < count; ++j) {
-        const V w = splat<V>(weight[j * weight_stride]);
-        const T* row = rows[j] + at;
-#pragma GCC unroll 8
-        for (int v = 0; v < Block; ++v) s[v] = fma(w, load<V>(row + static_cast<std::size_t>(v) * L), s[v]);
-    }
-#pragma GCC unroll 8
-    for (int v = 0; v < Block; ++v) store(out + at + static_cast<std::size_t>(v) * L, s[v]);
-}
-
-template <class T>
-void weighted_sum(const T* weight, std::size_t weight_stride, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* out) {
-    typedef Vec<T> V;
-    constexpr std::size_t L = lanes<T>;
-    std::size_t at = 0;
-    for (; at + sum_block * L <= n; at += sum_block * L) sum_columns<T, sum_block>(weight, weight_stride, rows, count, at, accumulate, out);
-    for (; at + 2 * L <= n; at += 2 * L) sum_columns<T, 2>(weight, weight_stride, rows, count, at, accumulate, out);
-    for (; at + L <= n; at += L) sum_columns<T, 1>(weight, weight_stride, rows, count, at, accumulate, out);
-    if (at < n) {
-        V s = accumulate ? load_n(out + at, n - at, T(0)) : V{};
-        for (std::size_t j = 0; j < count; ++j) s = fma(splat<V>(weight[j * weight_stride]), load_n(rows[j] + at, n - at, T(0)), s);
-        store_n(out + at, n - at, s);
-    }
-}
 
 template <class T>
 void axpy(T a, const T* x, T* y, std::size_t n) {
@@ -371,7 +249,8 @@ void adam(const T* grad, T step, T root, T beta1, T rest1, T beta2, T rest2, T e
 
 template <class T>
 constexpr sparseops::detail::Kernels<T> table = {
-    dots<T>, weighted_sum<T>, axpy<T>, logistic_loss<T>, log_sigmoid<T>, softmax_nll<T>, first_not_finite<T>, adagrad<T>, adam<T>,
+    dots<T>,        weighted_sum<T>, weighted_sums<T>,    axpy<T>,    logistic_loss<T>,
+    log_sigmoid<T>, softmax_nll<T>,  first_not_finite<T>, adagrad<T>, adam<T>,
 };
 
 #define SPARSEOPS_TEXT_(x) #x

@@ -1,0 +1,187 @@
+// Dot products and weighted sums of rows, several at a time so that what is loaded is used more than once.
+//
+// Included by kernels_isa.cpp alone; internal linkage, as in simd.hpp.
+#pragma once
+
+#include "kernels.hpp"
+#include "simd.hpp"
+
+namespace {
+
+using sparseops::detail::Rows;
+
+#if defined(__AVX512F__)
+constexpr int dot_rows = 2;    // rows of a in one tile of dot products: their accumulators fill the registers
+constexpr int sum_block = 8;   // vectors of the output kept in registers
+constexpr int sums_block = 4;  // the same, of four outputs at once
+#else
+constexpr int dot_rows = 1;
+constexpr int sum_block = 4;
+constexpr int sums_block = 1;
+#endif
+
+// ---- dot products -------------------------------------------------------------------------------------------
+// One dot product is two virtual accumulators, even and odd vectors, then their sum, then its lanes by halves;
+// the same for every tile shape.
+
+template <class T>
+SPARSEOPS_INLINE T dot1(const T* a, const T* b, std::size_t n) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
+    V p{}, q{};
+    std::size_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+        p = fma(load<V>(a + i), load<V>(b + i), p);
+        q = fma(load<V>(a + i + L), load<V>(b + i + L), q);
+    }
+    if (i + L <= n) {
+        p = fma(load<V>(a + i), load<V>(b + i), p);
+        i += L;
+        if (i < n) q = fma(load_n(a + i, n - i, T(0)), load_n(b + i, n - i, T(0)), q);
+    } else if (i < n) {
+        p = fma(load_n(a + i, n - i, T(0)), load_n(b + i, n - i, T(0)), p);
+    }
+    return sum_lanes(p + q);
+}
+
+// A rows against four; a load of b serves all A, a load of a all four.
+template <class T, int A>
+SPARSEOPS_INLINE void dot_tile(const T* const* a, const T* const* b, std::size_t n, T* const* out) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
+    V even[A][4] = {}, odd[A][4] = {};
+    const auto add = [a, b](V(&sum)[A][4], std::size_t i, std::size_t m) __attribute__((always_inline)) {
+        V x[A];
+#pragma GCC unroll 4
+        for (int r = 0; r < A; ++r) x[r] = load_m(a[r] + i, m, T(0));
+#pragma GCC unroll 4
+        for (int c = 0; c < 4; ++c) {
+            const V y = load_m(b[c] + i, m, T(0));
+#pragma GCC unroll 4
+            for (int r = 0; r < A; ++r) sum[r][c] = fma(x[r], y, sum[r][c]);
+        }
+    };
+    std::size_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+        add(even, i, L);
+        add(odd, i + L, L);
+    }
+    if (i + L <= n) {
+        add(even, i, L);
+        i += L;
+        if (i < n) add(odd, i, n - i);
+    } else if (i < n) {
+        add(even, i, n - i);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < A; ++r)
+        sum_lanes4(even[r][0] + odd[r][0], even[r][1] + odd[r][1], even[r][2] + odd[r][2], even[r][3] + odd[r][3], out[r]);
+}
+
+// Four rows of b at a time against all of a, so that b is read from far away once.
+template <class T>
+void dots(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride) {
+    std::size_t j = 0;
+    for (; j + 4 <= nb; j += 4) {
+        const T* const four[4] = {b[j], b[j + 1], b[j + 2], b[j + 3]};
+        std::size_t i = 0;
+        if constexpr (dot_rows == 2) {
+            for (; i + 2 <= na; i += 2) {
+                const T* const rows[2] = {a[i], a[i + 1]};
+                T* const to[2] = {out + i * out_stride + j, out + (i + 1) * out_stride + j};
+                dot_tile<T, 2>(rows, four, n, to);
+            }
+        }
+        for (; i < na; ++i) {
+            const T* const row = a[i];
+            T* const to = out + i * out_stride + j;
+            dot_tile<T, 1>(&row, four, n, &to);
+        }
+    }
+    for (; j < nb; ++j) {
+        for (std::size_t i = 0; i < na; ++i) out[i * out_stride + j] = dot1(a[i], b[j], n);
+    }
+}
+
+// ---- weighted sums of rows ----------------------------------------------------------------------------------
+
+template <class T, int Block>
+SPARSEOPS_INLINE void sum_columns(const T* weight, std::size_t weight_stride, const Rows<T>& rows, std::size_t count, std::size_t at,
+                                  bool accumulate, T* out) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
+    V s[Block];
+#pragma GCC unroll 8
+    for (int v = 0; v < Block; ++v) s[v] = accumulate ? load<V>(out + at + static_cast<std::size_t>(v) * L) : V{};
+    for (std::size_t j = 0; j < count; ++j) {
+        const V w = splat<V>(weight[j * weight_stride]);
+        const T* row = rows[j] + at;
+#pragma GCC unroll 8
+        for (int v = 0; v < Block; ++v) s[v] = fma(w, load<V>(row + static_cast<std::size_t>(v) * L), s[v]);
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < Block; ++v) store(out + at + static_cast<std::size_t>(v) * L, s[v]);
+}
+
+template <class T>
+void weighted_sum(const T* weight, std::size_t weight_stride, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* out) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
+    std::size_t at = 0;
+    for (; at + sum_block * L <= n; at += sum_block * L) sum_columns<T, sum_block>(weight, weight_stride, rows, count, at, accumulate, out);
+    for (; at + 2 * L <= n; at += 2 * L) sum_columns<T, 2>(weight, weight_stride, rows, count, at, accumulate, out);
+    for (; at + L <= n; at += L) sum_columns<T, 1>(weight, weight_stride, rows, count, at, accumulate, out);
+    if (at < n) {
+        V s = accumulate ? load_n(out + at, n - at, T(0)) : V{};
+        for (std::size_t j = 0; j < count; ++j) s = fma(splat<V>(weight[j * weight_stride]), load_n(rows[j] + at, n - at, T(0)), s);
+        store_n(out + at, n - at, s);
+    }
+}
+
+// Columns [at, at + Block vectors) of four sums; a load of a row serves all four.
+template <class T, int Block>
+SPARSEOPS_INLINE void sum_columns4(const T* const* weight, const Rows<T>& rows, std::size_t count, std::size_t at, std::size_t m,
+                                   bool accumulate, T* const* out) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
+    V s[4][Block];
+#pragma GCC unroll 4
+    for (int o = 0; o < 4; ++o) {
+#pragma GCC unroll 4
+        for (int v = 0; v < Block; ++v) s[o][v] = accumulate ? load_m(out[o] + at + static_cast<std::size_t>(v) * L, m, T(0)) : V{};
+    }
+    for (std::size_t j = 0; j < count; ++j) {
+        const T* row = rows[j] + at;
+        V x[Block];
+#pragma GCC unroll 4
+        for (int v = 0; v < Block; ++v) x[v] = load_m(row + static_cast<std::size_t>(v) * L, m, T(0));
+#pragma GCC unroll 4
+        for (int o = 0; o < 4; ++o) {
+            const V w = splat<V>(weight[o][j]);
+#pragma GCC unroll 4
+            for (int v = 0; v < Block; ++v) s[o][v] = fma(w, x[v], s[o][v]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int o = 0; o < 4; ++o) {
+#pragma GCC unroll 4
+        for (int v = 0; v < Block; ++v) store_m(out[o] + at + static_cast<std::size_t>(v) * L, m, s[o][v]);
+    }
+}
+
+template <class T>
+void weighted_sums(const T* const* weight, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* const* out,
+                   std::size_t n_out) {
+    constexpr std::size_t L = lanes<T>;
+    std::size_t o = 0;
+    for (; o + 4 <= n_out; o += 4) {
+        std::size_t at = 0;
+        for (; at + sums_block * L <= n; at += sums_block * L)
+            sum_columns4<T, sums_block>(weight + o, rows, count, at, L, accumulate, out + o);
+        for (; at + L <= n; at += L) sum_columns4<T, 1>(weight + o, rows, count, at, L, accumulate, out + o);
+        if (at < n) sum_columns4<T, 1>(weight + o, rows, count, at, n - at, accumulate, out + o);
+    }
+    for (; o < n_out; ++o) weighted_sum(weight[o], 1, rows, count, n, accumulate, out[o]);
+}
+
+}  // namespace
