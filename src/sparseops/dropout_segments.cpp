@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "detail/parallel.hpp"
@@ -19,6 +19,16 @@ std::vector<std::uint64_t> drawn(const Drops& drops, std::size_t n) {
     return bits;
 }
 bool bit(const std::vector<std::uint64_t>& bits, std::size_t i) noexcept { return (bits[i / 64] >> (i % 64)) & 1; }
+
+void require_lengths(std::span<const std::int64_t> lengths, std::size_t ids) {
+    std::size_t sum = 0;
+    for (std::size_t s = 0; s < lengths.size(); ++s) {
+        require(lengths[s] >= 0, "lengths must be non-negative, got ", lengths[s], " at index ", s);
+        require(static_cast<std::size_t>(lengths[s]) <= ids - sum, "lengths must add up to ", ids, ", got more by index ", s);
+        sum += static_cast<std::size_t>(lengths[s]);
+    }
+    require(sum == ids, "lengths must add up to ", ids, ", got ", sum);
+}
 
 struct Sum {
     double total = 0;
@@ -80,35 +90,27 @@ std::size_t dropout_lengths(std::span<const std::int64_t> lengths, std::size_t i
                             std::span<std::int64_t> new_lengths) {
     require(drops.rate >= 0 && drops.rate <= 1, "rate must be in [0, 1], got ", drops.rate);
     require(new_lengths.size() == lengths.size(), "new_lengths must have ", lengths.size(), " entries, got ", new_lengths.size());
-    std::size_t sum = 0;
-    for (std::size_t s = 0; s < lengths.size(); ++s) {
-        require(lengths[s] >= 0, "lengths must be non-negative, got ", lengths[s], " at index ", s);
-        require(static_cast<std::size_t>(lengths[s]) <= ids - sum, "lengths must add up to ", ids, ", got more by index ", s);
-        sum += static_cast<std::size_t>(lengths[s]);
-    }
-    require(sum == ids, "lengths must add up to ", ids, ", got ", sum);
+    require_lengths(lengths, ids);
     const auto bits = drawn(drops, lengths.size());
-    std::size_t total = 0;
-    for (std::size_t s = 0; s < lengths.size(); ++s) {
-        new_lengths[s] = bit(bits, s) ? 1 : lengths[s];
-        total += static_cast<std::size_t>(new_lengths[s]);
-    }
-    return total;
+    for (std::size_t s = 0; s < lengths.size(); ++s) new_lengths[s] = bit(bits, s) ? 1 : lengths[s];
+    return static_cast<std::size_t>(std::accumulate(new_lengths.begin(), new_lengths.end(), std::int64_t{0}));
 }
 
 template <Index I>
 void dropout_ids(std::span<const I> ids, std::span<const std::int64_t> lengths, const Drops& drops, I replacement, std::span<I> new_ids) {
+    require_lengths(lengths, ids.size());
     const auto bits = drawn(drops, lengths.size());
-    std::size_t from = 0, to = 0;
+    std::size_t room = new_ids.size();
     for (std::size_t s = 0; s < lengths.size(); ++s) {
-        const auto length = static_cast<std::size_t>(lengths[s]), written = bit(bits, s) ? 1 : length;
-        require(from + length <= ids.size() && to + written <= new_ids.size(), "new_ids must have room for all, got ", new_ids.size());
-        if (bit(bits, s))
-            new_ids[to] = replacement;
-        else
-            std::copy_n(ids.data() + from, length, new_ids.data() + to);
-        from += length;
-        to += written;
+        const std::size_t length = bit(bits, s) ? 1 : static_cast<std::size_t>(lengths[s]);
+        require(length <= room, "new_ids must have room for all, got ", new_ids.size());
+        room -= length;
+    }
+    const I* from = ids.data();
+    I* to = new_ids.data();
+    for (std::size_t s = 0; s < lengths.size(); ++s) {
+        to = bit(bits, s) ? std::fill_n(to, 1, replacement) : std::copy_n(from, lengths[s], to);
+        from += lengths[s];
     }
 }
 

@@ -276,8 +276,11 @@ void test_segments(Random& random) {
     for (const double rate : {0.0, 0.3, 1.0}) {
         for (const std::size_t n : {0u, 1u, 64u, 1001u}) {
             const auto lengths = random.indices<std::int64_t>(n, 5);
-            std::size_t total = 0;
-            for (const std::int64_t l : lengths) total += static_cast<std::size_t>(l);
+            std::size_t total = 0, last = 0;  // the last that is not empty
+            for (std::size_t s = 0; s < n; ++s) {
+                total += static_cast<std::size_t>(lengths[s]);
+                if (lengths[s]) last = s;
+            }
             const auto ids = random.indices<I>(total, 1000);
             const Drops drops{random.bits(), 0, rate, DropPurpose::segments, 3};
             std::vector<std::int64_t> exact_lengths, new_lengths(n);
@@ -293,8 +296,14 @@ void test_segments(Random& random) {
             check(new_lengths == exact_lengths && new_ids == exact, n, " segments at rate ", rate,
                   " should give way where their draw drops");
             if (new_ids.empty()) continue;
+            new_ids.assign(new_ids.size(), I(-7));
             check_refused("new_ids must have room for all, got " + std::to_string(new_ids.size() - 1),
                           [&] { dropout_ids<I>(ids, lengths, drops, I(-5), std::span(new_ids).first(new_ids.size() - 1)); });
+            if (total) {
+                check_refused("lengths must add up to " + std::to_string(total - 1) + ", got more by index " + std::to_string(last),
+                              [&] { dropout_ids<I>(std::span(ids).first(total - 1), lengths, drops, I(-5), new_ids); });
+            }
+            check(new_ids == std::vector<I>(new_ids.size(), I(-7)), "a refusal should leave the new ids");
         }
     }
     std::vector<std::int64_t> out{7, 7};
