@@ -1,6 +1,7 @@
 #include "dropout.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -49,12 +50,28 @@ const U* cells(const Replacement<U>& r, std::size_t from, std::size_t n, U* buff
     return buffer;
 }
 
-void unpack(const std::uint64_t* bits, std::size_t n, std::uint8_t* out) noexcept {
-    for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<std::uint8_t>((bits[i / 64] >> (i % 64)) & 1);
+// The n <= 8 lowest bytes of x, the lowest first.
+void store_bytes(std::uint64_t x, std::size_t n, std::uint8_t* out) noexcept {
+    if constexpr (std::endian::native == std::endian::big) x = __builtin_bswap64(x);
+    std::memcpy(out, &x, n);
 }
 
 void pack(const std::uint64_t* bits, std::size_t n, std::uint8_t* out) noexcept {
-    for (std::size_t i = 0; i < (n + 7) / 8; ++i) out[i] = static_cast<std::uint8_t>(bits[i / 8] >> (i % 8 * 8));
+    std::size_t at = 0;
+    for (; at + 64 <= n; at += 64) store_bytes(bits[at / 64], 8, out + at / 8);
+    if (at < n) store_bytes(bits[at / 64], (n - at + 7) / 8, out + at / 8);
+}
+
+// Eight bits become eight bytes at a time: copies of the eight, one bit kept in each, which 0x7f lifts into the highest.
+void unpack(const std::uint64_t* bits, std::size_t n, std::uint8_t* out) noexcept {
+    constexpr std::uint64_t ones = 0x0101010101010101u;
+    const auto bytes = [&](std::size_t at) {
+        const std::uint64_t eight = (bits[at / 64] >> (at % 64)) & 0xff;
+        return ((((eight * ones) & 0x8040201008040201u) + 0x7f * ones) >> 7) & ones;
+    };
+    std::size_t at = 0;
+    for (; at + 8 <= n; at += 8) store_bytes(bytes(at), 8, out + at);
+    if (at < n) store_bytes(bytes(at), n - at, out + at);
 }
 
 // f(from, count) for blocks of entries, on several threads.

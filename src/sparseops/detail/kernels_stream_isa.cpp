@@ -209,34 +209,41 @@ SPARSEOPS_INLINE std::uint64_t spread_pairs(std::uint64_t x) {
     return (x | (x << 2)) & 0x3333333333333333u;
 }
 
-// Philox4x32-10 (detail/random.hpp has it one block at a time): a lane is a block; the high halves of lanes hold
-// what multiplications leave there and the next ones ignore.
+// Philox4x32-10 (detail/random.hpp has it one block at a time): a lane is a block. The 16 blocks of a group differ in the low
+// word of the counter alone, so half of the first two rounds is the same for all and is done once.
 void draw_bits(std::uint64_t key, std::uint64_t high, std::uint64_t first, std::size_t groups, std::uint32_t threshold,
                std::uint64_t* bits) {
     constexpr int parts = 16 / word_lanes;
     constexpr int at_once = parts < 2 ? parts : 2;
-    const Words m0 = words(0xD2511F53u), m1 = words(0xCD9E8D57u);
+    constexpr std::uint64_t low_word = 0xffffffffu, m0 = 0xD2511F53u, m1 = 0xCD9E8D57u;
+    const Words w0 = words(m0), w1 = words(m1), c3_k1 = words((high >> 32) ^ (key >> 32));
     const Words limit = words((static_cast<std::uint64_t>(threshold) << 32) | threshold);
     Words k0[10], k1[10];
     for (std::uint32_t r = 0; r < 10; ++r) {
         k0[r] = words(static_cast<std::uint32_t>(key) + r * 0x9E3779B9u);
         k1[r] = words(static_cast<std::uint32_t>(key >> 32) + r * 0xBB67AE85u);
     }
+    const std::uint64_t q0 = m1 * (high & low_word);
     for (std::size_t g = 0; g < groups; ++g) {
+        const std::uint64_t counter = (first + g) * 16, p1 = m0 * (((q0 >> 32) ^ (counter >> 32) ^ key) & low_word);
+        const Words q0_k0 = words(q0 ^ (static_cast<std::uint32_t>(key) + 0x9E3779B9u)), p1_low = words(p1),
+                    p1_k1 = words((p1 >> 32) ^ (static_cast<std::uint32_t>(key >> 32) + 0xBB67AE85u));
         std::uint64_t even = 0, odd = 0;  // words 0, 1 and words 2, 3 of the 16 blocks
         for (int part = 0; part < parts; part += at_once) {
             Words c0[at_once], c1[at_once], c2[at_once], c3[at_once];
             for (int u = 0; u < at_once; ++u) {
-                c0[u] = count_up((first + g) * 16 + static_cast<std::uint64_t>((part + u) * word_lanes));
-                c1[u] = high_half(c0[u]);
-                c2[u] = words(high);
-                c3[u] = high_half(c2[u]);
+                const Words p = multiply_low(count_up(counter + static_cast<std::uint64_t>((part + u) * word_lanes)), w0),
+                            q = multiply_low(exclusive_or(high_half(p), c3_k1), w1);
+                c0[u] = exclusive_or(high_half(q), q0_k0);
+                c1[u] = q;
+                c2[u] = exclusive_or(p, p1_k1);
+                c3[u] = p1_low;
             }
-#pragma GCC unroll 10
-            for (int r = 0; r < 10; ++r) {
+#pragma GCC unroll 8
+            for (int r = 2; r < 10; ++r) {
 #pragma GCC unroll 2
                 for (int u = 0; u < at_once; ++u) {
-                    const Words p = multiply_low(c0[u], m0), q = multiply_low(c2[u], m1);
+                    const Words p = multiply_low(c0[u], w0), q = multiply_low(c2[u], w1);
                     c0[u] = exclusive_or(high_half(q), c1[u], k0[r]);
                     c2[u] = exclusive_or(high_half(p), c3[u], k1[r]);
                     c1[u] = q;

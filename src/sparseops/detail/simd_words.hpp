@@ -1,4 +1,5 @@
 // Vectors of 64-bit lanes whose low halves are 32-bit words: what Philox multiplies. One instruction set, one width.
+// What the high halves hold means nothing. high_half shuffles where it can: shifts would wait for the unit that multiplies.
 //
 // Included by kernels_stream_isa.cpp alone, after simd.hpp, under the same rules.
 #pragma once
@@ -19,8 +20,9 @@ constexpr int word_lanes = 8;
 SPARSEOPS_INLINE Words words(std::uint64_t x) { return {_mm512_set1_epi64(static_cast<long long>(x))}; }
 SPARSEOPS_INLINE Words count_up(std::uint64_t x) { return {_mm512_add_epi64(words(x).v, _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0))}; }
 SPARSEOPS_INLINE Words multiply_low(Words a, Words b) { return {_mm512_mul_epu32(a.v, b.v)}; }
-SPARSEOPS_INLINE Words high_half(Words a) { return {_mm512_srli_epi64(a.v, 32)}; }
+SPARSEOPS_INLINE Words high_half(Words a) { return {_mm512_shuffle_epi32(a.v, _MM_PERM_DDBB)}; }
 SPARSEOPS_INLINE Words exclusive_or(Words a, Words b, Words c) { return {_mm512_ternarylogic_epi64(a.v, b.v, c.v, 0x96)}; }
+SPARSEOPS_INLINE Words exclusive_or(Words a, Words b) { return {_mm512_xor_si512(a.v, b.v)}; }
 // Bit 2l: the low half of even's lane l is below that of t; bit 2l + 1: the same for odd.
 SPARSEOPS_INLINE std::uint64_t below(Words even, Words odd, Words t) {
     const __m512i both = _mm512_mask_blend_epi32(0xaaaa, even.v, _mm512_slli_epi64(odd.v, 32));
@@ -34,8 +36,9 @@ constexpr int word_lanes = 4;
 SPARSEOPS_INLINE Words words(std::uint64_t x) { return {_mm256_set1_epi64x(static_cast<long long>(x))}; }
 SPARSEOPS_INLINE Words count_up(std::uint64_t x) { return {_mm256_add_epi64(words(x).v, _mm256_set_epi64x(3, 2, 1, 0))}; }
 SPARSEOPS_INLINE Words multiply_low(Words a, Words b) { return {_mm256_mul_epu32(a.v, b.v)}; }
-SPARSEOPS_INLINE Words high_half(Words a) { return {_mm256_srli_epi64(a.v, 32)}; }
+SPARSEOPS_INLINE Words high_half(Words a) { return {_mm256_shuffle_epi32(a.v, 0xf5)}; }
 SPARSEOPS_INLINE Words exclusive_or(Words a, Words b, Words c) { return {_mm256_xor_si256(_mm256_xor_si256(a.v, b.v), c.v)}; }
+SPARSEOPS_INLINE Words exclusive_or(Words a, Words b) { return {_mm256_xor_si256(a.v, b.v)}; }
 SPARSEOPS_INLINE std::uint64_t below(Words even, Words odd, Words t) {
     const __m256i both = _mm256_blend_epi32(even.v, _mm256_slli_epi64(odd.v, 32), 0xaa);
     const __m256i not_below = _mm256_cmpeq_epi32(_mm256_max_epu32(both, t.v), both);
@@ -49,8 +52,9 @@ constexpr int word_lanes = 2;
 SPARSEOPS_INLINE Words words(std::uint64_t x) { return {_mm_set1_epi64x(static_cast<long long>(x))}; }
 SPARSEOPS_INLINE Words count_up(std::uint64_t x) { return {_mm_add_epi64(words(x).v, _mm_set_epi64x(1, 0))}; }
 SPARSEOPS_INLINE Words multiply_low(Words a, Words b) { return {_mm_mul_epu32(a.v, b.v)}; }
-SPARSEOPS_INLINE Words high_half(Words a) { return {_mm_srli_epi64(a.v, 32)}; }
+SPARSEOPS_INLINE Words high_half(Words a) { return {_mm_shuffle_epi32(a.v, 0xf5)}; }
 SPARSEOPS_INLINE Words exclusive_or(Words a, Words b, Words c) { return {_mm_xor_si128(_mm_xor_si128(a.v, b.v), c.v)}; }
+SPARSEOPS_INLINE Words exclusive_or(Words a, Words b) { return {_mm_xor_si128(a.v, b.v)}; }
 SPARSEOPS_INLINE std::uint64_t below(Words even, Words odd, Words t) {
     const __m128i both = _mm_blend_epi16(even.v, _mm_slli_epi64(odd.v, 32), 0xcc);
     const __m128i not_below = _mm_cmpeq_epi32(_mm_max_epu32(both, t.v), both);
@@ -71,6 +75,7 @@ SPARSEOPS_INLINE Words multiply_low(Words a, Words b) { return {(a.v & 0xfffffff
 #endif
 SPARSEOPS_INLINE Words high_half(Words a) { return {a.v >> 32}; }
 SPARSEOPS_INLINE Words exclusive_or(Words a, Words b, Words c) { return {a.v ^ b.v ^ c.v}; }
+SPARSEOPS_INLINE Words exclusive_or(Words a, Words b) { return {a.v ^ b.v}; }
 SPARSEOPS_INLINE std::uint64_t below(Words even, Words odd, Words t) {
     std::uint64_t bits = 0;
     for (int l = 0; l < 2; ++l) {
