@@ -94,7 +94,7 @@ def _normalize_dense(W: Any, axis: int, copy: bool, settings: tuple[Any, ...]) -
 
 def _pruned(parts: Compressed, out: Array, threshold: float) -> dict[str, Array]:
     """The arrays without the entries that counted as zero."""
-    keep = np.abs(parts.data) > threshold
+    keep = ~(np.abs(parts.data) <= parts.data.dtype.type(threshold))  # NaN stays
     before = np.concatenate([[0], np.cumsum(keep)])
     indptr = before[parts.indptr].astype(parts.indptr.dtype)
     keep[parts.indptr[-1] :] = False
@@ -169,8 +169,8 @@ def sparse_normalize(
         False writes the values of W itself and returns W.
     return_norms : bool, default False
     check_finite : bool, default True
-        Refuse NaN and infinity before anything is written; False lets them spread in their column
-        or row.
+        Refuse NaN and infinity before anything is written; False makes their column or row NaN, and
+        its norm.
     num_threads : int, optional
         Never changes a bit of the result.
 
@@ -208,9 +208,10 @@ def sparse_normalize(
         raise ValueError(f"ord must be one of l1, l2, max, got {describe(ord)}")
     sparse = is_sparse(W)
     limit = as_float("threshold", threshold)
-    if getattr(W.data if sparse else W, "dtype", None) == FLOAT16:
-        with np.errstate(over="ignore"):
-            limit = float(np.float16(limit))  # compared in the dtype of W, as NumPy does
+    dtype = getattr(W.data if sparse else W, "dtype", None)
+    if dtype in (FLOAT16, FLOAT32) and np.isfinite(limit):
+        # Compared in the dtype of W, as NumPy does, but never as an infinity.
+        limit = float(dtype.type(min(limit, float(np.finfo(dtype).max))))
     settings = (
         _ORD[ord],
         as_float("norm", norm),
@@ -249,7 +250,8 @@ def sparse_normalize_rows(
     max_norm : bool, default True
         Scale only rows that exceed `norm`.
     check_finite : bool, default True
-        Refuse NaN and infinity in the named rows before anything is written.
+        Refuse NaN and infinity in the named rows before anything is written; False makes such a
+        row NaN, and its norm.
     num_threads : int, optional
         Never changes a bit of the result.
 
@@ -342,7 +344,7 @@ def sparse_normalize_gradient(
         Upstream gradient: dense for a dense W; for a sparse one a matrix of the same pattern, or
         its stored values (nnz,).
     axis, norm, max_norm, check_finite, num_threads
-        As for `sparse_normalize`.
+        As for `sparse_normalize`. There is no threshold: every entry counts.
 
     Returns
     -------
@@ -357,7 +359,7 @@ def sparse_normalize_gradient(
     Notes
     -----
     ``dx = (g - y (y · g)) · norm / |x|`` with ``y = x / |x|``; columns or rows that were not scaled
-    pass g through.
+    pass g through. With check_finite=False, columns or rows of W that are not finite get NaN.
 
     Examples
     --------

@@ -1,11 +1,10 @@
 #include "normalize.hpp"
 
-#include <memory>
-
+#include "detail/columns.hpp"
+#include "detail/csr.hpp"
 #include "detail/kernels.hpp"
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"
-#include "detail/sizes.hpp"
 
 namespace sparseops {
 namespace {
@@ -23,19 +22,13 @@ void require_options(const Normalize& o) {
 }
 
 template <Real T>
-T limit_of(const Normalize& o) noexcept {
-    return o.threshold > 0 ? static_cast<T>(o.threshold) : T(-1);
+T limit_of(const Normalize& o) noexcept {  // never an infinity, which would let infinities through as zeros
+    return o.threshold > 0 ? static_cast<T>(std::min(o.threshold, static_cast<double>(std::numeric_limits<T>::max()))) : T(-1);
 }
 
 template <Real T, Index I>
 void require_csr(CsrView<const T, I> x, std::size_t out) {
-    require(!x.indptr.empty() && x.indptr[0] == 0, "W.indptr must start with 0");
-    require(x.indices.size() == x.data.size(), "W.indices must have ", x.data.size(), " entries, got ", x.indices.size());
-    for (std::size_t i = 0; i < x.rows(); ++i) {
-        require(x.indptr[i + 1] >= x.indptr[i], "W.indptr must not decrease, got ", x.indptr[i + 1], " after ", x.indptr[i], " at index ",
-                i + 1);
-    }
-    require(static_cast<std::size_t>(x.indptr.back()) <= x.data.size(), "W.indptr must end by ", x.data.size(), ", got ", x.indptr.back());
+    detail::require_csr(x);
     require(out == x.data.size(), "out must have ", x.data.size(), " entries, got ", out);
 }
 
@@ -66,13 +59,15 @@ public:
         const Normalize& o = options_;
         const T threshold = limit_of<T>(o);
         const bool two_passes = o.check_finite && x_.data() == out_.data();  // in place, all is measured before anything is written
+        std::vector<char> bad((rows_ + row_block - 1) / row_block, 0);
         each_block([&](std::size_t from, std::size_t count, const std::size_t* offset, double* factor) {
             double* own = norms.data() + from;
             detail::measure_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor);
+            bad[from / row_block] = std::any_of(own, own + count, [](double v) { return std::isnan(v); });
             if (!two_passes)
                 detail::scale_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor, out_.data());
         });
-        if (o.check_finite && !std::all_of(norms.begin(), norms.end(), [](double v) { return !std::isnan(v); })) refuse_not_finite(x_);
+        if (o.check_finite && std::find(bad.begin(), bad.end(), 1) != bad.end()) refuse_not_finite(x_);
         if (!two_passes) return;
         each_block([&](std::size_t from, std::size_t count, const std::size_t* offset, double* factor) {
             double* own = norms.data() + from;
@@ -103,87 +98,32 @@ private:
 
 // ---- columns ------------------------------------------------------------------------------------------------
 
-template <Real T>
-T drop_small(T x, T threshold) noexcept {
-    return std::abs(x) <= threshold ? T(0) : x;
-}
-
-// The measures as in the kernels; a largest that meets a NaN or an infinity becomes NaN and stays so.
-double join(Norm ord, double sum, double x) noexcept {
-    if (ord == Norm::l2) return sum + x * x;
-    if (ord == Norm::l1) return sum + std::abs(x);
-    const double size = std::abs(x) + (x - x);
-    return size <= sum ? sum : size + (sum - sum);
-}
-double combine(Norm ord, double a, double b) noexcept { return ord == Norm::max ? join(ord, a, b) : a + b; }
-
-// Sums of `blocks` blocks, each by measure_block(block, sums of its own), added in block order.
-template <class MeasureBlock>
-void sum_blocks(std::size_t blocks, Norm ord, int threads, std::span<double> sum, MeasureBlock measure_block) {
-    const std::size_t cols = sum.size();
-    const auto own = std::make_unique_for_overwrite<double[]>((blocks - 1) * cols);
-    const auto of = [&](std::size_t b) { return b == 0 ? sum.data() : own.get() + (b - 1) * cols; };
-    detail::parallel_for(blocks, threads, [&](std::size_t b, std::size_t) {
-        std::fill_n(of(b), cols, 0.0);
-        measure_block(b, of(b));
-    });
-    constexpr std::size_t width = 4096;
-    detail::parallel_for((cols + width - 1) / width, threads, [&](std::size_t part, std::size_t) {
-        const std::size_t from = part * width, to = std::min(cols, from + width);
-        for (std::size_t b = 1; b < blocks; ++b) {
-            for (std::size_t c = from; c < to; ++c) sum[c] = combine(ord, sum[c], of(b)[c]);
-        }
-    });
-}
-
-// Whether the square of an entry underflows: then a sum of 0 does not say that all entries are 0.
-template <Real T>
-bool has_tiny(std::span<const T> x) noexcept {
-    bool found = false;
-    if constexpr (std::is_same_v<T, double>) {
-        for (const double v : x) found |= std::abs(v) < 1e-140 && v != 0;
-    }
-    return found;
-}
-
-// Turns measures into norms (in place) and scalings; each_entry(f) calls f(column, x) for every entry, to measure again
-// what left the range of double.
+// What to do to columns of these sizes, whose norms overwrite them.
 struct Columns {
-    std::vector<double> factor, scale;  // scale empty: all 1
+    std::vector<double> factor;
+    std::vector<int> power;  // of Scaling; empty: all 0
     bool same = true, finite = true;
-};
-template <Real T, class EachEntry>
-Columns settle_columns(std::span<const T> x, std::span<double> measure, const Normalize& o, EachEntry each_entry) {
-    const std::size_t cols = measure.size();
-    Columns out;
-    const bool lost = std::any_of(measure.begin(), measure.end(), [](double m) { return m != 0 && detail::doubtful_measure<T>(m); });
-    const bool zero = !lost && o.ord == Norm::l2 && std::find(measure.begin(), measure.end(), 0.0) != measure.end();
-    if (lost || (zero && has_tiny(x))) {
-        const T threshold = limit_of<T>(o);
-        std::vector<double> largest(cols, 0.0);
-        each_entry([&](std::size_t c, T x) { largest[c] = join(Norm::max, largest[c], static_cast<double>(drop_small(x, threshold))); });
-        out.scale.assign(cols, 1.0);
-        for (std::size_t c = 0; c < cols; ++c) {
-            if (!detail::doubtful_measure<T>(measure[c])) continue;
-            out.scale[c] = detail::rescale_by(largest[c]);
-            measure[c] = std::isfinite(largest[c]) ? 0 : largest[c];
+
+    Columns(const detail::ColumnSizes& sizes, std::span<double> norms, const Normalize& o) : factor(norms.size()) {
+        for (std::size_t c = 0; c < norms.size(); ++c) {
+            const Size size = sizes[c];
+            const Scaling s = detail::is_scaled(size, o.norm, o.max_norm) ? detail::scaling_of(size, o.norm) : Scaling{};
+            factor[c] = s.factor;
+            if (s.power) {
+                power.resize(norms.size(), 0);
+                power[c] = s.power;
+            }
+            same = same && s.same();
+            finite = finite && std::isfinite(size.value);
+            norms[c] = size.norm();
         }
-        each_entry([&](std::size_t c, T x) {
-            if (out.scale[c] != 1) measure[c] = join(o.ord, measure[c], static_cast<double>(drop_small(x, threshold)) * out.scale[c]);
-        });
     }
-    out.factor.resize(cols);
-    for (std::size_t c = 0; c < cols; ++c) {
-        const Size size{o.ord == Norm::l2 ? std::sqrt(measure[c]) : measure[c], out.scale.empty() ? 1 : out.scale[c]};
-        const Scaling s = detail::scaling_of(size, o.norm, o.max_norm);
-        measure[c] = size.norm();
-        out.factor[c] = s.factor;
-        if (!out.scale.empty()) out.scale[c] = s.scale;
-        out.same = out.same && s.same();
-        out.finite = out.finite && std::isfinite(size.value);
+
+    template <Real T>
+    T scaled(std::size_t c, T x) const noexcept {
+        return static_cast<T>(Scaling{factor[c], power.empty() ? 0 : power[c]}(static_cast<double>(x)));
     }
-    return out;
-}
+};
 
 template <Norm Ord, bool Threshold, Real T, Index I>
 std::size_t sum_entries(const I* index, const T* x, std::size_t n, std::size_t cols, T threshold, double* sum) {
@@ -191,7 +131,7 @@ std::size_t sum_entries(const I* index, const T* x, std::size_t n, std::size_t c
         const auto c = static_cast<std::size_t>(static_cast<std::make_unsigned_t<I>>(index[e]));
         if (c >= cols) [[unlikely]]
             return e;
-        sum[c] = join(Ord, sum[c], static_cast<double>(Threshold ? drop_small(x[e], threshold) : x[e]));
+        sum[c] = detail::join(Ord, sum[c], static_cast<double>(Threshold ? detail::drop_small(x[e], threshold) : x[e]));
     }
     return n;
 }
@@ -233,30 +173,30 @@ void normalize_columns(CsrView<const T, I> x, std::span<T> out, std::span<double
     const std::size_t nnz = static_cast<std::size_t>(x.indptr.back()), cols = x.cols;
     const T threshold = limit_of<T>(options);
     const int threads = detail::team_size(options.num_threads, 2 * work(nnz));
-    const std::size_t blocks = std::clamp<std::size_t>(nnz / (16 * cols + entry_block), 1, 64), length = (nnz + blocks - 1) / blocks;
+    const std::size_t blocks = detail::column_blocks(nnz, cols), length = (nnz + blocks - 1) / blocks;
     std::vector<std::size_t> bad(blocks, nnz);
     const auto sum = sum_entries_of<T, I>(options.ord, threshold >= 0);
-    sum_blocks(blocks, options.ord, threads, norms, [&](std::size_t b, double* own) {
+    detail::sum_blocks(blocks, options.ord, threads, norms, [&](std::size_t b, double* own) {
         const std::size_t from = std::min(nnz, b * length), n = std::min(length, nnz - from);
         const std::size_t done = sum(x.indices.data() + from, x.data.data() + from, n, cols, threshold, own);
         if (done < n) bad[b] = from + done;
     });
     const std::size_t first_bad = *std::min_element(bad.begin(), bad.end());
     if (first_bad < nnz) detail::refuse("W.indices must be in [0, ", cols, "), got ", x.indices[first_bad], " at index ", first_bad);
-    const Columns columns = settle_columns<T>(x.data.first(nnz), norms, options, [&](auto f) {
-        for (std::size_t e = 0; e < nnz; ++e) f(static_cast<std::size_t>(x.indices[e]), x.data[e]);
-    });
+    const Columns columns(detail::column_sizes(x.data.first(nnz), norms, options.ord, threshold,
+                                               [&](auto f) {
+                                                   for (std::size_t e = 0; e < nnz; ++e)
+                                                       f(static_cast<std::size_t>(x.indices[e]), x.data[e]);
+                                               }),
+                          norms, options);
     if (options.check_finite && !columns.finite) refuse_not_finite(x.data.first(nnz));
     if (columns.same && threshold < 0 && x.data.data() == out.data()) return;
     detail::parallel_for((nnz + entry_block - 1) / entry_block, threads, [&](std::size_t block, std::size_t) {
         const std::size_t to = std::min(nnz, (block + 1) * entry_block);
         const double* factor = columns.factor.data();
-        if (!columns.scale.empty() || threshold >= 0) {
-            for (std::size_t e = block * entry_block; e < to; ++e) {
-                const auto c = static_cast<std::size_t>(x.indices[e]);
-                const double scale = columns.scale.empty() ? 1 : columns.scale[c];
-                out[e] = static_cast<T>(static_cast<double>(drop_small(x.data[e], threshold)) * scale * factor[c]);
-            }
+        if (!columns.power.empty() || threshold >= 0) {
+            for (std::size_t e = block * entry_block; e < to; ++e)
+                out[e] = columns.scaled(static_cast<std::size_t>(x.indices[e]), detail::drop_small(x.data[e], threshold));
             return;
         }
         for (std::size_t e = block * entry_block; e < to; ++e) {
@@ -275,22 +215,24 @@ void normalize_columns(MatrixView<const T> x, MatrixView<T> out, std::span<doubl
     const T threshold = limit_of<T>(options);
     const int threads = detail::team_size(options.num_threads, 2 * work(x.size()));
     const std::size_t blocks = std::clamp<std::size_t>(x.rows / 64, 1, 64), length = (x.rows + blocks - 1) / blocks;
-    sum_blocks(blocks, options.ord, threads, norms, [&](std::size_t b, double* own) {
+    detail::sum_blocks(blocks, options.ord, threads, norms, [&](std::size_t b, double* own) {
         const std::size_t from = std::min(x.rows, b * length), n = std::min(length, x.rows - from);
         k.measure_columns[static_cast<int>(options.ord)](x.row(from), n, x.cols, threshold, own);
     });
-    const Columns columns = settle_columns<T>(std::span(x.data, x.size()), norms, options, [&](auto f) {
-        for (std::size_t e = 0; e < x.size(); ++e) f(e % x.cols, x.data[e]);
-    });
+    const Columns columns(detail::column_sizes(std::span(x.data, x.size()), norms, options.ord, threshold,
+                                               [&](auto f) {
+                                                   for (std::size_t e = 0; e < x.size(); ++e) f(e % x.cols, x.data[e]);
+                                               }),
+                          norms, options);
     if (options.check_finite && !columns.finite) refuse_not_finite(std::span(x.data, x.size()));
     if (columns.same && threshold < 0 && x.data == out.data) return;
     const std::size_t rows_a_block = std::max<std::size_t>(1, entry_block / (x.cols + 1)),
                       count = (x.rows + rows_a_block - 1) / rows_a_block;
     detail::parallel_for(count, threads, [&](std::size_t block, std::size_t) {
         const std::size_t from = block * rows_a_block, n = std::min(rows_a_block, x.rows - from);
-        if (columns.scale.empty()) return k.scale_columns(x.row(from), n, x.cols, threshold, columns.factor.data(), out.row(from));
-        k.scale_columns(x.row(from), n, x.cols, threshold, columns.scale.data(), out.row(from));
-        k.scale_columns(out.row(from), n, x.cols, T(-1), columns.factor.data(), out.row(from));
+        if (columns.power.empty()) return k.scale_columns(x.row(from), n, x.cols, threshold, columns.factor.data(), out.row(from));
+        for (std::size_t e = from * x.cols; e < (from + n) * x.cols; ++e)
+            out.data[e] = columns.scaled(e % x.cols, detail::drop_small(x.data[e], threshold));
     });
 }
 

@@ -13,7 +13,7 @@ struct Normalize {
     double norm = 1;           // what a vector is scaled to
     bool max_norm = false;     // scale only what exceeds it
     double threshold = 0;      // above 0: entries with |x| <= threshold do not count and become 0
-    bool check_finite = true;  // throw std::invalid_argument on NaN and infinity; otherwise they spread in their vector
+    bool check_finite = true;  // throw std::invalid_argument on NaN and infinity; otherwise their vector and its norm become NaN
     int num_threads = 0;
 };
 
@@ -41,7 +41,8 @@ void normalize_columns(MatrixView<const T> x, MatrixView<T> out, std::span<doubl
 std::size_t distinct_rows(std::span<const std::int64_t> rows, std::size_t size, std::span<std::int64_t> out);
 
 // The rows of param named by `rows` (ascending, distinct, in range: see distinct_rows), l2, in place. T: float, double,
-// float16 or bfloat16, the last two with float32 arithmetic. norms rows.size(). O(rows · cols).
+// float16 or bfloat16, the last two with float32 arithmetic. norms rows.size(). O(rows · cols). A row that is not finite is
+// refused, or without check_finite NaN, and its norm.
 template <class T>
 void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> rows, std::span<double> norms, double norm, bool max_norm,
                             bool check_finite, int num_threads);
@@ -50,8 +51,9 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
 template <Real T>
 void limit_row(T* w, std::size_t n, double norm);
 
-// dx for upstream g, l2: (g - u (u · g)) · norm / |x| with u = x / |x| for each vector that is scaled, g for the others.
-// g and dx have the entries of x; dx may be g.
+// dx for upstream g, l2: (g - u (u · g)) · norm / |x| with u = x / |x| for each vector that is scaled, g for the others, NaN
+// where an entry of x is not finite. g and dx have the entries of x; dx may be g. options.threshold is not read: every entry
+// counts. Columns are summed in blocks as in normalize_columns.
 template <Real T, Index I>
 void normalize_rows_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options);
 template <Real T, Index I>

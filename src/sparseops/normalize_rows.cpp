@@ -21,30 +21,21 @@ struct Storage {
     static T* target(T* row, T*) noexcept { return row; }
     static void store(const T*, std::size_t, T*) noexcept {}
 };
-template <>
-struct Storage<float16> {
+template <class T, auto From, auto To>
+struct Storage16 {
     using Real = float;
-    static const float* load(const float16* row, std::size_t n, float* buffer) noexcept {
-        detail::stream_kernels().from_float16(&row->bits, n, buffer);
+    static const float* load(const T* row, std::size_t n, float* buffer) noexcept {
+        (detail::stream_kernels().*From)(&row->bits, n, buffer);
         return buffer;
     }
-    static float* target(float16*, float* buffer) noexcept { return buffer; }
-    static void store(const float* buffer, std::size_t n, float16* row) noexcept {
-        detail::stream_kernels().to_float16(buffer, n, &row->bits);
-    }
+    static float* target(T*, float* buffer) noexcept { return buffer; }
+    static void store(const float* buffer, std::size_t n, T* row) noexcept { (detail::stream_kernels().*To)(buffer, n, &row->bits); }
 };
+using Table = detail::StreamTable;
 template <>
-struct Storage<bfloat16> {
-    using Real = float;
-    static const float* load(const bfloat16* row, std::size_t n, float* buffer) noexcept {
-        detail::stream_kernels().from_bfloat16(&row->bits, n, buffer);
-        return buffer;
-    }
-    static float* target(bfloat16*, float* buffer) noexcept { return buffer; }
-    static void store(const float* buffer, std::size_t n, bfloat16* row) noexcept {
-        detail::stream_kernels().to_bfloat16(buffer, n, &row->bits);
-    }
-};
+struct Storage<float16> : Storage16<float16, &Table::from_float16, &Table::to_float16> {};
+template <>
+struct Storage<bfloat16> : Storage16<bfloat16, &Table::from_bfloat16, &Table::to_bfloat16> {};
 
 // The norm of a row, and whether to change it; then the change.
 template <Real T>
@@ -102,6 +93,10 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
         require(i == 0 || rows[i] > rows[i - 1], "rows must ascend, got ", rows[i], " at index ", i);
     }
     const std::size_t n = param.cols, count = rows.size();
+    if (n == 0) {
+        std::fill(norms.begin(), norms.end(), 0.0);
+        return;
+    }
     const int threads = detail::team_size(num_threads, 8.0 * static_cast<double>(count) * static_cast<double>(n));
     const bool converts = !std::is_same_v<R, T>;
     std::vector<R> buffers(converts ? n * static_cast<std::size_t>(std::max(1, threads)) : 0);

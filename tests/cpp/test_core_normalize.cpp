@@ -144,32 +144,51 @@ void test_values(Random& random) {
     }
 }
 
-// Entries times a power of two: the same result, and the norms times it.
+// Entries times a power of two: the same result, and the norms times it. A norm times a power of two: the result times it,
+// where norm / size may be beyond the range of double; zeros stay zero.
 template <class T>
-void test_range(Random& random, const std::vector<int>& powers) {
+void test_range(Random& random, const std::vector<int>& powers, const std::vector<int>& norm_powers) {
     auto m = make<T, std::int32_t>(random, 40, 24, 0, true);
     for (T& v : m.data) v = static_cast<T>(std::floor(static_cast<double>(v) * 64));  // exact as subnormals too
+    auto g = random.vector<T>(m.data.size());
+    for (std::size_t e = 0; e < g.size(); e += 3) g[e] = m.data[e] = 0;
+    const auto near = [](T x, T plain, int power) {
+        const T exact = std::ldexp(plain, power);
+        return x == exact ||
+               std::abs(x - exact) <= std::abs(exact) * 8 * std::numeric_limits<T>::epsilon() + std::numeric_limits<T>::denorm_min();
+    };
     for (const Norm ord : {Norm::l1, Norm::l2, Norm::max}) {
         const Normalize o{.ord = ord, .norm = 1.5};
         each_way(m, true, [&](Form form, bool by_rows, std::size_t count) {
-            std::vector<T> plain(m.data.size()), out(plain);
+            std::vector<T> plain(m.data.size()), plain_dx(plain), out(plain), dx(plain);
             std::vector<double> plain_norms(count), norms(count);
             normalize(form, by_rows, m, std::span(plain), plain_norms, o);
+            if (ord == Norm::l2) gradient(form, by_rows, m, std::span<const T>(g), std::span(plain_dx), o);
             for (const int power : powers) {
                 auto scaled = m;
                 for (T& v : scaled.data) v = std::ldexp(v, power);
-                normalize(form, by_rows, scaled, std::span(out), norms, o);
+                for (const int norm_power : norm_powers) {
+                    const Normalize other{.ord = ord, .norm = std::ldexp(1.5, norm_power)};
+                    const std::string name = named(form, by_rows, other) + " times 2^" + std::to_string(power);
+                    normalize(form, by_rows, scaled, std::span(out), norms, other);
+                    for (std::size_t v = 0; v < count; ++v) {
+                        const double exact = std::ldexp(plain_norms[v], power);
+                        check(norms[v] == exact || std::abs(norms[v] - exact) <= 4e-15 * exact + 5e-324, name, ": norm ", v, " is ",
+                              norms[v], ", should be ", exact);
+                    }
+                    for (std::size_t e = 0; e < out.size(); ++e)
+                        check(near(out[e], plain[e], norm_power), name, ": entry ", e, " is ", out[e], ", should be that of ", plain[e]);
+                    if (ord != Norm::l2) continue;
+                    gradient(form, by_rows, scaled, std::span<const T>(g), std::span(dx), other);
+                    for (std::size_t e = 0; e < dx.size(); ++e) {
+                        const bool zero = plain_norms[by_rows ? e / m.cols : e % m.cols] == 0;
+                        check(near(dx[e], plain_dx[e], zero ? 0 : norm_power - power), name, ": gradient ", e, " is ", dx[e],
+                              ", should be that of ", plain_dx[e]);
+                    }
+                }
                 const std::string name = named(form, by_rows, o) + " times 2^" + std::to_string(power);
-                for (std::size_t v = 0; v < count; ++v) {
-                    const double exact = std::ldexp(plain_norms[v], power);
-                    check(norms[v] == exact || std::abs(norms[v] - exact) <= 4e-15 * exact + 5e-324, name, ": norm ", v, " is ", norms[v],
-                          ", should be ", exact);
-                }
-                for (std::size_t e = 0; e < out.size(); ++e) {
-                    check(std::abs(out[e] - plain[e]) <= std::abs(plain[e]) * 8 * std::numeric_limits<T>::epsilon(), name, ": entry ", e,
-                          " is ", out[e], ", should be ", plain[e]);
-                }
-                scaled.data = out;
+                normalize(form, by_rows, scaled, std::span(scaled.data), norms, o);
+                out = scaled.data;
                 Normalize limit{.ord = ord, .norm = 2, .max_norm = true};
                 normalize(form, by_rows, scaled, std::span(scaled.data), norms, limit);
                 check(same_bytes(scaled.data, out), name, ": what is short enough should stay as it is");
@@ -178,7 +197,32 @@ void test_range(Random& random, const std::vector<int>& powers) {
     }
 }
 
-// The vectors with a NaN or an infinity lose it all, the others nothing.
+// A threshold beyond T's range drops what is finite and lets nothing else through.
+template <class T>
+void test_large_threshold(Random& random) {
+    const Normalize checked{.threshold = 1e308}, unchecked{.threshold = 1e308, .check_finite = false};
+    for (const double odd : {1.0, std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+        auto m = make<T, std::int32_t>(random, 6, 5, 0, true);
+        m.data[7] = static_cast<T>(odd);
+        m.data[8] = sizeof(T) == 4 ? std::numeric_limits<T>::max() : T(1);
+        each_way(m, true, [&](Form form, bool by_rows, std::size_t count) {
+            std::vector<T> out(m.data.size());
+            std::vector<double> norms(count);
+            const std::string name = named(form, by_rows, checked);
+            normalize(form, by_rows, m, std::span(out), norms, unchecked);
+            for (std::size_t e = 0; e < out.size(); ++e) {
+                const bool lost = !std::isfinite(odd) && (by_rows ? e / m.cols == 1 : e % m.cols == 2);
+                check(lost ? std::isnan(out[e]) : out[e] == 0, name, ": entry ", e, " beside ", odd, " is ", out[e]);
+            }
+            if (std::isfinite(odd)) return;
+            std::ostringstream text;
+            text << "W must be finite, got " << odd << " at stored value 7";
+            check_refused(text.str(), [&] { normalize(form, by_rows, m, std::span(out), norms, checked); });
+        });
+    }
+}
+
+// The vectors with a NaN or an infinity become NaN, the others stay as they are.
 template <class T>
 void test_not_finite(Random& random) {
     const auto clean = make<T, std::int32_t>(random, 30, 21, 0, true);
@@ -200,12 +244,24 @@ void test_not_finite(Random& random) {
                 check_refused(text.str(), [&] { normalize(form, by_rows, m, std::span(out), norms, checked); });
                 normalize(form, by_rows, clean, std::span(plain), plain_norms, unchecked);
                 normalize(form, by_rows, m, std::span(out), norms, unchecked);
-                check(std::isnan(out[at]) && std::isnan(norms[vector]), name, ": ", odd, " should show in its norm and at its place");
+                check(std::isnan(norms[vector]), name, ": ", odd, " should show in its norm");
+                if (ord == Norm::l2) {
+                    const std::vector<T> g(m.data.size(), T(1));
+                    std::vector<T> plain_dx(g), dx(g);
+                    gradient(form, by_rows, clean, std::span(g), std::span(plain_dx), unchecked);
+                    gradient(form, by_rows, m, std::span(g), std::span(dx), unchecked);
+                    for (std::size_t e = 0; e < dx.size(); ++e) {
+                        const std::size_t v = by_rows ? e / m.cols : e % m.cols;
+                        check(v == vector ? std::isnan(dx[e]) : dx[e] == plain_dx[e], name, ": ", odd,
+                              " should make the gradient of its vector NaN, entry ", e, " is ", dx[e]);
+                    }
+                }
                 for (std::size_t v = 0; v < count; ++v)
                     check(v == vector || norms[v] == plain_norms[v], name, ": ", odd, " should leave norm ", v);
                 for (std::size_t e = 0; e < out.size(); ++e) {
                     const std::size_t v = by_rows ? e / m.cols : e % m.cols;
-                    check(v == vector || std::memcmp(&out[e], &plain[e], sizeof(T)) == 0, name, ": ", odd, " should leave entry ", e);
+                    check(v == vector ? std::isnan(out[e]) : std::memcmp(&out[e], &plain[e], sizeof(T)) == 0, name, ": ", odd,
+                          " should make its vector NaN and leave the others, entry ", e, " is ", out[e]);
                 }
             });
         }
@@ -350,8 +406,11 @@ int main() {
     Random random(20240612);
     test_all<float>(random);
     test_all<double>(random);
-    test_range<float>(random, {90, 100, 118, -100, -149});
-    test_range<double>(random, {100, 400, 500, 510, 600, 900, 1010, -100, -400, -500, -540, -800, -1010, -1074});
+    test_range<float>(random, {90, 100, 118, -100, -149}, {0, -100, 100, 127, 900, 1020, -900, -1050});
+    test_range<double>(random, {100, 400, 500, 510, 600, 900, 1010, -100, -400, -500, -540, -800, -1010, -1074},
+                       {0, 300, 600, 900, 1000, 1022, -300, -600, -900, -1000, -1050});
+    test_large_threshold<float>(random);
+    test_large_threshold<double>(random);
     test_refusals();
     return finish("normalize");
 }

@@ -16,7 +16,8 @@ struct NormKernels {
     void (*measure[3])(const T* x, const std::size_t* offset, std::size_t count, T threshold, double* out);
     // out = x · factor[i] in double, rounded once, zero where |x| <= threshold, for the same segments; out may be x.
     void (*scale)(const T* x, const std::size_t* offset, std::size_t count, T threshold, const double* factor, T* out);
-    // size[i] = measure[i] or its root; factor[i] = norm / size[i], 1 where size[i] is 0 or not above norm with `max_norm`.
+    // size[i] = measure[i] or its root; factor[i] = norm / size[i], at most the largest double, 1 where size[i] is 0 or not
+    // above norm with `max_norm`, NaN where it is not finite.
     void (*settle)(const double* measure, std::size_t n, bool root, double norm, bool max_norm, double* size, double* factor);
     // sum[j] = its measure joined with that of the rows x[i · cols + j], in the order of i.
     void (*measure_columns[3])(const T* x, std::size_t rows, std::size_t cols, T threshold, double* sum);

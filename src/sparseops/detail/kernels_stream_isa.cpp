@@ -143,11 +143,11 @@ void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold
 
 SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
 void settle(const double* measure, std::size_t n, bool root, double norm, bool max_norm, double* size, double* factor) {
-    const double least = max_norm ? norm : 0;
+    const double least = max_norm ? norm : 0, most = 0x1.fffffffffffffp1023;
     for (std::size_t i = 0; i < n; ++i) {
         const double s = root ? square_root(measure[i]) : measure[i], f = norm / s;
         size[i] = s;
-        factor[i] = s <= least ? 1 : f;
+        factor[i] = s <= least ? 1 : (f < most ? f : most) + (s - s);  // 0 · factor is 0 unless s is not finite
     }
 }
 

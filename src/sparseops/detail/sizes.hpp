@@ -19,15 +19,34 @@ struct Size {
     double norm() const noexcept { return std::isfinite(value) ? value / scale : std::numeric_limits<double>::quiet_NaN(); }
 };
 
-// x becomes (x · scale) · factor: with scale 1 and factor 1 nothing changes.
+// x becomes (x · 2^power) · factor, with the power nearly always 0: a quotient beyond the range of double keeps its digits.
 struct Scaling {
-    double scale = 1, factor = 1;
-    bool same() const noexcept { return scale == 1 && factor == 1; }
+    double factor = 1;
+    int power = 0;
+    bool same() const noexcept { return factor == 1 && power == 0; }
+    double operator()(double x) const noexcept { return (power ? std::ldexp(x, power) : x) * factor; }
 };
 
-inline Scaling scaling_of(Size s, double norm, bool max_norm) noexcept {
-    if (s.value == 0 || (max_norm && s.value <= norm * s.scale)) return {};
-    return {s.scale, norm / s.value};
+// x · 2^power as a scaling.
+inline Scaling in_range(double x, int power) noexcept {
+    int own = 0;
+    const double digits = std::frexp(x, &own);
+    const int near = std::clamp(own + power, -1000, 1000);
+    return {std::ldexp(digits, near), own + power - near};
+}
+
+// Whether norm / size may have left the range of double.
+inline bool doubtful_factor(double factor) noexcept { return !(factor >= std::numeric_limits<double>::min() && factor <= 1e300); }
+
+inline bool is_scaled(Size s, double norm, bool max_norm) noexcept { return s.value != 0 && !(max_norm && s.value <= norm * s.scale); }
+
+// What makes a vector of this size `norm` long: NaN if an entry is not finite, so that the whole vector says so.
+inline Scaling scaling_of(Size s, double norm) noexcept {
+    if (!std::isfinite(s.value)) return {std::numeric_limits<double>::quiet_NaN()};
+    if (const double factor = norm / s.value; s.scale == 1 && !doubtful_factor(factor)) return {factor};
+    int up = 0, down = 0;
+    const double digits = std::frexp(norm, &up) / std::frexp(s.value, &down);
+    return in_range(digits, up - down + std::ilogb(s.scale));
 }
 
 // Whether a sum of squares, or a sum or largest of sizes, of entries of type T may have left the range of double: then it is
@@ -83,18 +102,20 @@ template <Real T>
 void scale_segments(const T* x, const std::size_t* offset, std::size_t count, Norm ord, T threshold, double norm, bool max_norm,
                     const double* norms, double* factor, T* out) {
     const auto& k = norm_kernels<T>();
-    std::vector<std::pair<std::size_t, double>> again;
+    std::vector<std::pair<std::size_t, Scaling>> again;
     if constexpr (std::is_same_v<T, double>) {
         for (std::size_t i = 0; i < count; ++i) {
-            if (!doubtful_norm<T>(norms[i])) continue;
-            const Scaling s = scaling_of(rescaled_size(x + offset[i], offset[i + 1] - offset[i], ord, threshold), norm, max_norm);
-            factor[i] = s.scale == 1 ? s.factor : s.scale;
-            if (s.scale != 1) again.emplace_back(i, s.factor);
+            const bool lost = doubtful_norm<T>(norms[i]);
+            if (!lost && !doubtful_factor(factor[i])) continue;
+            const Size size = lost ? rescaled_size(x + offset[i], offset[i + 1] - offset[i], ord, threshold) : Size{norms[i]};
+            const Scaling s = is_scaled(size, norm, max_norm) ? scaling_of(size, norm) : Scaling{};
+            factor[i] = s.power ? 1 : s.factor;
+            if (s.power) again.emplace_back(i, s);
         }
     }
-    if (x == out && threshold < 0 && std::all_of(factor, factor + count, [](double f) { return f == 1; })) return;
+    if (x == out && threshold < 0 && again.empty() && std::all_of(factor, factor + count, [](double f) { return f == 1; })) return;
     k.scale(x, offset, count, threshold, factor, out);
-    for (const auto& [i, f] : again) k.scale(out, offset + i, 1, T(-1), &f, out);
+    for (const auto& [i, s] : again) std::transform(out + offset[i], out + offset[i + 1], out + offset[i], s);
 }
 
 }  // namespace sparseops::detail

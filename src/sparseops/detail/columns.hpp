@@ -1,0 +1,95 @@
+// Sums over the columns of a matrix stored by rows, in fixed blocks: the same bytes for any number of threads.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "parallel.hpp"
+#include "sizes.hpp"
+
+namespace sparseops::detail {
+
+// The blocks of a pass over n entries, a function of n and cols: what a block costs in cols is a sixteenth of its entries.
+inline std::size_t column_blocks(std::size_t n, std::size_t cols) noexcept {
+    return std::clamp<std::size_t>(n / (16 * cols + 65536), 1, 64);
+}
+
+template <Real T>
+T drop_small(T x, T threshold) noexcept {
+    return std::abs(x) <= threshold ? T(0) : x;
+}
+
+// The measures as in the kernels; a largest that meets a NaN or an infinity becomes NaN and stays so.
+inline double join(Norm ord, double sum, double x) noexcept {
+    if (ord == Norm::l2) return sum + x * x;
+    if (ord == Norm::l1) return sum + std::abs(x);
+    const double size = std::abs(x) + (x - x);
+    return size <= sum ? sum : size + (sum - sum);
+}
+inline double combine(Norm ord, double a, double b) noexcept { return ord == Norm::max ? join(ord, a, b) : a + b; }
+
+// Sums of `blocks` blocks, each by measure_block(block, sums of its own), combined in block order.
+template <class MeasureBlock>
+void sum_blocks(std::size_t blocks, Norm ord, int threads, std::span<double> sum, MeasureBlock measure_block) {
+    const std::size_t cols = sum.size();
+    const auto own = std::make_unique_for_overwrite<double[]>((blocks - 1) * cols);
+    const auto of = [&](std::size_t b) { return b == 0 ? sum.data() : own.get() + (b - 1) * cols; };
+    parallel_for(blocks, threads, [&](std::size_t b, std::size_t) {
+        std::fill_n(of(b), cols, 0.0);
+        measure_block(b, of(b));
+    });
+    constexpr std::size_t width = 4096;
+    parallel_for((cols + width - 1) / width, threads, [&](std::size_t part, std::size_t) {
+        const std::size_t from = part * width, to = std::min(cols, from + width);
+        for (std::size_t b = 1; b < blocks; ++b) {
+            for (std::size_t c = from; c < to; ++c) sum[c] = combine(ord, sum[c], of(b)[c]);
+        }
+    });
+}
+
+// Whether the square of an entry underflows: then a sum of 0 does not say that all entries are 0.
+template <Real T>
+bool has_tiny(std::span<const T> x) noexcept {
+    bool found = false;
+    if constexpr (std::is_same_v<T, double>) {
+        for (const double v : x) found |= std::abs(v) < 1e-140 && v != 0;
+    }
+    return found;
+}
+
+struct ColumnSizes {
+    std::span<const double> value;
+    std::vector<double> scale;  // empty: all 1
+    Size operator[](std::size_t c) const noexcept { return {value[c], scale.empty() ? 1 : scale[c]}; }
+};
+
+// Turns the measures of columns into sizes, in place; each_entry(f) calls f(column, x) for every entry, to measure again what
+// left the range of double.
+template <Real T, class EachEntry>
+ColumnSizes column_sizes(std::span<const T> x, std::span<double> measure, Norm ord, T threshold, EachEntry each_entry) {
+    ColumnSizes out{measure, {}};
+    const bool lost = std::any_of(measure.begin(), measure.end(), [](double m) { return m != 0 && doubtful_measure<T>(m); });
+    const bool zero = !lost && ord == Norm::l2 && std::find(measure.begin(), measure.end(), 0.0) != measure.end();
+    if (lost || (zero && has_tiny(x))) {
+        std::vector<double> largest(measure.size(), 0.0);
+        each_entry([&](std::size_t c, T v) { largest[c] = join(Norm::max, largest[c], static_cast<double>(drop_small(v, threshold))); });
+        out.scale.assign(measure.size(), 1.0);
+        for (std::size_t c = 0; c < measure.size(); ++c) {
+            if (!doubtful_measure<T>(measure[c])) continue;
+            out.scale[c] = rescale_by(largest[c]);
+            measure[c] = std::isfinite(largest[c]) ? 0 : largest[c];
+        }
+        each_entry([&](std::size_t c, T v) {
+            if (out.scale[c] != 1) measure[c] = join(ord, measure[c], static_cast<double>(drop_small(v, threshold)) * out.scale[c]);
+        });
+    }
+    if (ord == Norm::l2) std::transform(measure.begin(), measure.end(), measure.begin(), [](double m) { return std::sqrt(m); });
+    return out;
+}
+
+}  // namespace sparseops::detail
