@@ -114,23 +114,34 @@ SPARSEOPS_INLINE void scale_run(const double* x, std::size_t n, Vec<double> thre
     });
 }
 
-// Segments of all lengths in long runs: their factors are laid out first, so that no vector ends with a short segment.
-template <class T>
-void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold, const double* factor, T* out) {
+// out = one vector of x times f.
+template <bool Drop>
+SPARSEOPS_INLINE void scale_vector(const float* x, Vec<float> threshold, Vec<double> f, float* out) {
+    store(out, times(dropped<Drop>(load<Vec<float>>(x), threshold), f, f));
+}
+template <bool Drop>
+SPARSEOPS_INLINE void scale_vector(const double* x, Vec<double> threshold, Vec<double> f, double* out) {
+    store(out, dropped<Drop>(load<Vec<double>>(x), threshold) * f);
+}
+
+// What of a segment fills vectors is scaled at once if nothing waits before it. The rest waits for others in long runs, with
+// the factors laid out first, so that no vector ends with a short segment.
+template <class T, bool Drop>
+SPARSEOPS_INLINE void scale_segments(const T* x, const std::size_t* offset, std::size_t count, Vec<T> limit, const double* factor, T* out) {
     constexpr std::size_t stretch = 512;
-    const Vec<T> limit = splat<Vec<T>>(threshold);
     double f[stretch + 16];
     std::size_t from = offset[0], at = from;
     const auto flush = [&] {
-        if (threshold < T(0))
-            scale_run<false>(x + from, at - from, limit, f, out + from);
-        else
-            scale_run<true>(x + from, at - from, limit, f, out + from);
+        scale_run<Drop>(x + from, at - from, limit, f, out + from);
         from = at;
     };
     for (std::size_t i = 0; i < count; ++i) {
         const Vec<double> own = splat<Vec<double>>(factor[i]);
         while (at < offset[i + 1]) {
+            if (at == from) {
+                for (; at + lanes<T> <= offset[i + 1]; at += lanes<T>) scale_vector<Drop>(x + at, limit, own, out + at);
+                from = at;
+            }
             const std::size_t room = stretch - (at - from), rest = offset[i + 1] - at, n = rest < room ? rest : room;
             for (std::size_t j = 0; j < n; j += 8) store(f + (at - from) + j, own);
             at += n;
@@ -139,6 +150,14 @@ void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold
     }
     for (std::size_t j = at - from; j % 16; ++j) f[j] = 1;  // what a last partial vector reads beyond
     if (at > from) flush();
+}
+template <class T>
+void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold, const double* factor, T* out) {
+    const Vec<T> limit = splat<Vec<T>>(threshold);
+    if (threshold < T(0))
+        scale_segments<T, false>(x, offset, count, limit, factor, out);
+    else
+        scale_segments<T, true>(x, offset, count, limit, factor, out);
 }
 
 SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
