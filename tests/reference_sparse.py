@@ -1,5 +1,6 @@
 """Slow, obvious oracles of the sparse operators, in NumPy alone; they import nothing compiled."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,6 +69,13 @@ def drops(seed, first, n, rate, purpose=4, part=0):
     return np.array(
         [philox(seed, i // 4, high)[i % 4] < threshold for i in range(first, first + n)], bool
     )
+
+
+def likely_counts(n, p, error=1e-10):
+    """Counts of n draws with probability p but for `error`, by Bernstein's inequality."""
+    t = math.log(2 / error)
+    width = t / 3 + math.sqrt(t * t / 9 + 2 * n * p * (1 - p) * t)
+    return range(math.floor(n * p - width), math.ceil(n * p + width) + 1)
 
 
 def compress(D, format="csr", index=np.int32):

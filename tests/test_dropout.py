@@ -1,7 +1,4 @@
-"""Sparse dropout with replacement: entries, segments, gradient, the numbers behind masks."""
-
-import json
-import math
+"""Sparse dropout of entries with replacement, its gradient, the numbers behind masks."""
 
 import numpy as np
 import pytest
@@ -11,25 +8,14 @@ from hypothesis import strategies as st
 import cython_sparseops as cso
 import reference_sparse as reference
 from cython_sparseops import _dropout
+from matrices import places, random_matrix
+from reference_sparse import likely_counts
 
 drop = cso.sparse_dropout_with_replacement
 
 
-def places(W):
-    major = np.repeat(np.arange(len(W.indptr) - 1), np.diff(W.indptr))
-    return (major, W.indices) if W.format == "csr" else (W.indices, major)
-
-
-def random_matrix(rows, cols, dtype="float32", seed=0, density=0.5):
-    rng = np.random.default_rng(seed)
-    return (rng.normal(size=(rows, cols)) * (rng.random((rows, cols)) < density)).astype(dtype)
-
-
-def unpack(mask, n):
-    return np.unpackbits(mask, count=n, bitorder="little").astype(bool)
-
-
 # ---- agrees with the reference ------------------------------------------------------------------
+
 
 KNOWN = [  # Random123's kat_vectors for philox4x32-10: counter, key, words
     ((0, 0), 0, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
@@ -136,84 +122,6 @@ def test_mean_and_median_are_those_of_what_is_not_zero(center, dtype):
     assert drop(np.zeros(4, dtype), 1.0, center).tolist() == [0] * 4
 
 
-def segments_of(ids, lengths):
-    return (
-        [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])] if len(lengths) else []
-    )
-
-
-@given(
-    st.lists(st.integers(0, 9), max_size=80),
-    st.sampled_from([0.0, 0.3, 1.0]),
-    st.sampled_from([np.int32, np.int64]),
-    st.integers(0, 999),
-)
-def test_a_segment_is_kept_or_replaced_as_a_whole(lengths, rate, index, seed):
-    ids = np.arange(sum(lengths)).astype(index)
-    got = cso.sparse_dropout_segments(ids, np.array(lengths, np.int32), rate, -7, rng=seed, start=3)
-    dropped = reference.drops(seed, 3, len(lengths), rate, purpose=5)
-    before = segments_of(ids, lengths)
-    want = [[-7] if d else s for d, s in zip(dropped, before, strict=True)]
-    assert segments_of(got.ids, got.lengths) == want
-    assert got.ids.dtype == index
-    assert got.lengths.dtype == np.int32
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    again = cso.sparse_dropout_segments(ids, None, rate, -7, offsets=offsets, rng=seed, start=3)
-    assert np.array_equal(again.ids, got.ids)
-    assert np.array_equal(again.offsets, got.offsets)
-
-
-@given(st.lists(st.integers(0, 9), max_size=40), st.integers(0, 99))
-def test_per_item_replaces_each_id_on_its_own(lengths, seed):
-    ids = np.arange(sum(lengths))
-    got = cso.sparse_dropout_segments(ids, lengths, 0.4, -7, per_item=True, rng=seed, start=2)
-    dropped = reference.drops(seed, 2, len(ids), 0.4, purpose=6)
-    assert np.array_equal(got.ids, np.where(dropped, -7, ids))
-    assert got.lengths.tolist() == lengths
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["sparse_dropout_defaults", "sparse_dropout_no_segments", "sparse_dropout_ratio1_big_value"],
-)
-def test_caffe2_recorded_the_same_where_nothing_is_random(name, golden):
-    c = golden(name)
-    args = json.loads(str(c["args"]))
-    got = cso.sparse_dropout_segments(
-        c["X"], c["Lengths"], args["ratio"] or 0.0, args["replacement_value"] or 0
-    )
-    assert np.array_equal(got.ids, c["Y"])
-    assert np.array_equal(got.lengths, c["OutputLengths"])
-    assert got.lengths.dtype == c["OutputLengths"].dtype
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "sparse_dropout_seed1_ratio0.9",
-        "sparse_dropout_seed2147483647_ratio0.1",
-        "sparse_dropout_seed2147483647_ratio0.9",
-        "sparse_dropout_seed42_ratio0.1",
-    ],
-)
-def test_lengths_add_up_as_in_caffe2(name, golden):
-    """Deliberate difference: our numbers are Philox, theirs MT19937.
-
-    So which segments go differs, not what becomes of them.
-    """
-    c = golden(name)
-    args = json.loads(str(c["args"]))
-    value = args["replacement_value"]
-    theirs = segments_of(c["Y"], c["OutputLengths"])
-    before = segments_of(c["X"], c["Lengths"])
-    assert all(now in (old, [value]) for now, old in zip(theirs, before, strict=True))
-    got = cso.sparse_dropout_segments(c["X"], c["Lengths"], args["ratio"], value, rng=1)
-    ours = segments_of(got.ids, got.lengths)
-    assert all(now in (old, [value]) for now, old in zip(ours, before, strict=True))
-    count = sum(now == [value] for now in ours)
-    assert count in likely_counts(400, args["ratio"])
-
-
 @given(
     st.sampled_from(["float32", "float64"]),
     st.sampled_from([(), (7,), (1, 7), (9, 1), (9, 7), (3, 9, 7), (3, 1, 7), (3, 1, 1), (1, 9, 1)]),
@@ -251,13 +159,6 @@ def test_the_gradient_of_a_sparse_matrix(format, shape):
 # ---- mathematics --------------------------------------------------------------------------------
 
 
-def likely_counts(n, p, error=1e-10):
-    """Counts of n draws with probability p but for `error`, by Bernstein's inequality."""
-    t = math.log(2 / error)
-    width = t / 3 + math.sqrt(t * t / 9 + 2 * n * p * (1 - p) * t)
-    return range(math.floor(n * p - width), math.ceil(n * p + width) + 1)
-
-
 N = 1_000_000
 
 
@@ -289,26 +190,6 @@ def test_every_lane_has_the_frequency():
     """64 places of a group, 1e-10 each."""
     counts = mask_of(0.3, 14).reshape(-1, 64).sum(axis=0)
     assert all(c in likely_counts(N // 64, 0.3) for c in counts)
-
-
-def test_entries_segments_and_ids_have_numbers_of_their_own():
-    n = 100_000
-    entries = mask_of(0.5, 3, n=n)
-    ids = cso.sparse_dropout_segments(np.zeros(n, int), [n], 0.5, 1, per_item=True, rng=3).ids == 1
-    whole = cso.sparse_dropout_segments(np.zeros(n, int), np.ones(n, int), 0.5, 1, rng=3).ids == 1
-    for a, b in ((entries, ids), (entries, whole), (ids, whole)):
-        assert (a & b).sum() in likely_counts(n, 0.25)
-
-
-def test_caffe2s_frequencies_and_ours_are_of_one_rate(golden):
-    directory = pytest.importorskip("conftest").GOLDEN / "sparse_dropout_frequencies.json"
-    if not directory.exists():
-        pytest.skip("no Caffe2 frequencies here")
-    for c in json.loads(directory.read_text())["frequencies"]:
-        n, rate = c["segments"], c["ratio"]
-        got = cso.sparse_dropout_segments(np.zeros(n, int), np.ones(n, int), rate, 1, rng=7)
-        assert got.ids.sum() in likely_counts(n, rate)
-        assert round(c["dropped"] * n) in likely_counts(n, rate)
 
 
 def test_the_gradient_is_the_slope():
@@ -447,32 +328,6 @@ def test_in_place_needs_something_to_write():
         drop(np.ones(3, np.int64), 0.5, copy=False)
     with pytest.raises(TypeError, match="x must have a real dtype, got object"):
         drop(np.array([None]), 0.5)
-
-
-def test_segments_that_do_not_add_up_are_refused():
-    f = cso.sparse_dropout_segments
-    for args, options, message in [
-        (([1, 2], [1]), {}, "lengths must add up to 2, got 1"),
-        (([1, 2], [3]), {}, "lengths must add up to 2, got more by index 0"),
-        (([1, 2], [3, -1]), {}, "lengths must add up to 2, got more by index 0"),
-        (([1, 2], [1, -1, 2]), {}, "lengths must be non-negative, got -1 at index 1"),
-        (([1, 2], [2]), {"offsets": [0, 2]}, "lengths must be None exactly if offsets are given"),
-        (([1, 2], None), {}, "lengths must be None exactly if offsets are given"),
-        (([1, 2], None), {"offsets": [0, 1]}, "offsets must go from 0 to 2"),
-        (
-            ([1, 2], None),
-            {"offsets": [0, 3, 2]},
-            "lengths must add up to 2|lengths must be non-negative",
-        ),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            f(*args, 0.5, 0, **options)
-    with pytest.raises(ValueError, match=r"replacement must fit in int32, got 2147483648"):
-        f(np.array([1], np.int32), [1], 0.5, 2**31)
-    with pytest.raises(TypeError, match=r"replacement must be an integer, got 0\.5"):
-        f([1], [1], 0.5, 0.5)
-    with pytest.raises(TypeError, match="ids must have an integer dtype, got float64"):
-        f([1.5], [1], 0.5, 0)
 
 
 def test_a_mask_that_does_not_fit_is_refused():

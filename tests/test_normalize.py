@@ -1,6 +1,5 @@
-"""Rows and columns of sparse and dense matrices, and rows of tables, scaled to a norm."""
+"""Rows and columns of sparse and dense matrices scaled to a norm."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,44 +9,7 @@ from hypothesis import strategies as st
 
 import cython_sparseops as cso
 import reference_sparse as reference
-
-EPS = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
-FORMATS = ["csr", "csc", "C", "F"]
-each_format = pytest.mark.parametrize("format", FORMATS)
-each_axis = pytest.mark.parametrize("axis", [0, 1])
-
-
-def make(D, format, index=np.int32):
-    return (
-        reference.compress(D, format, index)
-        if format in ("csr", "csc")
-        else np.array(D, order=format)
-    )
-
-
-def dense(W):
-    if isinstance(W, np.ndarray):
-        return W
-    out = np.zeros(W.shape if W.format == "csr" else W.shape[::-1], W.data.dtype)
-    major = np.repeat(np.arange(len(out)), np.diff(W.indptr))
-    out[major, W.indices] = W.data
-    return out if W.format == "csr" else out.T
-
-
-def values(W):
-    return W if isinstance(W, np.ndarray) else W.data
-
-
-def random_matrix(rows, cols, dtype="float32", seed=0, density=0.4):
-    rng = np.random.default_rng(seed)
-    D = rng.normal(size=(rows, cols)) * (rng.random((rows, cols)) < density)
-    return D.astype(dtype)
-
-
-def case(name, golden):
-    found = golden(name)
-    return found | json.loads(str(found["args"]))
-
+from matrices import EPS, FORMATS, dense, each_axis, each_format, make, random_matrix, values
 
 # ---- agrees with the reference ------------------------------------------------------------------
 
@@ -120,127 +82,6 @@ def test_scikit_learn_says_the_same():
             )
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
-@pytest.mark.parametrize("max_norm", [True, False])
-def test_named_rows_are_scaled_once_and_the_others_left(dtype, max_norm):
-    real = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype
-    rng = np.random.default_rng(3)
-    param = (rng.normal(size=(50, 3, 7)) * rng.choice([0.05, 1, 20], (50, 1, 1))).astype(real)
-    param[4] = 0
-    rows = rng.integers(0, 50, (5, 9)).astype(np.uint8)
-    rows[0, :2] = 4
-    before = param.copy()
-    norms = cso.sparse_normalize_rows(param, rows, norm=2.0, max_norm=max_norm)
-    named = np.unique(rows)
-    eps = 2.0**-8 if dtype == "bfloat16" else EPS[dtype]
-    for row, size in zip(named, norms, strict=True):
-        want, exact = reference.scale_vector(
-            before[row].astype(np.float64).ravel(), norm=2.0, max_norm=max_norm
-        )
-        assert size == pytest.approx(exact, rel=30 * 2**-53)
-        error = np.abs(param[row].astype(float).ravel() - want)
-        assert (error <= 6 * eps * np.abs(want) + 2**-24 * (dtype == "float16")).all()
-    others = np.setdiff1d(np.arange(50), named)
-    assert param[others].tobytes() == before[others].tobytes()
-    assert not param[4].astype(float).any()
-
-
-ROW_CASES = [
-    "sparse_normalize_d257",
-    "sparse_normalize_defaults",
-    "sparse_normalize_indices_2d",
-    "sparse_normalize_norm_0",
-    "sparse_normalize_param_1d",
-    "sparse_normalize_repeated_indices_max",
-    "f16_sparse_normalize_constant_norm",
-    "f16_sparse_normalize_constant_norm_0p3",
-    "f16_sparse_normalize_d257",
-    "f16_sparse_normalize_defaults",
-    "f16_sparse_normalize_empty_indices",
-    "f16_sparse_normalize_indices_2d",
-    "f16_sparse_normalize_max_norm_2p5",
-    "f16_sparse_normalize_param_1d",
-    "f16_sparse_normalize_repeated_indices",
-    "f16_sparse_normalize_repeated_indices_max",
-]
-
-
-@pytest.mark.parametrize("name", ROW_CASES)
-def test_caffe2_recorded_the_same(name, golden):
-    """Deliberate difference: a zero float16 row stays zero where Caffe2 makes it NaN."""
-    c = case(name, golden)
-    param = c["param"].copy()
-    options = {"norm": c["norm"], "max_norm": c["use_max_norm"]}
-    cso.sparse_normalize_rows(
-        param, c["indices"], **{k: v for k, v in options.items() if v is not None}
-    )
-    want = c["param_out"].copy()
-    rows = param.reshape(len(param), -1)
-    zero = ~c["param"].reshape(len(param), -1).any(axis=1)
-    assert not rows[zero].any()
-    # Caffe2 sums in float32 in its own order and scales a duplicate again: roundings of the result.
-    eps, width = EPS[str(param.dtype)], rows.shape[1]
-    tolerance = (2 * c["indices"].size + 4) * eps + width * EPS["float32"]
-    error = np.abs(rows[~zero].astype(float) - want.reshape(rows.shape)[~zero])
-    allowed = tolerance * np.abs(want.reshape(rows.shape)[~zero]) + 2**-24 * (eps > 2**-12)
-    assert (error <= allowed).all()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "sparse_normalize_extremes_constant",
-        "f16_sparse_normalize_extremes",
-        "f16_sparse_normalize_extremes_constant",
-    ],
-)
-def test_rows_that_caffe2_loses_are_refused_or_right(name, golden):
-    """Deliberate differences: NaN and infinity are refused; huge and tiny rows get the norm."""
-    c = case(name, golden)
-    param = c["param"].copy()
-    finite = np.isfinite(param.astype(float)).all(axis=1)
-    if not finite.all():
-        with pytest.raises(ValueError, match="param must be finite, got nan or inf in row"):
-            cso.sparse_normalize_rows(param, c["indices"], max_norm=c["use_max_norm"])
-        assert param.tobytes() == c["param"].tobytes()
-    kept = np.flatnonzero(finite)
-    cso.sparse_normalize_rows(param, kept, max_norm=c["use_max_norm"])
-    for row in kept:
-        want, _ = reference.scale_vector(c["param"][row], max_norm=c["use_max_norm"])
-        eps = EPS[str(param.dtype)]
-        assert np.allclose(
-            param[row].astype(float), want, rtol=4 * eps, atol=2**-24 * (eps > 2**-12)
-        )
-
-
-@given(
-    st.sampled_from(FORMATS),
-    st.sampled_from(["float32", "float64"]),
-    st.integers(0, 1),
-    st.integers(1, 20),
-    st.integers(1, 20),
-    st.booleans(),
-    st.integers(0, 999),
-)
-def test_the_gradient_is_the_oracles(format, dtype, axis, rows, cols, max_norm, seed):
-    D = random_matrix(rows, cols, dtype, seed)
-    G = np.where(D != 0, random_matrix(rows, cols, dtype, seed + 1, 1.0), 0).astype(dtype)
-    options = {"axis": axis, "norm": 1.5, "max_norm": max_norm}
-    want = reference.normalize_gradient(D, G, **options)
-    W = make(D, format)
-    grad = make(G, format)
-    if format in ("csr", "csc"):  # by the pattern of W, or as values alone
-        M, Gm = (D, G) if format == "csr" else (D.T, G.T)
-        grad = SimpleNamespace(**vars(W) | {"data": Gm[np.nonzero(M)]})
-        flat = cso.sparse_normalize_gradient(W, grad.data, **options)
-        assert np.array_equal(flat.data, cso.sparse_normalize_gradient(W, grad, **options).data)
-    got = dense(cso.sparse_normalize_gradient(W, grad, **options))
-    scale = np.abs(G).max() * 1.5 / max(np.abs(D[D != 0]).min(initial=1), 1e-3)
-    assert np.abs(got - want * (D != 0 if format in ("csr", "csc") else 1)).max() <= 64 * EPS[
-        dtype
-    ] * max(scale, 1)
-
-
 # ---- mathematics --------------------------------------------------------------------------------
 
 
@@ -256,36 +97,6 @@ def test_every_vector_that_is_not_zero_has_the_norm(format, axis, ord):
     assert empty.any()
     assert np.array_equal(sizes[empty], np.zeros(empty.sum()))
     assert np.allclose(sizes[~empty], 2.5, rtol=200 * EPS["float64"], atol=0)
-
-
-@each_format
-@each_axis
-def test_the_gradient_is_the_slope(format, axis):
-    D = random_matrix(6, 5, "float64", density=1.0)
-    G = random_matrix(6, 5, "float64", seed=9, density=1.0)
-    got = dense(
-        cso.sparse_normalize_gradient(make(D, format), make(G, format), axis=axis, norm=0.7)
-    )
-    step = 2.0**-17  # central differences err by step² and eps / step
-    for i in range(6):
-        for j in range(5):
-            up, down = D.copy(), D.copy()
-            up[i, j] += step
-            down[i, j] -= step
-            slope = (
-                (
-                    reference.normalize(up, axis, norm=0.7)[0]
-                    - reference.normalize(down, axis, norm=0.7)[0]
-                )
-                * G
-            ).sum() / (2 * step)
-            assert got[i, j] == pytest.approx(slope, abs=1e-8)
-
-
-def test_the_gradient_is_at_right_angles_to_its_vector():
-    D, G = random_matrix(40, 30, "float64", density=1.0), random_matrix(40, 30, "float64", 5, 1.0)
-    dx = cso.sparse_normalize_gradient(D, G, axis=1)
-    assert np.abs((dx * D).sum(axis=1)).max() <= 1e-13
 
 
 # ---- edges --------------------------------------------------------------------------------------
@@ -311,19 +122,58 @@ def dtype_one(dtype, size):
     return np.dtype(dtype).type(size)
 
 
-def test_a_row_of_1e30_floats_gets_norm_1():
-    param = np.full((2, 1000), 1e30, np.float32)
-    assert cso.sparse_normalize_rows(param, [1])[0] == pytest.approx(1e30 * 1000**0.5, rel=1e-6)
-    assert np.linalg.norm(param[1].astype(float)) == pytest.approx(1, rel=1e-7)
-    assert (param[0] == np.float32(1e30)).all()
-
-
 def test_a_column_of_float64_whose_squares_underflow_beside_a_plain_one():
     """Found by thought: its sum of squares is 0, as if the column were empty."""
     D = np.array([[1e-200, 3.0, 0.0], [1e-200, 4.0, 0.0]])
     for format in FORMATS:
         got = dense(cso.sparse_normalize(make(D, format)))
         assert np.allclose(got, [[0.5**0.5, 0.6, 0], [0.5**0.5, 0.8, 0]], rtol=1e-15)
+
+
+@each_axis
+@each_format
+@pytest.mark.parametrize(
+    ("dtype", "size", "norm", "want"),
+    [
+        ("float64", 5e-324, 1e300, 1e300),
+        ("float64", 5e-324, 1.5e308, 1.5e308),
+        ("float64", 1e-140, 1e250, 1e250),
+        ("float64", 1e100, 1e-300, 1e-300),
+        ("float64", 1e300, 1e-300, 1e-300),
+        ("float32", 1e-45, 1e38, 1e38),
+        ("float32", 1e-45, 1e300, np.inf),  # rounded
+        ("float16", 6e-8, 60000.0, 60000.0),
+    ],
+)
+def test_a_norm_far_from_the_sizes_keeps_zeros_and_digits(format, axis, dtype, size, norm, want):
+    """Found by review: norm / size was infinite or 0, and zeros became NaN."""
+    D = np.zeros((3, 3), dtype)
+    D[1, 1] = -dtype_one(dtype, size)
+    W = reference.compress(np.ones_like(D), format) if format in ("csr", "csc") else make(D, format)
+    values(W).reshape(-1)[:] = D.reshape(-1)  # the same in every order
+    with np.errstate(over="ignore"):
+        got = dense(cso.sparse_normalize(W, axis=axis, norm=norm)).astype(float)
+    assert got[1, 1] == pytest.approx(-want, rel=4 * EPS[dtype], abs=0)
+    got[1, 1] = 0
+    assert not got.any()
+
+
+@each_format
+@pytest.mark.parametrize(("dtype", "limit"), [("float16", 1e5), ("float32", 1e39)])
+def test_a_threshold_beyond_the_dtype_lets_no_infinity_through(format, dtype, limit):
+    """Found by review: as a float the threshold was infinite, and infinities became zeros."""
+    D = np.array([[1, np.finfo(dtype).max], [np.inf, 2]], dtype)
+    with pytest.raises(ValueError, match=r"^W must be finite, got inf"):
+        cso.sparse_normalize(make(D, format), threshold=limit)
+    options = {"threshold": limit, "check_finite": False}
+    got = dense(cso.sparse_normalize(make(D, format), **options))
+    assert np.isnan(got[:, 0]).all()
+    assert not got[:, 1].any()
+    if format in ("csr", "csc"):
+        pruned = cso.sparse_normalize(make(D, format), prune=True, **options)
+        assert np.isnan(pruned.data).tolist() == [True]
+    with pytest.raises(ValueError, match=r"^threshold must be finite and non-negative, got inf"):
+        cso.sparse_normalize(make(D, format), threshold=np.inf)
 
 
 @each_format
@@ -413,12 +263,12 @@ def test_what_is_not_finite_is_refused_and_nothing_written(format, axis, bad, dt
     assert values(W).tobytes() == before
     with pytest.raises(ValueError, match=r"^W must be finite"):
         cso.sparse_normalize(W, axis=axis, ord=ord)
-    with np.errstate(all="ignore"):
-        got = dense(cso.sparse_normalize(W, axis=axis, ord=ord, check_finite=False))
-    others = np.ones(D.shape[1 - axis], bool)
-    others[3 if axis == 0 else 444] = False
-    assert np.isfinite(got[:, others] if axis == 0 else got[others]).all()
-    assert not np.isfinite(got[444, 3])
+    got = cso.sparse_normalize(W, axis=axis, ord=ord, check_finite=False, return_norms=True)
+    vector = 3 if axis == 0 else 444  # NaN as a whole: an infinity is no reason for zeros
+    vectors = dense(got.W).T if axis == 0 else dense(got.W)
+    assert np.isnan(vectors[vector]).all()
+    assert np.isfinite(np.delete(vectors, vector, 0)).all()
+    assert np.flatnonzero(np.isnan(got.norms)).tolist() == [vector]
 
 
 def test_a_malformed_matrix_is_refused():
@@ -466,43 +316,6 @@ def test_in_place_needs_something_to_write(format):
         cso.sparse_normalize(np.ones((2, 2), np.int64), copy=False)
 
 
-def test_refused_rows_leave_the_table():
-    table = random_matrix(10, 6, density=1.0)
-    before = table.tobytes()
-    for rows, options, message in [
-        ([1, 10], {}, r"^rows must be in \[0, 10\), got 10 at index 1$"),
-        ([-1], {}, r"^rows must be in \[0, 10\), got -1 at index 0$"),
-        ([0], {"norm": -2.0}, "^norm must be finite and non-negative, got -2$"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            cso.sparse_normalize_rows(table, rows, **options)
-    with pytest.raises(TypeError, match="rows must have an integer dtype, got float64"):
-        cso.sparse_normalize_rows(table, [0.5])
-    with pytest.raises(
-        TypeError, match="param must be a NumPy array to be changed in place, got list"
-    ):
-        cso.sparse_normalize_rows([[1.0]], [0])
-    with pytest.raises(ValueError, match="param must be contiguous"):
-        cso.sparse_normalize_rows(table.T, [0])
-    assert table.tobytes() == before
-    table[7, 2] = np.nan
-    before = table.tobytes()
-    with pytest.raises(ValueError, match=r"^param must be finite, got nan or inf in row 7$"):
-        cso.sparse_normalize_rows(table, np.arange(10))
-    assert table.tobytes() == before
-    cso.sparse_normalize_rows(table, np.arange(7))  # a row that is not named is not looked at
-
-
-def test_a_gradient_of_another_shape_is_refused():
-    W = reference.compress(random_matrix(6, 4))
-    with pytest.raises(ValueError, match="grad must have the format and the pattern of W"):
-        cso.sparse_normalize_gradient(W, reference.compress(random_matrix(6, 4, seed=1)))
-    with pytest.raises(ValueError, match="grad must have"):
-        cso.sparse_normalize_gradient(W, np.ones(3))
-    with pytest.raises(ValueError, match=r"grad must have shape \(2, 2\), got \(2, 3\)"):
-        cso.sparse_normalize_gradient(np.ones((2, 2)), np.ones((2, 3)))
-
-
 # ---- promises -----------------------------------------------------------------------------------
 
 
@@ -521,15 +334,6 @@ def test_the_number_of_threads_changes_no_byte(format, axis):
         for n in (1, 2, 3)
     ]
     assert out[0] == out[1] == out[2]
-
-
-def test_the_number_of_threads_changes_no_byte_of_a_table():
-    tables = []
-    for n in (1, 2, 3):
-        table = random_matrix(20_000, 64, density=1.0)
-        cso.sparse_normalize_rows(table, np.arange(0, 20_000, 3), num_threads=n)
-        tables.append(table.tobytes())
-    assert tables[0] == tables[1] == tables[2]
 
 
 CODE = """
