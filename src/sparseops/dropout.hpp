@@ -58,7 +58,7 @@ void nonzero_centers(std::span<const T> x, std::span<const std::int64_t> offsets
 // sum. Throws if a length is negative or they do not add up to `ids`.
 std::size_t dropout_lengths(std::span<const std::int64_t> lengths, std::size_t ids, const Drops& drops,
                             std::span<std::int64_t> new_lengths);
-// Then the new ids, as many as that sum.
+// Then the new ids, as many as that sum. Throws for the same lengths, and if new_ids has no room for them, before it writes.
 template <Index I>
 void dropout_ids(std::span<const I> ids, std::span<const std::int64_t> lengths, const Drops& drops, I replacement, std::span<I> new_ids);
 

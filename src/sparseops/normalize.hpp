@@ -18,7 +18,8 @@ struct Normalize {
 };
 
 // Each function writes out = x scaled and norms = the norms before. out may be x itself; nothing else may overlap.
-// An all-zero vector stays zero. Sums are taken in double and rescaled where they would leave its range. They throw
+// An all-zero vector stays zero. Sums are taken in double and rescaled where they would leave its range, and so is
+// norm / size: zeros stay zero. They throw
 // std::invalid_argument before anything of x is written; the result does not depend on num_threads.
 
 // Rows of a CSR matrix (columns of CSC): out x.data.size() · norms x.rows() · x.indices not read. O(nnz).
