@@ -43,7 +43,25 @@ _YIELD_SECONDS = 0.05
 
 
 class Progress(NamedTuple):
-    """Where a run is: examples of all epochs done, mean loss since the last one, learning rate."""
+    """Where a run of `BagTrainer.fit` is.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    examples, total_examples : int
+        Done so far, and of all epochs.
+    nll : float
+        Mean loss since the last one, in nats.
+    lr : float
+        Learning rate now.
+
+    Examples
+    --------
+    >>> model = BagModel.create(Hierarchy.balanced(2), 1)
+    >>> next(BagTrainer(model, epochs=1).fit([[1.0], [-1.0]], [1, 0])).examples
+    2
+    """
 
     epoch: int
     examples: int
@@ -72,6 +90,7 @@ def embedding_bag(
     mode : {"mean", "sum"}
         ``Σ_j x_ij E_j``, for the mean divided by ``Σ_j |x_ij|``.
     num_threads : int, optional
+        Never changes a bit of the result.
 
     Returns
     -------
@@ -82,6 +101,10 @@ def embedding_bag(
     ------
     ValueError, TypeError
         If X is not CSR, its indices are out of range, it is not finite, or shapes do not match.
+
+    References
+    ----------
+    Joulin et al., "Bag of tricks for efficient text classification", 2017.
 
     Examples
     --------
@@ -112,6 +135,28 @@ class BagModel:
     (R,), and the tree.
 
     Without E the dense input itself feeds the tree.
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy
+    E : ndarray of shape (F, H), or None
+        Embeddings of features; D = H then.
+    W : ndarray of shape (R, D), float32 or float64
+    b : ndarray of shape (R,)
+        E and b have the dtype of W.
+    mode : {"mean", "sum"}
+        As for `embedding_bag`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the arrays do not fit each other or the tree.
+
+    Examples
+    --------
+    >>> model = BagModel(Hierarchy.balanced(2), None, np.ones((1, 3)), np.zeros(1))
+    >>> model.n_features
+    3
     """
 
     def __init__(
@@ -154,12 +199,25 @@ class BagModel:
         hidden_dim : int or None
             H; None: no embedding, the tree takes X itself.
         mode : {"mean", "sum"}
+            As for `embedding_bag`.
         dtype : float32 or float64
         rng : None, int or numpy.random.Generator
+            The seed of E.
 
         Returns
         -------
         BagModel
+
+        Raises
+        ------
+        ValueError
+            If n_features or hidden_dim < 1.
+
+        Examples
+        --------
+        >>> model = BagModel.create(Hierarchy.balanced(10), 1000, hidden_dim=16, rng=0)
+        >>> model.E.shape, model.W.shape
+        ((1000, 16), (9, 16))
         """
         features, seed = as_integer("n_features", n_features, 1), as_seed(rng)
         width = features if hidden_dim is None else as_integer("hidden_dim", hidden_dim, 1)
@@ -176,10 +234,31 @@ class BagModel:
 
     @property
     def n_features(self) -> int:
+        """F, the columns of X."""
         return int((self.W.shape[1]) if self.E is None else self.E.shape[0])
 
     def hidden(self, X: Any, num_threads: int | None = None) -> Array:
-        """Give what the tree takes: the embedding bag of X, or X itself without E."""
+        """Give what the tree takes: the embedding bag of X, or X itself without E.
+
+        Parameters
+        ----------
+        X : CSR matrix of shape (N, F), or array_like without E
+        num_threads : int, optional
+
+        Returns
+        -------
+        ndarray of shape (N, D)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `embedding_bag`.
+
+        Examples
+        --------
+        >>> BagModel.create(Hierarchy.balanced(2), 2).hidden([[1, 2]])
+        array([[1., 2.]], dtype=float32)
+        """
         if self.E is not None:
             return embedding_bag(X, self.E, mode=self.mode, num_threads=num_threads)
         x = as_real("X", X, 2).astype(self.W.dtype, copy=False)
@@ -188,7 +267,18 @@ class BagModel:
         return x
 
     def arrays(self) -> dict[str, Array]:
-        """Give the arrays by name, for saving."""
+        """Give the arrays by name, for saving.
+
+        Returns
+        -------
+        dict of str to ndarray
+            W, b, and E if there is one.
+
+        Examples
+        --------
+        >>> list(BagModel.create(Hierarchy.balanced(2), 5, hidden_dim=3).arrays())
+        ['E', 'W', 'b']
+        """
         arrays = {"W": self.W, "b": self.b}
         return arrays if self.E is None else {"E": self.E, **arrays}
 
@@ -196,7 +286,29 @@ class BagModel:
     def from_arrays(
         cls, hierarchy: Hierarchy, arrays: dict[str, Array], mode: str = "mean"
     ) -> BagModel:
-        """Take the arrays of `arrays`."""
+        """Take what `arrays` gave.
+
+        Parameters
+        ----------
+        hierarchy : Hierarchy
+        arrays : dict of str to ndarray
+        mode : {"mean", "sum"}
+
+        Returns
+        -------
+        BagModel
+
+        Raises
+        ------
+        ValueError, TypeError
+            If W or b is missing, or the arrays do not fit.
+
+        Examples
+        --------
+        >>> model = BagModel.create(Hierarchy.balanced(2), 5)
+        >>> BagModel.from_arrays(model.hierarchy, model.arrays()).n_features
+        5
+        """
         for name in ("W", "b"):
             if name not in arrays:
                 raise ValueError(
@@ -219,15 +331,19 @@ class BagTrainer:
     model : BagModel
         Its arrays are changed in place.
     optimizer : {"adagrad", "sgd", "adam"}
+        As `Adagrad`, `SGD` and `Adam`; one for W and b, one for E.
     lr : float
         Learning rate of the sum of the losses of a minibatch.
     lr_schedule : {"linear", "constant"}
         Linear: down to zero at the end of the last epoch.
     epochs, batch_size : int
+        Passes over the examples, and examples a step.
     weight_decay : float
-    rng : int
+        As for `SGD`.
+    rng : None, int or numpy.random.Generator
         Seed of the order of examples.
     shuffle : bool
+        False keeps the order of X.
     dropout : float in [0, 1]
         Each feature of a bag is dropped with this probability, anew in every epoch; by the seed,
         the epoch and the place in X alone. Needs a model with E.
@@ -237,6 +353,25 @@ class BagTrainer:
         Rows of E and W that a step leaves longer are scaled down to this l2 norm.
     num_threads : int, optional
         Never changes a bit of the result.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
+
+    References
+    ----------
+    Joulin et al., "Bag of tricks for efficient text classification", 2017. Dropout and max-norm:
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> X, y = csr_array(np.eye(4, dtype=np.float32)), [0, 1, 2, 3]
+    >>> model = BagModel.create(Hierarchy.balanced(4), 4, hidden_dim=8, rng=0)
+    >>> curve = list(BagTrainer(model, lr=0.5, epochs=100, rng=0).fit(X, y))
+    >>> hsoftmax_search(model.hidden(X), model.W, model.b, model.hierarchy).classes[:, 0]
+    array([0, 1, 2, 3])
     """
 
     def __init__(
@@ -302,9 +437,11 @@ class BagTrainer:
 
         Parameters
         ----------
-        X : CSR matrix, or array_like (N, D) for a model without E
+        X : CSR matrix of shape (N, F), or array_like for a model without E
         labels : array_like of int, shape (N,)
+            Classes in ``[0, C)``.
         sample_weight : array_like of shape (N,), optional
+            Multiplies the loss of each row.
 
         Yields
         ------
@@ -315,6 +452,13 @@ class BagTrainer:
         ValueError, TypeError
             On input that does not fit, before the first step; if the loss is no longer finite (the
             learning rate is too large), before the step that would have spread it.
+
+        Examples
+        --------
+        >>> model = BagModel.create(Hierarchy.balanced(2), 1)
+        >>> run = BagTrainer(model, lr=1.0, epochs=10).fit([[1.0], [-1.0]], [1, 0])
+        >>> [progress.epoch for progress in run][-1]
+        10
         """
         dtype = self.model.W.dtype
         data: Compressed | Array

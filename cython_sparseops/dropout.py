@@ -45,14 +45,39 @@ _NO_BYTES = np.empty(0, np.uint8)
 
 
 class Dropout(NamedTuple):
-    """What dropout gave, and its mask: True, or a 1 bit, where an entry was replaced."""
+    """What `sparse_dropout_with_replacement` returns with return_mask.
+
+    Attributes
+    ----------
+    x : ndarray or matrix like the one given
+    mask : ndarray of bool, or of uint8 if packed
+        True, or a 1 bit, where an entry was replaced.
+
+    Examples
+    --------
+    >>> sparse_dropout_with_replacement([1.0, 2.0], 1.0, 9.0, return_mask=True)
+    Dropout(x=array([9., 9.]), mask=array([ True,  True]))
+    """
 
     x: Any
     mask: Array
 
 
 class DropoutGradient(NamedTuple):
-    """The gradient for x, and for the replacement."""
+    """What `sparse_dropout_gradient` returns.
+
+    Attributes
+    ----------
+    x : ndarray or matrix like the upstream gradient
+        Zero where replaced.
+    replacement : ndarray of the shape of the replacement
+        The sums of the upstream gradient where it was used.
+
+    Examples
+    --------
+    >>> sparse_dropout_gradient([1.0, 2.0], [True, False]).replacement
+    array(1.)
+    """
 
     x: Any
     replacement: Array
@@ -351,6 +376,11 @@ def sparse_dropout_gradient(
         If mask does not fit grad, or replacement_shape does not broadcast.
     TypeError
         If grad has no real dtype or is sparse in another format.
+
+    Notes
+    -----
+    ``dx = grad · (1 - mask)``, ``d_replacement = Σ grad · mask`` over the entries that share it,
+    in double, in an order that depends on the sizes alone.
 
     Examples
     --------

@@ -18,7 +18,20 @@ _SEGMENT_IDS = {i: _dropout.segment_ids[KEY[i]] for i in (INT32, INT64)}
 
 
 class Segments(NamedTuple):
-    """Ids one segment after the other, and the lengths (S,) of the segments."""
+    """What `sparse_dropout_segments` returns.
+
+    Attributes
+    ----------
+    ids : ndarray of int32 or int64
+        One segment after the other.
+    lengths : ndarray of int32 or int64, shape (S,)
+        How many ids each segment has.
+
+    Examples
+    --------
+    >>> sparse_dropout_segments([4, 5, 6], [2, 1], 0.0, -1).offsets
+    array([0, 2, 3])
+    """
 
     ids: Array
     lengths: Array
@@ -50,6 +63,7 @@ def sparse_dropout_segments(
     lengths : array_like of int, shape (S,), or None
         How many ids each segment has; None if offsets are given.
     rate : float in [0, 1]
+        The probability; 0 and 1 are exact.
     replacement : int
         Fits the dtype of ids.
     offsets : array_like of int, shape (S + 1,), optional

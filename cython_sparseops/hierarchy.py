@@ -95,18 +95,22 @@ class Hierarchy(HierarchyBuilders):
 
     @property
     def n_classes(self) -> int:
+        """C, the leaves."""
         return len(self.path_ptr) - 1
 
     @property
     def n_nodes(self) -> int:
+        """V, the inner nodes."""
         return len(self.row_ptr) - 1
 
     @property
     def n_rows(self) -> int:
+        """R, the rows of W."""
         return int(self.row_ptr[-1])
 
     @property
     def depth(self) -> int:
+        """The steps of the longest path."""
         return int(self._tree.depth)
 
     def __repr__(self) -> str:
@@ -134,7 +138,18 @@ class Hierarchy(HierarchyBuilders):
         return Hierarchy.from_arrays, (self.to_arrays(),)
 
     def to_arrays(self) -> dict[str, Array]:
-        """Give the six arrays that define the tree, by name."""
+        """Give the six arrays that define the tree, by name.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The attributes from path_ptr to row_ptr, read-only.
+
+        Examples
+        --------
+        >>> Hierarchy.huffman([3, 2, 1]).to_arrays()["path_ptr"]
+        array([0, 1, 3, 5])
+        """
         return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
@@ -144,14 +159,27 @@ class Hierarchy(HierarchyBuilders):
         Parameters
         ----------
         arrays : dict of str to ndarray
+            int64 and int32 as `Hierarchy` lists them.
         copy : bool, default True
             False keeps the arrays themselves, such as those of a mapped file: nobody may change
             them as long as the tree lives, for they are checked here and trusted afterwards.
+
+        Returns
+        -------
+        Hierarchy
 
         Raises
         ------
         ValueError
             If one is missing, or they are not one tree and its paths.
+        TypeError
+            If one has another dtype.
+
+        Examples
+        --------
+        >>> h = Hierarchy.balanced(5)
+        >>> Hierarchy.from_arrays(h.to_arrays()) == h
+        True
         """
         for name in _NAMES:
             if name not in arrays:
@@ -164,17 +192,53 @@ class Hierarchy(HierarchyBuilders):
         return cls._from_buffers(buffers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the tree to a file that `load` can memory-map."""
+        """Write the tree to a file that `load` can memory-map.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Replaced in one step, if it exists.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> h = Hierarchy.balanced(5)
+        >>> h.save("tree.sops")
+        >>> Hierarchy.load("tree.sops") == h
+        True
+        """
         save_arrays(path, self.to_arrays(), {"kind": "Hierarchy"})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> Hierarchy:
         """Read what `save` wrote.
 
+        Parameters
+        ----------
+        path : str or path-like
+        mmap : bool, default True
+            Map the arrays instead of reading them: processes share them.
+
+        Returns
+        -------
+        Hierarchy
+
         Raises
         ------
         ValueError
             If the file is damaged or holds something else.
+        OSError
+            If it cannot be read.
+
+        Examples
+        --------
+        >>> Hierarchy.huffman([3, 2, 1]).save("tree.sops")
+        >>> Hierarchy.load("tree.sops", mmap=False).n_classes
+        3
         """
         arrays, metadata = load_arrays(path, mmap=mmap)
         if not isinstance(metadata, dict) or metadata.get("kind") != "Hierarchy":
@@ -194,12 +258,18 @@ class Hierarchy(HierarchyBuilders):
         Parameters
         ----------
         counts : array_like of shape (C,)
+            How often each class occurs; finite, non-negative.
 
         Returns
         -------
         Hierarchy
             Of the same shape; the most frequent class at the shallowest leaf, ties to the lower
             class.
+
+        Raises
+        ------
+        ValueError
+            If the counts are refused, or are not C.
 
         Examples
         --------
@@ -222,6 +292,7 @@ class Hierarchy(HierarchyBuilders):
         Parameters
         ----------
         counts : array_like of shape (C,)
+            How often each class occurs; finite, non-negative.
         min_count : float, optional
             Flatten the subtrees whose classes occur less often in all.
         max_nodes : int, optional
@@ -274,6 +345,12 @@ class Hierarchy(HierarchyBuilders):
         Returns
         -------
         HierarchyReport
+            Printed, it is a table.
+
+        Raises
+        ------
+        ValueError
+            If the counts are refused, or dim < 1.
 
         Examples
         --------

@@ -16,17 +16,46 @@ __all__ = ["HierarchyReport", "PruneReport"]
 
 
 class HierarchyReport(NamedTuple):
-    """What a tree costs. Expectations are over the class frequencies; printed, it is a table."""
+    """What a tree costs. Expectations are over the class frequencies; printed, it is a table.
+
+    Attributes
+    ----------
+    n_classes, n_nodes, n_rows, depth : int
+        C, V, R, and the longest path.
+    expected_path_length : float
+        Steps an example.
+    entropy : float
+        Of the classes, in bits: no binary tree has a shorter expected path.
+    expected_rows : float
+        Rows of W scored an example.
+    expected_flops : float or None
+        Multiply-adds an example, forward: ``expected_rows * dim``; None without dim.
+    weight_bytes : int or None
+        Of W in float32; None without dim.
+
+    Examples
+    --------
+    >>> print(Hierarchy.huffman([2, 1, 1]).report([2, 1, 1], dim=8))
+    classes                                  3
+    inner nodes                              2
+    rows of W                                2
+    depth                                    2
+    expected path length           1.500 steps
+    entropy of the classes          1.500 bits
+    rows an example                        1.5
+    multiply-adds an example                12
+    W in float32                       0.0 MiB
+    """
 
     n_classes: int
     n_nodes: int
     n_rows: int
     depth: int
-    expected_path_length: float  # steps an example
-    entropy: float  # bits: no binary tree has a shorter expected path
-    expected_rows: float  # rows of W scored an example
-    expected_flops: float | None  # multiply-adds an example, forward: expected_rows * dim
-    weight_bytes: int | None  # of W in float32
+    expected_path_length: float
+    entropy: float
+    expected_rows: float
+    expected_flops: float | None
+    weight_bytes: int | None
 
     def __str__(self) -> str:
         lines = [
@@ -47,7 +76,24 @@ class HierarchyReport(NamedTuple):
 
 
 class PruneReport(NamedTuple):
-    """Before and after `Hierarchy.prune`; flops are multiply-adds an example and dimension."""
+    """What `Hierarchy.prune` changed.
+
+    Attributes
+    ----------
+    nodes_before, nodes_after : int
+        V.
+    expected_path_length_before, expected_path_length_after : float
+        Steps an example.
+    expected_flops_before, expected_flops_after : float
+        Multiply-adds an example and dimension.
+
+    Examples
+    --------
+    >>> counts = [8, 4, 2, 1, 1]
+    >>> report = Hierarchy.huffman(counts).prune(counts, max_depth=2).prune_report
+    >>> report.nodes_before, report.nodes_after
+    (4, 2)
+    """
 
     nodes_before: int
     nodes_after: int

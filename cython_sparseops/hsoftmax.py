@@ -43,14 +43,48 @@ _GRADIENT = {dtype: _hsoftmax.gradient[KEY[dtype]] for dtype in (FLOAT32, FLOAT6
 
 
 class HSoftmaxLoss(NamedTuple):
-    """Loss (N,) and residuals, the logits of every step: for `hsoftmax_gradient`."""
+    """What `hsoftmax` returns with return_residuals.
+
+    Attributes
+    ----------
+    nll : ndarray of shape (N,)
+        Losses, in nats.
+    residuals : ndarray of shape (logits,)
+        The logits of every step, for `hsoftmax_gradient`.
+
+    Examples
+    --------
+    >>> X, W, h = np.ones((1, 2)), np.zeros((3, 2)), Hierarchy.balanced(4)
+    >>> loss = hsoftmax(X, W, None, [2], h, return_residuals=True)
+    >>> loss.residuals
+    array([0., 0.])
+    """
 
     nll: Array
     residuals: Array
 
 
 class HSoftmaxGradient(NamedTuple):
-    """Loss (N,), gradients of X (N, D), and of W and b: of `rows`, or dense with rows None."""
+    """What `hsoftmax_gradient` returns; T rows of W were touched.
+
+    Attributes
+    ----------
+    nll : ndarray of shape (N,)
+        Losses, in nats.
+    X : ndarray of shape (N, D)
+    rows : ndarray of int64, shape (T,), or None
+        The touched rows, ascending; None if the gradient is dense.
+    W : ndarray of shape (T, D), dense (R, D)
+    b : ndarray of shape (T,), dense (R,)
+
+    Examples
+    --------
+    >>> X, W, h = np.ones((1, 2)), np.zeros((3, 2)), Hierarchy.balanced(4)
+    >>> g = hsoftmax_gradient(X, W, None, [2], h)
+    >>> W[g.rows] -= 0.1 * g.W
+    >>> g.rows
+    array([0, 2])
+    """
 
     nll: Array
     X: Array
@@ -104,8 +138,9 @@ def hsoftmax(
     labels : array_like of int, shape (N,)
         Classes in ``[0, C)``.
     h : Hierarchy
+        The tree of the C classes, with R rows.
     sample_weight : array_like of shape (N,), optional
-        Multiplies the loss of each row.
+        Multiplies the loss of each row; finite.
     ignore_index : int, optional
         Rows with this label have loss 0.
     label_smoothing : float, default 0
@@ -115,6 +150,7 @@ def hsoftmax(
     check_finite : bool, default True
         Refuse NaN and infinity; False lets them through to the result.
     num_threads : int, optional
+        Never changes a bit of the result.
 
     Returns
     -------
@@ -211,6 +247,10 @@ def hsoftmax_gradient(
     For a step with target j: δ = g (σ(z) - j) or g (softmax(z) - onehot(j)); dX += Wᵀ δ, dW += δ
     xᵀ, db += δ. Sums run in an order fixed by the labels and the tree.
 
+    References
+    ----------
+    Morin and Bengio, "Hierarchical probabilistic neural network language model", 2005.
+
     Examples
     --------
     >>> import numpy as np
@@ -258,11 +298,19 @@ def init_weights(
         D, at least 1.
     dtype : float32 or float64
     rng : None, int or numpy.random.Generator
+        The seed.
 
     Returns
     -------
     W : ndarray of shape (R, D)
     b : ndarray of shape (R,)
+
+    Raises
+    ------
+    ValueError
+        If dim < 1.
+    TypeError
+        If dtype is another.
 
     Examples
     --------
@@ -300,6 +348,11 @@ def estimate_memory(
     Returns
     -------
     int
+
+    Raises
+    ------
+    ValueError
+        If dim < 1.
 
     Examples
     --------

@@ -168,6 +168,14 @@ def hsoftmax_sample(
     ValueError, TypeError
         As for `hsoftmax`; if size is negative.
 
+    Notes
+    -----
+    O(path) a draw. Draws are inverted from Philox numbers.
+
+    References
+    ----------
+    Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+
     Examples
     --------
     >>> import numpy as np

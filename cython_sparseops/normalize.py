@@ -50,7 +50,19 @@ _ORD = {"l1": 0, "l2": 1, "max": 2}
 
 
 class Normalized(NamedTuple):
-    """The scaled matrix, and the norms of its columns or rows before, float64."""
+    """What `sparse_normalize` returns with return_norms.
+
+    Attributes
+    ----------
+    W : matrix like the one given
+    norms : ndarray of float64, shape (D,) of columns or (R,) of rows
+        The norms before.
+
+    Examples
+    --------
+    >>> sparse_normalize(np.array([[3.0, 4.0]]), axis=1, return_norms=True).norms
+    array([5.])
+    """
 
     W: Any
     norms: npt.NDArray[np.float64]

@@ -27,7 +27,25 @@ _KIND = {dtype: kind for kind, dtype in _STORED.items()}
 
 
 class QuantizeReport(NamedTuple):
-    """Mean nll and P@1 with quantised weights and with others, and the changes between them."""
+    """What `QuantizedWeights.evaluate` returns; means over the rows given, NaN without rows.
+
+    Attributes
+    ----------
+    nll_change : float
+        How much the mean loss rises, in nats.
+    top1_change : float
+        How much P@1, a fraction, rises.
+    nll, nll_reference : float
+        Mean loss with quantised weights and with the reference, in nats.
+    p_at_1, p_at_1_reference : float
+        Share of rows whose label is the likeliest class.
+
+    Examples
+    --------
+    >>> W, h = np.array([[3.0]]), Hierarchy.balanced(2)
+    >>> quantize(W).evaluate([[1.0], [-1.0]], [1, 0], h, reference=W).p_at_1
+    1.0
+    """
 
     nll_change: float
     top1_change: float
@@ -56,6 +74,25 @@ class QuantizedWeights:
     They take the place of W in `hsoftmax`, `hsoftmax_log_proba`, `hsoftmax_node_log_proba`,
     `hsoftmax_sample` and `hsoftmax_search`, where X and b are then taken as float32. They cannot be
     trained. Immutable; pickles and copies.
+
+    Parameters
+    ----------
+    data : ndarray of shape (R, D), int8, int16 (bits of bfloat16) or float16
+    scale : array_like of shape (R,), or None
+        Of each row, for int8 alone.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other, or are not finite.
+
+    Examples
+    --------
+    >>> w = QuantizedWeights(np.array([[1, -2]], np.int8), [0.5])
+    >>> w.dtype, w.shape, w.nbytes
+    ('int8', (1, 2), 6)
+    >>> w.dequantize()
+    array([[ 0.5, -1. ]], dtype=float32)
     """
 
     __slots__ = ("_data", "_scale", "compiled_rows")
@@ -184,9 +221,13 @@ class QuantizedWeights:
         Parameters
         ----------
         X : array_like of shape (N, D)
+            Inputs.
         labels : array_like of int, shape (N,)
+            Classes in ``[0, C)``.
         h : Hierarchy
+            The tree of the rows.
         b : array_like of shape (R,), optional
+            Biases.
         reference : array_like of shape (R, D), or QuantizedWeights
             What to compare with: the W that was quantised.
         num_threads : int, optional
@@ -194,8 +235,6 @@ class QuantizedWeights:
         Returns
         -------
         QuantizeReport
-            nll_change and top1_change: how much the mean nll (nats) and P@1 (a fraction) rise;
-            then both of either. NaN without rows.
 
         Raises
         ------

@@ -40,7 +40,18 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Get how many threads calls without `num_threads` use."""
+    """Get how many threads calls without `num_threads` use.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Examples
+    --------
+    >>> get_num_threads() >= 1
+    True
+    """
     return int(_runtime.get_num_threads())
 
 

@@ -22,7 +22,23 @@ _SEARCH = {dtype: _search.search[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
 
 
 class SearchResult(NamedTuple):
-    """Classes and log-probabilities (N, k), best first; bound (N,) on those not looked at."""
+    """What `hsoftmax_search` returns.
+
+    Attributes
+    ----------
+    classes : ndarray of int64, shape (N, k)
+        Best first; -1 where there is none.
+    log_probs : ndarray of shape (N, k)
+        In nats; -inf where there is none.
+    bound : ndarray of shape (N,)
+        No class that was not looked at has a larger log-probability; -inf if all were.
+
+    Examples
+    --------
+    >>> top = hsoftmax_search(np.ones((1, 1)), np.array([[1.0]]), None, Hierarchy.balanced(2), 3)
+    >>> top.classes, top.bound
+    (array([[ 1,  0, -1]]), array([-inf]))
+    """
 
     classes: npt.NDArray[np.int64]
     log_probs: Array
@@ -77,6 +93,11 @@ def hsoftmax_search(
     -----
     Best-first search with the bound "a child is never likelier than its parent". The result equals
     sorting `hsoftmax_log_proba`, ties and bits included.
+
+    References
+    ----------
+    Best-first search: Hart, Nilsson and Raphael, "A formal basis for the heuristic determination of
+    minimum cost paths", 1968. Caffe2's HSoftmaxSearch has `edge_beam` and `nodes`.
 
     Examples
     --------

@@ -18,7 +18,19 @@ __all__ = ["HSoftmaxClassifier", "TopK"]
 
 
 class TopK(NamedTuple):
-    """The likeliest classes of each row, best first."""
+    """What `HSoftmaxClassifier.top_k` returns, best first.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (N, k)
+    log_probs : ndarray of shape (N, k)
+        In nats.
+
+    Examples
+    --------
+    >>> HSoftmaxClassifier().fit([[0.0], [1.0]], ["no", "yes"]).top_k([[3.0]], k=1).labels
+    array([['yes']], dtype='<U3')
+    """
 
     labels: Array
     log_probs: Array
@@ -347,11 +359,9 @@ class HSoftmaxClassifier(ClassifierMixin, BagTreeBase):  # type: ignore[misc]
 
         Examples
         --------
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     HSoftmaxClassifier().fit([[0.0], [1.0]], [0, 1]).save(folder + "/model")
-        ...     HSoftmaxClassifier.load(folder + "/model", mmap=False).classes_.tolist()
-        [0, 1]
+        >>> HSoftmaxClassifier().fit([[0.0], [1.0]], [0, 1]).save("model.sops")
+        >>> HSoftmaxClassifier.load("model.sops").predict([[3.0]]).tolist()
+        [1]
         """
         check_is_fitted(self)
         save_classifier(self, path)
@@ -379,6 +389,8 @@ class HSoftmaxClassifier(ClassifierMixin, BagTreeBase):  # type: ignore[misc]
 
         Examples
         --------
-        See `save`.
+        >>> HSoftmaxClassifier(lr=0.5).fit([[0.0], [1.0]], [0, 1]).save("model.sops")
+        >>> HSoftmaxClassifier.load("model.sops").lr
+        0.5
         """
         return cast(Self, load_classifier(cls, path, mmap=mmap).classifier)

@@ -48,19 +48,19 @@ def save_arrays(
     arrays : mapping of str to ndarray
         Integer or floating arrays of 1 to 8 bytes an element.
     metadata : mapping, optional
-        Anything that `json` can write.
+        Anything that ``json`` can write.
 
     Raises
     ------
     TypeError
         If an array has another dtype, or the metadata is not JSON.
+    OSError
+        If the file cannot be written.
 
     Examples
     --------
-    >>> import tempfile, os
-    >>> path = os.path.join(tempfile.mkdtemp(), "a.sops")
-    >>> save_arrays(path, {"x": np.arange(3)}, {"kind": "example"})
-    >>> load_arrays(path)[0]["x"].tolist()
+    >>> save_arrays("a.sops", {"x": np.arange(3)}, {"kind": "example"})
+    >>> load_arrays("a.sops")[0]["x"].tolist()
     [0, 1, 2]
     """
     ready: dict[str, Array] = {}
@@ -172,6 +172,13 @@ def load_arrays(
         If the file is damaged, truncated, of another format or of another version.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> save_arrays("a.sops", {"x": np.zeros((2, 3))}, {"kind": "example"})
+    >>> arrays, metadata = load_arrays("a.sops")
+    >>> arrays["x"].shape, arrays["x"].flags.writeable, metadata
+    ((2, 3), False, {'kind': 'example'})
     """
     size = os.path.getsize(path)
     try:

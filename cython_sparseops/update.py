@@ -29,7 +29,23 @@ _UPDATE = {dtype: _update.update[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
 
 
 class HSoftmaxUpdate(NamedTuple):
-    """Loss (N,) and gradient of X (N, D), both at the weights before the step."""
+    """What `hsoftmax_update` returns, both at the weights before the step.
+
+    Attributes
+    ----------
+    nll : ndarray of shape (N,)
+        Losses, in nats.
+    X : ndarray of shape (N, D)
+        The gradient of the inputs.
+
+    Examples
+    --------
+    >>> W, h = np.zeros((1, 2)), Hierarchy.balanced(2)
+    >>> hsoftmax_update(np.ones((1, 2)), W, None, [1], h, SGD(1.0)).X
+    array([[0., 0.]])
+    >>> W
+    array([[0.5, 0.5]])
+    """
 
     nll: Array
     X: Array
@@ -62,13 +78,54 @@ class _Optimizer:
         return {}
 
     def state_bytes(self, rows: int, dim: int, itemsize: int) -> int:
-        """Bytes of the state for W of shape (rows, dim)."""
+        """Give the bytes of the state for W of shape (rows, dim).
+
+        Parameters
+        ----------
+        rows, dim : int
+            R and D.
+        itemsize : int
+            Bytes a number: 4 for float32, 8 for float64.
+
+        Returns
+        -------
+        int
+
+        Examples
+        --------
+        >>> Adam(0.1).state_bytes(1000, 64, 4)
+        520000
+        """
         return sum(int(np.prod(shape)) * itemsize for shape in self._shapes(rows, dim).values())
 
     def prepare(
         self, shape: tuple[int, int], dtype: np.dtype[Any]
     ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
-        """The state for W of this shape, made if there is none: moments of rows, then of biases."""
+        """Give the state for W of this shape, made of zeros if there is none.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            (R, D).
+        dtype : float32 or float64
+            That of W.
+
+        Returns
+        -------
+        tuple of four ndarrays or None
+            First and second moments of rows, first and second of biases; what this optimiser does
+            not have is None.
+
+        Raises
+        ------
+        ValueError
+            If there is state of another shape or dtype.
+
+        Examples
+        --------
+        >>> [None if s is None else s.shape for s in Adagrad(0.1).prepare((3, 2), np.dtype("f4"))]
+        [(3, 2), None, (3,), None]
+        """
         shapes = self._shapes(*shape)
         if not self.state:
             self.state = {name: np.zeros(s, dtype) for name, s in shapes.items()}
@@ -90,17 +147,39 @@ class _Optimizer:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Give a copy of the settings and the state, scalars and arrays by name."""
+        """Give a copy of the settings and the state.
+
+        Returns
+        -------
+        dict
+            Scalars by the names of the settings, arrays by ``state.`` and their names.
+
+        Examples
+        --------
+        >>> SGD(0.1).state_dict()
+        {'lr': 0.1, 'weight_decay': 0.0, 'step_count': 0}
+        """
         values = {name: value for name, value in vars(self).items() if name != "state"}
         return {**values, **{f"state.{name}": array.copy() for name, array in self.state.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take what `state_dict` gave.
 
+        Parameters
+        ----------
+        state : dict
+
         Raises
         ------
         ValueError
             If a setting is missing or is not one of this optimiser.
+
+        Examples
+        --------
+        >>> optimizer = SGD(0.1)
+        >>> optimizer.load_state_dict(SGD(0.5).state_dict())
+        >>> optimizer
+        SGD(lr=0.5, weight_decay=0.0)
         """
         settings = {name: value for name, value in state.items() if not name.startswith("state.")}
         expected = set(vars(self)) - {"state"}
@@ -144,6 +223,11 @@ class SGD(_Optimizer):
     weight_decay : float, default 0
         On rows of W when a step touches them; not on biases.
 
+    Raises
+    ------
+    ValueError
+        If a number is negative or not finite, or lr is 0.
+
     Examples
     --------
     >>> SGD(0.1)
@@ -164,10 +248,18 @@ class Adagrad(_Optimizer):
     Parameters
     ----------
     lr : float
+        Learning rate, positive.
     eps : float, default 1e-10
+        Keeps the step finite.
     rowwise : bool, default False
         One s a row of W, the mean of g² over the row: the state is R numbers instead of R × D.
     weight_decay : float, default 0
+        As for `SGD`.
+
+    Raises
+    ------
+    ValueError
+        As for `SGD`.
 
     References
     ----------
@@ -204,10 +296,22 @@ class Adam(_Optimizer):
     Parameters
     ----------
     lr : float
+        Learning rate, positive.
     betas : (float, float), default (0.9, 0.999)
+        Decay of the moving means of g and g², in [0, 1).
     eps : float, default 1e-8
+        Keeps the step finite.
     weight_decay : float, default 0
-        Added to the gradient (not decoupled), as `torch.optim.Adam` does.
+        Added to the gradient (not decoupled), as ``torch.optim.Adam`` does.
+
+    Raises
+    ------
+    ValueError
+        As for `SGD`; if a beta is not in [0, 1).
+
+    Notes
+    -----
+    ``m += (1 - β₁)(g - m)``, ``v += (1 - β₂)(g² - v)``, ``w -= lr m̂ / (sqrt(v̂) + eps)``.
 
     References
     ----------
