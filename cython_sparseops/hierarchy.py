@@ -303,7 +303,7 @@ class Hierarchy(HierarchyBuilders):
         Returns
         -------
         Hierarchy
-            With sizes and expected cost before and after in `prune_report`.
+            With sizes and expected cost before and after in ``prune_report``.
 
         Raises
         ------

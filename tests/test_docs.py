@@ -1,0 +1,66 @@
+"""The version, the changelog and the documentation agree with the code."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import cython_sparseops
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the sources are not here")
+
+
+def read(path):
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def declared_version():
+    return tomllib.loads(read("pyproject.toml"))["project"]["version"]
+
+
+def test_the_version_is_that_of_pyproject():
+    assert cython_sparseops.__version__ == declared_version() == version("cython_sparseops")
+
+
+def test_the_version_stands_nowhere_else():
+    sources = [*ROOT.glob("cython_sparseops/*.py*"), *ROOT.glob("src/**/*.?pp")]
+    sources += [ROOT / "CMakeLists.txt", *DOCS.rglob("*.py"), ROOT / ".ci" / "run"]
+    wanted = re.compile(rf"(?<![\d.]){re.escape(declared_version())}(?![\d.])")
+    assert not [path for path in sources if wanted.search(path.read_text(encoding="utf-8"))]
+
+
+def test_the_changelog_keeps_its_form():
+    text = read("CHANGELOG.md")
+    heads = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert heads[0] == "[Unreleased]"
+    releases = [
+        re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)", head) for head in heads[1:]
+    ]
+    assert all(releases)
+    dates = [release[2] for release in releases]
+    assert dates == sorted(dates, reverse=True)
+    if declared_version() not in [release[1] for release in releases]:
+        assert declared_version() in text.partition("## [Unreleased]")[2].partition("\n## ")[0]
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= kinds
+
+
+def test_the_reference_has_every_public_name():
+    text = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.md"))
+    shown = set(
+        re.findall(r"^\.\. auto(?:function|class):: (?:[\w.]+\.)?(\w+)$", text, re.MULTILINE)
+    )
+    assert not set(cython_sparseops.__all__) - shown
+
+
+def test_the_files_that_contributing_names_exist():
+    words = re.findall(r"`([^`\s]+)`", read("CONTRIBUTING.md"))
+    paths = [word for word in words if "/" in word and not re.search(r"\bX\b|_X\.|build/", word)]
+    assert len(paths) > 15
+    places = (".", "src/sparseops", "cython_sparseops")
+    assert not [p for p in paths if not any(list((ROOT / at).glob(p)) for at in places)]
