@@ -171,9 +171,7 @@ class Hierarchy(HierarchyBuilders):
         Raises
         ------
         ValueError
-            If one is missing, or they are not one tree and its paths.
-        TypeError
-            If one has another dtype.
+            If one is missing or has another dtype, or they are not one tree and its paths.
 
         Examples
         --------
