@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from docutils import nodes
+from numpydoc.xref import DEFAULT_LINKS
 
 import cython_sparseops
 
@@ -44,6 +45,10 @@ autodoc_typehints = "none"  # types and shapes stand in the docstrings
 autodoc_inherit_docstrings = False
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
+numpydoc_xref_param_type = True  # types of the package are links, other words are not
+numpydoc_xref_ignore = "all"
+DEFAULT_LINKS.clear()
+numpydoc_xref_aliases = {name: f"{project}.{name}" for name in cython_sparseops.__all__}
 python_use_unqualified_type_names = True
 
 
