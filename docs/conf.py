@@ -27,6 +27,8 @@ extensions = [
 exclude_patterns = ["_ext"]
 nitpicky = True  # a reference without a target is an error under -W
 
+highlight_language = "none"  # of blocks that do not name theirs
+
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_static_path = ["_static"]
