@@ -54,8 +54,6 @@ def save_arrays(
     ------
     TypeError
         If an array has another dtype, or the metadata is not JSON.
-    OSError
-        If the file cannot be written.
 
     Examples
     --------
