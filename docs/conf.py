@@ -43,6 +43,7 @@ myst_heading_anchors = 3
 
 default_role = "autolink"  # `name` in a docstring is a link if the package has that name
 autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # types and shapes stand in the docstrings
 autodoc_inherit_docstrings = False
 numpydoc_show_class_members = False
