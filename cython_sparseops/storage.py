@@ -17,9 +17,7 @@ from ._arrays import Array, as_little_endian
 
 __all__ = ["load_arrays", "save_arrays"]
 
-# Little-endian. 8 bytes magic, uint32 version, uint32 CRC-32 of the header text, uint64 length of
-# the header text; the header text, JSON: {"arrays": {name: {dtype, shape, offset, nbytes, crc32}},
-# "metadata": ...}; the arrays, each at its offset from the start of the file, a multiple of 64.
+# The format is described in src/sparseops/model_file.hpp, which reads it without Python.
 _MAGIC = b"SPARSEOP"
 _VERSION = 1
 _PREAMBLE = struct.Struct("<8sIIQ")

@@ -175,7 +175,7 @@ def test_every_room_has_its_floors():
     """One operator, one name: header, source, Cython and Python."""
     for header in PUBLIC:
         room = header.stem
-        if room in ("types", "sparseops"):
+        if room in ("types", "model_file"):  # storage.py writes what model_file.cpp reads
             continue
         if room != "runtime":
             assert (CPP / f"{room}.cpp").exists(), f"{room}.cpp"

@@ -1,0 +1,141 @@
+// Saved trees, models and arrays, mapped into memory and checked: what Python's Hierarchy.save, HSoftmaxClassifier.save and
+// save_arrays write.
+//
+// The format, little-endian: 8 bytes "SPARSEOP"; uint32 version, 1; uint32 CRC-32 of the header text; uint64 length of the header
+// text. The header text, JSON: {"arrays": {name: {"dtype", "shape", "offset", "nbytes", "crc32"}}, "metadata": …}; zeros up to a
+// multiple of 64. The arrays, row-major and without gaps but zeros up to a multiple of 64 after each; offsets count from the
+// first one. Sequences of strings are two arrays, `utf8` (bytes) and `offsets` (one more than strings).
+//
+// A tree has the metadata {"kind": "Hierarchy"} and the six arrays of HierarchyView. It may have weights beside it: `W` and, if
+// any, `b` and `E`; or quantised, `W.data` and for int8 `W.scale`.
+//   save_arrays(path, {**h.to_arrays(), "W": W, "b": b}, {"kind": "Hierarchy"})
+// A classifier has the kind "HSoftmaxClassifier", the tree under `hierarchy.`, weights under `model.`, and labels under `classes.`:
+// strings, or the bytes `values` of the metadata's `label_dtype`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "bag.hpp"
+#include "hierarchy.hpp"
+#include "hsoftmax.hpp"
+#include "types.hpp"
+
+namespace sparseops {
+
+struct StoredArray {
+    std::string_view dtype;  // uint8, int8, int16, int32, int64, float16, float32 or float64
+    std::vector<std::size_t> shape;
+    std::span<const std::byte> bytes;
+};
+
+// Strings one after the other: string i is utf8[offsets[i] .. offsets[i+1]).
+struct StringsView {
+    std::span<const std::uint8_t> utf8;
+    std::span<const std::int64_t> offsets;
+
+    std::size_t size() const noexcept { return offsets.empty() ? 0 : offsets.size() - 1; }
+    std::string_view operator[](std::size_t i) const noexcept {
+        const auto from = static_cast<std::size_t>(offsets[i]);
+        return {reinterpret_cast<const char*>(utf8.data()) + from, static_cast<std::size_t>(offsets[i + 1]) - from};
+    }
+};
+
+// The arrays of a file, by name. Copies share the mapping; views live as long as one of them does.
+class ArrayFile {
+public:
+    // Maps the file and checks all of it: sizes, bounds and every checksum, so each byte is read once. Throws
+    // std::invalid_argument if it is damaged or of another format or version, std::system_error if it cannot be read.
+    // Nobody may write to the file while it is mapped; Python's functions replace files and never write into one.
+    static ArrayFile load(const std::filesystem::path& path);
+
+    // The same for bytes that lie in memory, at a multiple of 8, and outlive the result; `name` is for messages.
+    static ArrayFile load(std::span<const std::byte> bytes, std::string name = "memory");
+
+    const std::string& name() const noexcept { return name_; }
+    const std::map<std::string, StoredArray, std::less<>>& arrays() const noexcept { return arrays_; }
+    const StoredArray& array(std::string_view name) const;            // throws std::invalid_argument if there is none
+    std::string_view metadata() const noexcept { return metadata_; }  // JSON
+
+    // An array of exactly this type and number of dimensions; T: std::uint8_t, std::int8_t, …, float16, float or double.
+    // Throws std::invalid_argument otherwise.
+    template <class T>
+    std::span<const T> vector(std::string_view name) const;
+    template <class T>
+    MatrixView<const T> matrix(std::string_view name) const;
+
+    // The strings under `prefix`.utf8 and `prefix`.offsets. O(bytes). Throws std::invalid_argument unless they are whole.
+    StringsView strings(std::string_view prefix) const;
+
+private:
+    template <class T>
+    const StoredArray& array_of(std::string_view name, std::size_t dimensions) const;
+    void read(std::span<const std::byte> bytes);
+
+    std::string name_, metadata_;
+    std::shared_ptr<const void> owner_;
+    std::map<std::string, StoredArray, std::less<>> arrays_;
+};
+
+template <Real T>
+struct ModelWeights {
+    MatrixView<const T> E;         // (F, H), to be averaged or summed by embedding_bag; without data: X itself feeds the tree
+    MatrixView<const T> W;         // (R, D), without data if quantised
+    std::span<const T> b;          // R, or empty
+    QuantizedView quantized = {};  // in place of W; float alone
+
+    bool has_embedding() const noexcept { return E.data != nullptr; }
+    HSoftmaxInput<T> input(MatrixView<const T> X) const {
+        HSoftmaxInput<T> in;
+        in.X = X, in.W = W, in.b = b, in.quantized = quantized;
+        return in;
+    }
+};
+
+// A tree, its weights and its labels. Movable; everything that it gives is a view of it.
+class Model {
+public:
+    // Throws as ArrayFile::load does, and std::invalid_argument unless the file holds a saved Hierarchy or HSoftmaxClassifier
+    // whose parts are valid and fit each other. O(bytes of the file).
+    static Model load(const std::filesystem::path& path) { return Model(ArrayFile::load(path)); }
+    static Model load(std::span<const std::byte> bytes, std::string name = "memory") {
+        return Model(ArrayFile::load(bytes, std::move(name)));
+    }
+    explicit Model(ArrayFile file);
+
+    const ArrayFile& file() const noexcept { return file_; }
+    const HierarchyView& tree() const noexcept { return tree_.view(); }
+    bool has_weights() const noexcept { return has_weights_; }  // false for a tree alone
+    const std::variant<ModelWeights<float>, ModelWeights<double>>& weights() const noexcept { return weights_; }
+    BagMode mode() const noexcept { return mode_; }
+    std::size_t features() const noexcept { return features_; }  // columns of the rows that the model takes
+
+    // What class c is called, as Python's str() has it; its number if the file names no labels. Throws unless c is a class.
+    std::string label(std::size_t c) const;
+
+private:
+    struct Metadata;
+    void read_tree(const std::string& prefix);
+    void read_weights(const std::string& prefix, const Metadata& metadata);
+    void read_labels(const std::string& dtype);
+
+    ArrayFile file_;
+    HierarchyIndex tree_;
+    std::variant<ModelWeights<float>, ModelWeights<double>> weights_;
+    BagMode mode_ = BagMode::mean;
+    bool has_weights_ = false;
+    std::size_t features_ = 0;
+    StringsView text_labels_;
+    std::span<const std::uint8_t> number_labels_;
+    std::string label_dtype_;  // of number_labels_: <, > or |, a kind of i, u, f, b, and the bytes of one
+};
+
+}  // namespace sparseops
