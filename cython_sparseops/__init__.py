@@ -5,6 +5,7 @@ probabilities and exact top-k; sparse gradients as plain arrays.
 """
 
 from . import _runtime
+from ._devel import get_cmake_dir, get_include
 from .bag import embedding_bag
 from .dropout import (
     Dropout,
@@ -60,6 +61,8 @@ __all__ = [
     "Segments",
     "embedding_bag",
     "estimate_memory",
+    "get_cmake_dir",
+    "get_include",
     "get_num_threads",
     "hsoftmax",
     "hsoftmax_gradient",
