@@ -10,7 +10,8 @@
 // any, `b` and `E`; or quantised, `W.data` and for int8 `W.scale`.
 //   save_arrays(path, {**h.to_arrays(), "W": W, "b": b}, {"kind": "Hierarchy"})
 // A classifier has the kind "HSoftmaxClassifier", the tree under `hierarchy.`, weights under `model.`, and labels under `classes.`:
-// strings, or the bytes `values` of the metadata's `label_dtype`.
+// strings, or the bytes `values` of the metadata's `label_dtype`. `sparseops train` adds the words of text under `vocabulary.`:
+// word i is feature i.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +22,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -31,6 +33,7 @@
 
 namespace sparseops {
 
+// An array as it lies in a file, row-major.
 struct StoredArray {
     std::string_view dtype;  // uint8, int8, int16, int32, int64, float16, float32 or float64
     std::vector<std::size_t> shape;
