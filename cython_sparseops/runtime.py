@@ -22,7 +22,8 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         At least 0; 0 goes back to the default: the smaller of OpenMP's own number
-        (``OMP_NUM_THREADS``, threadpoolctl) and what the control group of the process allows.
+        (``OMP_NUM_THREADS``, threadpoolctl) and what the control groups of the process allow.
+        It holds for the whole process. A child that is forked has one thread, whatever n.
 
     Raises
     ------

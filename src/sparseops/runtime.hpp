@@ -9,8 +9,10 @@ namespace sparseops {
 // The library's version, "major.minor.patch".
 const char* version() noexcept;
 
-// The number of threads used where a call does not name one. 0 restores the default: the smaller of OpenMP's own
-// (OMP_NUM_THREADS, threadpoolctl) and what the control group of the process allows. Throws if n < 0.
+// The number of threads used where a call does not name one: one for the whole process, at most 1024. 0 restores the
+// default: the smaller of OpenMP's own (OMP_NUM_THREADS, threadpoolctl) and what the control groups of the process allow;
+// without OpenMP the library reads OMP_NUM_THREADS itself, or takes the cores of the process. A forked child has one.
+// Throws if n < 0.
 void set_num_threads(int n);
 int get_num_threads() noexcept;
 

@@ -1,5 +1,6 @@
 // Chooses the kernel table: what was compiled, what the processor and the operating system both support, and
 // SPARSEOPS_ISA. Own CPUID code, because __builtin_cpu_supports does not link under every compiler.
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -102,8 +103,19 @@ Candidate choose() {
     detail::refuse("SPARSEOPS_ISA must be one of ", names, ", got ", wanted ? wanted : "");
 }
 
-const Candidate& chosen() {
-    static const Candidate candidate = choose();
+// Chosen once, kept. No function-local static: one that another thread was making when the process forked would block the
+// child for ever. Two threads may both choose; they choose the same.
+Candidate chosen() {
+    static constinit std::atomic<const KernelTable*> table{nullptr};
+    static constinit std::atomic<const StreamTable*> stream{nullptr};
+    static constinit std::atomic<const QuantizedKernels*> quantized{nullptr};
+    if (const QuantizedKernels* last = quantized.load(std::memory_order_acquire)) {
+        return {table.load(std::memory_order_relaxed), stream.load(std::memory_order_relaxed), last, true};
+    }
+    const Candidate candidate = choose();
+    table.store(candidate.table, std::memory_order_relaxed);
+    stream.store(candidate.stream, std::memory_order_relaxed);
+    quantized.store(candidate.quantized, std::memory_order_release);
     return candidate;
 }
 

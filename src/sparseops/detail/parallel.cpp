@@ -3,14 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
-#include <fstream>
 #include <mutex>
-#include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -19,50 +16,99 @@
 #endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
+#include <signal.h>
 #define SPARSEOPS_HAS_FORK 1
+#endif
+#ifdef __linux__
+#include <sched.h>
 #endif
 
 #include "../runtime.hpp"
+#include "cpus.hpp"
 #include "require.hpp"
 
 namespace sparseops {
 namespace {
 
+constexpr int most_threads = 1024;
 std::atomic<int> chosen_threads{0};
 std::atomic<bool> forked{false};
 thread_local bool inside_team = false;
 
-// Cores that the control group grants, rounded up; 0 if it sets no limit. Read once.
-int read_cgroup_limit() {
-    std::ifstream v2("/sys/fs/cgroup/cpu.max");
-    std::string quota;
-    double period = 0;
-    if (v2 >> quota >> period) {
-        if (quota != "max" && period > 0) return std::max(1, static_cast<int>(std::ceil(std::stod(quota) / period)));
-        return 0;
+// f() once, kept. No function-local static: one that another thread was making when the process forked would block the
+// child for ever. Two threads may both call f; it gives both the same.
+template <class F>
+int once(std::atomic<int>& kept, F f) noexcept {
+    int value = kept.load(std::memory_order_relaxed);
+    if (value < 0) {
+        try {
+            value = f();
+        } catch (...) {
+            value = 0;
+        }
+        kept.store(value, std::memory_order_relaxed);
     }
-    std::ifstream q("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), p("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    double us = 0;
-    if (q >> us && p >> period && us > 0 && period > 0) return std::max(1, static_cast<int>(std::ceil(us / period)));
-    return 0;
+    return value;
 }
 
 int cgroup_limit() noexcept {
-    static const int limit = [] {
-        try {
-            return read_cgroup_limit();
-        } catch (...) {
-            return 0;
-        }
-    }();
-    return limit;
+    static constinit std::atomic<int> kept{-1};
+    return once(kept, [] { return detail::cgroup_cpus(); });
+}
+
+// What OpenMP would take: OMP_NUM_THREADS, else the cores that the process may run on.
+int wanted_threads() noexcept {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    static constinit std::atomic<int> kept{-1};
+    return once(kept, [] {
+        if (const int n = detail::first_number(std::getenv("OMP_NUM_THREADS")); n > 0) return n;
+#ifdef __linux__
+        cpu_set_t set;
+        if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+        return static_cast<int>(std::thread::hardware_concurrency());
+    });
+#endif
 }
 
 // Threads do not survive fork: a forked child runs on one.
 #ifdef SPARSEOPS_HAS_FORK
 void after_fork() { forked.store(true, std::memory_order_relaxed); }
 [[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, after_fork);
+
+// While it lives, new threads start with signals blocked. A signal that the program has blocked, to wait for it, would
+// otherwise go to a worker and end the process. Faults and the profiler's clock stay.
+class SignalsBlocked {
+public:
+    SignalsBlocked() {
+        sigset_t set;
+        sigfillset(&set);
+        for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF}) sigdelset(&set, signal);
+        pthread_sigmask(SIG_BLOCK, &set, &before_);
+    }
+    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    SignalsBlocked(const SignalsBlocked&) = delete;
+    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+private:
+    sigset_t before_;
+};
+#else
+struct SignalsBlocked {
+    ~SignalsBlocked() {}
+};
 #endif
+
+// A shared library with a thread-local that has yet to be destroyed is not unloaded: after dlclose, the code of sleeping
+// workers is still there.
+std::atomic<int> workers_ended{0};
+struct StaysLoaded {
+    ~StaysLoaded() { workers_ended.fetch_add(1, std::memory_order_relaxed); }
+    bool begun = false;
+};
+thread_local StaysLoaded stays_loaded;
 
 // Worker threads that sleep between jobs. The caller works too and never waits for a thread that has not begun: where
 // other processes hold the cores, a call costs what one thread would take, not a scheduler's time slice. (An OpenMP
@@ -70,8 +116,8 @@ void after_fork() { forked.store(true, std::memory_order_relaxed); }
 class Pool {
 public:
     void run(std::size_t n, int threads, detail::Body body, const void* f) {
-        const auto only = inside_team ? std::unique_lock<std::mutex>() : std::unique_lock<std::mutex>(submit_, std::try_to_lock);
-        if (!only) {  // inside a job, or another thread's job has the workers
+        const std::unique_lock<std::mutex> only(submit_, std::try_to_lock);
+        if (!only) {  // another thread's job has the workers
             for (std::size_t i = 0; i < n; ++i) body(f, i, 0);
             return;
         }
@@ -104,14 +150,17 @@ private:
     }
 
     void grow(int workers) {
+        if (workers_ >= workers) return;
+        const SignalsBlocked blocked;
         try {
             for (; workers_ < workers; ++workers_) std::thread([this] { serve(); }).detach();
-        } catch (const std::system_error&) {
-            // no more threads to be had: those there are do the work
+        } catch (...) {
+            // no more threads or memory to be had: the threads that there are do the work
         }
     }
 
     void serve() {
+        stays_loaded.begun = true;
         inside_team = true;
         std::uint64_t seen = 0;
         const auto called = [&] { return job_.load(std::memory_order_acquire) != seen; };
@@ -172,21 +221,15 @@ void share_thread_pool(void* other) noexcept { shared_pool.store(static_cast<Poo
 
 void set_num_threads(int n) {
     detail::require(n >= 0, "n must be at least 0, got ", n);
-    chosen_threads.store(n);
+    chosen_threads.store(std::min(n, most_threads));
 }
 
 int get_num_threads() noexcept {
+    if (forked.load(std::memory_order_relaxed)) return 1;
     const int chosen = chosen_threads.load(std::memory_order_relaxed);
     if (chosen > 0) return chosen;
-#ifdef _OPENMP
-    const int limit = cgroup_limit();
-    const int own = omp_get_max_threads();
-    return std::max(1, limit > 0 ? std::min(own, limit) : own);
-#else
-    const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-    const int limit = cgroup_limit();
-    return std::max(1, limit > 0 ? std::min(cores, limit) : cores);
-#endif
+    const int wanted = wanted_threads(), limit = cgroup_limit();
+    return std::clamp(limit > 0 ? std::min(wanted, limit) : wanted, 1, most_threads);
 }
 
 bool has_openmp() noexcept {
@@ -205,10 +248,14 @@ int team_size(int requested, double work) noexcept {
 #ifdef _OPENMP
     if (omp_in_parallel()) return 1;
 #endif
-    return requested > 0 ? std::min(requested, 1024) : get_num_threads();
+    return requested > 0 ? std::min(requested, most_threads) : get_num_threads();
 }
 
 void run_parallel(std::size_t n, int threads, Body body, const void* f) {
+    if (inside_team || forked.load(std::memory_order_relaxed)) {
+        for (std::size_t i = 0; i < n; ++i) body(f, i, 0);
+        return;
+    }
     pool().run(n, static_cast<int>(std::min<std::size_t>(n, static_cast<std::size_t>(threads))), body, f);
 }
 
