@@ -1,6 +1,7 @@
 from libc.stdint cimport uint16_t, uint32_t
 
-from cython_sparseops._types cimport as_const_span, as_span, index, int64_t, real, span, uint8_t, uint64_t
+from cython_sparseops._runtime cimport thread_pool_of_runtime
+from cython_sparseops._types cimport as_const_span, as_span, index, int64_t, real, share_thread_pool, span, uint8_t, uint64_t
 
 cdef extern from "<array>" namespace "std" nogil:
     cppclass Block "std::array<std::uint32_t, 4>":
@@ -38,6 +39,8 @@ ctypedef fused item:
     uint16_t
     uint32_t
     uint64_t
+
+share_thread_pool(thread_pool_of_runtime())
 
 
 def philox(uint64_t key, uint64_t counter_low, uint64_t counter_high):

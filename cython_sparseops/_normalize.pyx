@@ -1,6 +1,7 @@
 from libc.stdint cimport uint16_t
 from libcpp cimport bool as cbool
 
+from cython_sparseops._runtime cimport thread_pool_of_runtime
 from cython_sparseops._types cimport (
     CsrView,
     MatrixView,
@@ -12,6 +13,7 @@ from cython_sparseops._types cimport (
     index,
     int64_t,
     real,
+    share_thread_pool,
     span,
 )
 
@@ -46,6 +48,8 @@ cdef extern from "<sparseops/normalize.hpp>" namespace "sparseops" nogil:
     void cpp_csr_columns_gradient "sparseops::normalize_columns_gradient" [T, I](CsrView[const T, I] x, span[const T] g, span[T] dx, const Normalize& options) except +
     void cpp_dense_rows_gradient "sparseops::normalize_rows_gradient" [T](MatrixView[const T] x, span[const T] g, span[T] dx, const Normalize& options) except +
     void cpp_dense_columns_gradient "sparseops::normalize_columns_gradient" [T](MatrixView[const T] x, span[const T] g, span[T] dx, const Normalize& options) except +
+
+share_thread_pool(thread_pool_of_runtime())
 
 
 cdef Normalize as_options(int ord, double norm, bint max_norm, double threshold, bint check_finite, int num_threads) noexcept:

@@ -404,6 +404,11 @@ def hsoftmax_update(
         As for `hsoftmax`; if W or b cannot be changed in place; if the optimizer belongs to another
         W.
 
+    Notes
+    -----
+    W, b and the optimizer belong to one call at a time. Threads that share them need a lock of
+    their own: without it steps get lost, and the result is no longer the same on every run.
+
     Examples
     --------
     >>> import numpy as np
