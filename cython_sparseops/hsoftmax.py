@@ -336,6 +336,9 @@ def estimate_memory(
 ) -> int:
     """Estimate the bytes of a head that is trained: tree, W, b and the optimiser's state.
 
+    They are what stays between steps, once every row was touched. A step needs the logits and rows
+    of its batch besides, a sparse gradient one row of D for each row of W that the batch touches.
+
     Parameters
     ----------
     h : Hierarchy
