@@ -244,9 +244,9 @@ else:
 code = '''
 try:
     import cython_sparseops._runtime
-    print("loaded")
+    print("loaded", flush=True)
 except ImportError as error:
-    print("refused:", error)
+    print("refused:", error, flush=True)
 '''
 interpreter = interpreters.create()
 interpreters.run_string(interpreter, "import sys; sys.path[:] = %r\\n%s" % (sys.path, code))

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
@@ -197,9 +198,21 @@ void test_first_number() {
     check(number(nullptr) == 0 && number("100000") == 1024, "none should be 0, and too many the most there can be");
 }
 
+// To be called before the library has looked.
+void test_omp_num_threads_without_openmp() {
+#if defined(SPARSEOPS_TEST_FORK)
+    if (has_openmp()) return;  // it reads the variable itself, when it is loaded
+    setenv("OMP_NUM_THREADS", "3,2", 1);
+    const int limit = detail::cgroup_cpus();
+    check(get_num_threads() == (limit > 0 ? std::min(3, limit) : 3), "OMP_NUM_THREADS should count without OpenMP too, got ",
+          get_num_threads());
+#endif
+}
+
 }  // namespace
 
 int main() {
+    test_omp_num_threads_without_openmp();
     test_control_groups();
     test_first_number();
     test_workers_take_part();
