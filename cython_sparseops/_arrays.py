@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import operator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from ._quantize import Quantized
 
 Array = npt.NDArray[Any]
 
@@ -25,28 +28,37 @@ KEY = {
 
 
 def describe(value: object) -> str:
-    """A short text of a refused value for an error message."""
-    text = repr(value)
+    """A short text of a refused value for an error message, on one line."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a huge integer, or a class whose repr fails
+        text = f"a value of {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An uninitialised array that starts on a cache line: wide loads from it never straddle two."""
     nbytes = math.prod(shape) * dtype.itemsize
-    block = np.empty(nbytes + 64, np.uint8)
-    start = -block.ctypes.data % 64
-    return block[start : start + nbytes].view(dtype).reshape(shape)
+    try:
+        block = np.empty(nbytes + 64, np.uint8)
+        start = -block.ctypes.data % 64
+        return block[start : start + nbytes].view(dtype).reshape(shape)
+    except ValueError:  # NumPy's word for more than the address space
+        raise MemoryError(f"an array of shape {shape} does not fit") from None
 
 
 def as_array(name: str, value: object) -> Array:
     """`value` as an ndarray of a numeric dtype."""
     try:
         array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array, got {describe(value)}") from error
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} must be an array, got {describe(value)}") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must have a real dtype, got {array.dtype}")
-    return array
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(f"{name} must have no masked entries, got some")
+    return array if array.flags.aligned else array.copy()
 
 
 def as_real(name: str, value: object, ndim: int) -> Array:
@@ -60,12 +72,20 @@ def as_real(name: str, value: object, ndim: int) -> Array:
         array = array.astype(FLOAT32 if narrow else FLOAT64)
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {array.ndim}")
-    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    return array if array.flags.c_contiguous and array.flags.aligned else array.copy(order="C")
+
+
+def cast(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array in this dtype; what is too large becomes infinity, which is refused later."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
 
 
 def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | None]:
     """X (N, D), W (R, D) and b (R,) of one float dtype, the wider of theirs."""
-    if hasattr(W, "compiled_rows"):
+    if is_quantized(W):
         raise TypeError(f"W must be a float array here, got {W.dtype} weights")  # type: ignore[attr-defined]
     x, w = as_real("X", X, 2), as_real("W", W, 2)
     bias = None if b is None else as_real("b", b, 1)
@@ -79,14 +99,18 @@ def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | No
     )
 
 
+def is_quantized(W: object) -> bool:
+    """Whether these are `QuantizedWeights`."""
+    return isinstance(getattr(W, "compiled_rows", None), Quantized)
+
+
 def as_scored_inputs(X: object, W: object, b: object) -> tuple[Array, Any, Array | None]:
     """As `as_inputs`; quantised weights become their compiled rows, with X and b in float32."""
-    if not hasattr(W, "compiled_rows"):
+    if not is_quantized(W):
         return as_inputs(X, W, b)
-    with np.errstate(over="ignore"):  # infinity is refused later
-        x = as_real("X", X, 2).astype(FLOAT32, copy=False)
-        bias = None if b is None else as_real("b", b, 1).astype(FLOAT32, copy=False)
-    return x, W.compiled_rows, bias
+    x = cast(as_real("X", X, 2), FLOAT32)
+    bias = None if b is None else cast(as_real("b", b, 1), FLOAT32)
+    return x, W.compiled_rows, bias  # type: ignore[attr-defined]
 
 
 def as_vector(name: str, value: object, dtype: np.dtype[Any], size: int) -> Array | None:
@@ -96,7 +120,7 @@ def as_vector(name: str, value: object, dtype: np.dtype[Any], size: int) -> Arra
     vector = as_real(name, value, 1)
     if vector.shape[0] != size:
         raise ValueError(f"{name} must have {size} entries, got {vector.shape[0]}")
-    return vector.astype(dtype, copy=False)
+    return cast(vector, dtype)
 
 
 def as_weight(name: str, value: object, dtype: np.dtype[Any], size: int) -> Array | None:
@@ -121,9 +145,10 @@ def as_integers(name: str, value: object, ndim: int | None = 1) -> npt.NDArray[n
         raise TypeError(f"{name} must have an integer dtype, got {array.dtype}")
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {array.ndim}")
+    numbers = np.ascontiguousarray(array, dtype=INT64)  # may be the end of an endless view
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must fit in 64-bit signed integers, got {array.max()}")
-    return np.ascontiguousarray(array, dtype=INT64)
+    return numbers
 
 
 def as_exact(name: str, value: object, dtype: np.dtype[Any], *, copy: bool) -> Array:
@@ -142,12 +167,13 @@ def as_little_endian(name: str, value: object) -> Array:
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
 
 
-def as_counts(counts: object) -> npt.NDArray[np.float64]:
+def as_counts(counts: object, name: str = "counts") -> npt.NDArray[np.float64]:
     """Class counts as float64; the values are checked by the operator."""
-    array = as_array("counts", counts)
+    array = as_array(name, counts)
     if array.ndim != 1:
-        raise ValueError(f"counts must have 1 dimension, got {array.ndim}")
-    return np.ascontiguousarray(array, dtype=FLOAT64)
+        raise ValueError(f"{name} must have 1 dimension, got {array.ndim}")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=FLOAT64)
 
 
 def as_integer(name: str, value: object, least: int | None = None) -> int:
@@ -157,18 +183,46 @@ def as_integer(name: str, value: object, least: int | None = None) -> int:
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {describe(value)}") from None
     if least is not None and number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
+        raise ValueError(f"{name} must be at least {least}, got {describe(number)}")
     if number >= 1 << 63:
-        raise ValueError(f"{name} must be below 2**63, got {number}")
+        raise ValueError(f"{name} must be below 2**63, got {describe(number)}")
+    if number < -(1 << 63):
+        raise ValueError(f"{name} must be at least -2**63, got {describe(number)}")
     return number
 
 
 def as_float(name: str, value: object) -> float:
-    """A Python float."""
+    """A Python float; text is refused, and so are arrays of one number."""
     try:
+        if isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", 0) > 0:
+            raise TypeError
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a real number, got {describe(value)}") from None
+    except OverflowError:
+        raise ValueError(f"{name} must fit in a float, got {describe(value)}") from None
+
+
+def as_flag(name: str, value: object) -> bool:
+    """True or False; 1 and 0 will do."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)) and value in (0, 1):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, got {describe(value)}")
+
+
+def is_one_of(value: object, words: Iterable[str]) -> bool:
+    """Whether `value` is one of these words; anything else, an array too, is not."""
+    return isinstance(value, str) and value in words
+
+
+def reserve(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An uninitialised result whose last length is the argument `name`."""
+    try:
+        return np.empty(shape, dtype)
+    except ValueError:  # as above
+        raise ValueError(f"{name} must be small enough for an array, got {shape[-1]}") from None
 
 
 def as_writable(name: str, value: object, ndim: int) -> Array:
@@ -187,6 +241,8 @@ def as_writable(name: str, value: object, ndim: int) -> Array:
         )
     if not value.flags.writeable:
         raise ValueError(f"{name} must be writeable to be changed in place, got a read-only array")
+    if not value.flags.aligned:
+        raise ValueError(f"{name} must be aligned to be changed in place, got another")
     return value
 
 
@@ -217,7 +273,7 @@ def as_seed(rng: object) -> int:
             f"rng must be None, an integer or a numpy.random.Generator, got {describe(rng)}"
         ) from None
     if not 0 <= seed < 1 << 64:
-        raise ValueError(f"rng must be in [0, 2**64), got {seed}")
+        raise ValueError(f"rng must be in [0, 2**64), got {describe(seed)}")
     return seed
 
 
@@ -236,48 +292,29 @@ def is_sparse(value: object) -> bool:
     return all(hasattr(value, name) for name in ("indptr", "indices", "data", "shape", "format"))
 
 
-def as_csr(name: str, value: Any, dtype: np.dtype[Any] | None = None) -> Compressed:
-    """A CSR matrix's parts: indices of one width (int32 or int64), data float32 or float64."""
-    if not is_sparse(value) or value.format != "csr":
-        raise TypeError(
-            f"{name} must be a CSR matrix, got {getattr(value, 'format', type(value).__name__)}"
-        )
-    indptr, indices = (
-        as_array(f"{name}.indptr", value.indptr),
-        as_array(f"{name}.indices", value.indices),
-    )
-    for part, array in (("indptr", indptr), ("indices", indices)):
-        if array.dtype.kind not in "iu" or array.ndim != 1:
-            raise TypeError(
-                f"{name}.{part} must be a vector of integers, "
-                f"got {array.dtype} of {array.ndim} dimensions"
-            )
-    width = INT32 if indptr.dtype == indices.dtype == INT32 else INT64
-    data = as_real(f"{name}.data", value.data, 1)
-    rows, cols = (as_integer(f"{name}.shape", n, 0) for n in value.shape)
-    if indptr.shape[0] != rows + 1:
-        raise ValueError(f"{name}.indptr must have {rows + 1} entries, got {indptr.shape[0]}")
-    if indices.shape[0] != data.shape[0]:
-        raise ValueError(
-            f"{name}.indices must have {data.shape[0]} entries, got {indices.shape[0]}"
-        )
-    return Compressed(
-        np.ascontiguousarray(indptr, width),
-        np.ascontiguousarray(indices, width),
-        data if dtype is None else data.astype(dtype, copy=False),
-        (rows, cols),
-        "csr",
-    )
+def as_csr(name: str, value: Any, dtype: np.dtype[Any]) -> Compressed:
+    """A CSR matrix's parts: indices of one width (int32 or int64), data of this dtype."""
+    parts = as_compressed(name, value, formats=("csr",))
+    return parts._replace(data=cast(as_real(f"{name}.data", parts.data, 1), dtype))
 
 
 FLOAT16 = np.dtype(np.float16)
 
 
-def as_compressed(name: str, value: Any) -> Compressed:
-    """A CSR or CSC matrix's parts: indices of one width, data in the dtype it has."""
-    if not is_sparse(value) or value.format not in ("csr", "csc"):
-        found = getattr(value, "format", type(value).__name__)
-        raise TypeError(f"{name} must be a CSR or CSC matrix, got {found}")
+def as_compressed(
+    name: str, value: Any, *, formats: tuple[str, ...] = ("csr", "csc"), in_place: bool = False
+) -> Compressed:
+    """A CSR or CSC matrix's parts: indices of one width, data in the dtype it has.
+
+    Every attribute is looked at once: what was checked is what is used.
+    """
+    found = getattr(value, "format", type(value).__name__)
+    if not is_sparse(value) or not is_one_of(found, formats):
+        wanted = " or ".join(formats).upper().replace("OR", "or")
+        raise TypeError(
+            f"{name} must be a {wanted} matrix, "
+            f"got {found if isinstance(found, str) else describe(found)}"
+        )
     parts = {
         part: as_array(f"{name}.{part}", getattr(value, part)) for part in ("indptr", "indices")
     }
@@ -288,9 +325,17 @@ def as_compressed(name: str, value: Any) -> Compressed:
                 f"got {array.dtype} of {array.ndim} dimensions"
             )
     indptr, indices = parts["indptr"], parts["indices"]
-    data = as_array(f"{name}.data", value.data)
-    rows, cols = (as_integer(f"{name}.shape", n, 0) for n in value.shape)
-    segments = rows if value.format == "csr" else cols
+    if in_place:
+        data = as_writable_floats(f"{name}.data", value.data, any_order=False)
+    else:
+        data = as_array(f"{name}.data", value.data)
+    shape = value.shape
+    try:
+        rows, cols = shape
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}.shape must be two integers, got {describe(shape)}") from None
+    rows, cols = as_integer(f"{name}.shape", rows, 0), as_integer(f"{name}.shape", cols, 0)
+    segments = rows if found == "csr" else cols
     if indptr.shape[0] != segments + 1:
         raise ValueError(f"{name}.indptr must have {segments + 1} entries, got {indptr.shape[0]}")
     if data.ndim != 1 or indices.shape[0] != data.shape[0]:
@@ -301,8 +346,18 @@ def as_compressed(name: str, value: Any) -> Compressed:
         np.ascontiguousarray(indices, width),
         data,
         (rows, cols),
-        value.format,
+        found,
     )
+
+
+def as_stored(name: str, parts: Compressed) -> Compressed:
+    """The parts without the room behind the last entry, for those who walk them in Python."""
+    end, steps = int(parts.indptr[-1]), np.diff(parts.indptr)
+    if parts.indptr[0] != 0 or not 0 <= end <= len(parts.data) or (steps < 0).any():
+        raise ValueError(
+            f"{name}.indptr must not decrease, from 0 to at most {len(parts.data)}, got another"
+        )
+    return parts._replace(indices=parts.indices[:end], data=parts.data[:end])
 
 
 def as_floats(name: str, array: Array) -> Array:
@@ -342,6 +397,8 @@ def as_writable_floats(name: str, value: object, *, any_order: bool) -> Array:
         )
     if not value.flags.writeable:
         raise ValueError(f"{name} must be writeable to be changed in place, got a read-only array")
+    if not value.flags.aligned:
+        raise ValueError(f"{name} must be aligned to be changed in place, got another")
     return value
 
 

@@ -20,12 +20,16 @@ from ._arrays import (
     Compressed,
     aligned_empty,
     as_csr,
+    as_flag,
     as_float,
     as_integer,
     as_integers,
     as_real,
     as_seed,
     as_weight,
+    cast,
+    describe,
+    is_one_of,
 )
 from .dropout import as_rate
 from .hierarchy import Hierarchy
@@ -71,8 +75,8 @@ class Progress(NamedTuple):
 
 
 def _as_mode(mode: str) -> bool:
-    if mode not in ("mean", "sum"):
-        raise ValueError(f"mode must be 'mean' or 'sum', got {mode!r}")
+    if not is_one_of(mode, ("mean", "sum")):
+        raise ValueError(f"mode must be 'mean' or 'sum', got {describe(mode)}")
     return mode == "mean"
 
 
@@ -261,7 +265,7 @@ class BagModel:
         """
         if self.E is not None:
             return embedding_bag(X, self.E, mode=self.mode, num_threads=num_threads)
-        x = as_real("X", X, 2).astype(self.W.dtype, copy=False)
+        x = cast(as_real("X", X, 2), self.W.dtype)
         if x.shape[1] != self.W.shape[1]:
             raise ValueError(f"X must have {self.W.shape[1]} columns, got {x.shape[1]}")
         return x
@@ -391,18 +395,24 @@ class BagTrainer:
         max_norm: float | None = None,
         num_threads: int | None = None,
     ) -> None:
-        if optimizer not in _OPTIMIZERS:
+        if not is_one_of(optimizer, _OPTIMIZERS):
             raise ValueError(
-                f"optimizer must be one of {', '.join(_OPTIMIZERS)}, got {optimizer!r}"
+                f"optimizer must be one of {', '.join(_OPTIMIZERS)}, got {describe(optimizer)}"
             )
-        if lr_schedule not in ("linear", "constant"):
-            raise ValueError(f"lr_schedule must be 'linear' or 'constant', got {lr_schedule!r}")
+        if not is_one_of(lr_schedule, ("linear", "constant")):
+            raise ValueError(
+                f"lr_schedule must be 'linear' or 'constant', got {describe(lr_schedule)}"
+            )
         self.model = model
         self.epochs, self.batch_size = (
             as_integer("epochs", epochs, 1),
             as_integer("batch_size", batch_size, 1),
         )
-        self.lr_schedule, self.shuffle, self.num_threads = lr_schedule, bool(shuffle), num_threads
+        self.lr_schedule, self.shuffle, self.num_threads = (
+            lr_schedule,
+            as_flag("shuffle", shuffle),
+            num_threads,
+        )
         self.seed = as_seed(rng)
         self.dropout, self.replacement = self._as_dropout(dropout, replacement)
         self.max_norm = 0.0 if max_norm is None else as_float("max_norm", max_norm)
@@ -462,10 +472,7 @@ class BagTrainer:
         """
         dtype = self.model.W.dtype
         data: Compressed | Array
-        if self.model.E is None:
-            data = as_real("X", X, 2).astype(dtype, copy=False)
-        else:
-            data = as_csr("X", X, dtype)
+        data = cast(as_real("X", X, 2), dtype) if self.model.E is None else as_csr("X", X, dtype)
         n, columns = data.shape
         if columns != self.model.n_features:
             raise ValueError(f"X must have {self.model.n_features} columns, got {columns}")

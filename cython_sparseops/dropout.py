@@ -17,13 +17,16 @@ from ._arrays import (
     Compressed,
     as_array,
     as_compressed,
+    as_flag,
     as_float,
     as_floats,
     as_integer,
     as_seed,
+    as_stored,
     as_writable_floats,
     describe,
     is_bfloat16,
+    is_one_of,
     is_sparse,
     with_parts,
 )
@@ -120,13 +123,13 @@ def _cells(shape: tuple[int, ...], of: tuple[int, ...]) -> int | None:
     return int(np.prod(of[used[-1] + 1 :], dtype=np.int64))
 
 
-def _stored_places(parts: Compressed) -> tuple[Array, Array]:
+def _stored_places(parts: Compressed, name: str = "x") -> tuple[Array, Array]:
     """Row and column of every stored entry."""
     major = np.repeat(np.arange(len(parts.indptr) - 1), np.diff(parts.indptr))
     minor = parts.indices[: len(major)]
     bound = parts.shape[1] if parts.format == "csr" else parts.shape[0]
     if len(minor) and not 0 <= minor.min() <= minor.max() < bound:
-        raise ValueError(f"x.indices must be in [0, {bound}), got one outside")
+        raise ValueError(f"{name}.indices must be in [0, {bound}), got one outside")
     return (major, minor) if parts.format == "csr" else (minor, major)
 
 
@@ -151,8 +154,8 @@ def _center_cells(
     if parts is None:
         if not shape:
             raise ValueError("x must have a dimension for per='column', got none")
-        columns = flat.reshape(-1, shape[-1]).T.reshape(-1)
-        rows = columns.size // max(shape[-1], 1)
+        rows = flat.size // max(shape[-1], 1)
+        columns = flat.reshape(rows, shape[-1]).T.reshape(-1)
         return _centers(columns, np.arange(shape[-1] + 1) * rows, median, threads)
     column = _stored_places(parts)[1]
     order = np.argsort(column, kind="stable")
@@ -170,12 +173,13 @@ def _replacement_cells(
     threads: int,
 ) -> tuple[Array, int]:
     """The values of the replacement and how many entries share one, see `_cells`."""
-    if per not in ("array", "column"):
+    if not is_one_of(per, ("array", "column")):
         raise ValueError(f"per must be 'array' or 'column', got {describe(per)}")
     if isinstance(replacement, str):
         if replacement not in ("mean", "median"):
             raise ValueError(
-                f"replacement must be a number, an array, 'mean' or 'median', got {replacement!r}"
+                f"replacement must be a number, an array, 'mean' or 'median', "
+                f"got {describe(replacement)}"
             )
         if check and not np.isfinite(flat).all():
             at = int(np.flatnonzero(~np.isfinite(flat))[0])
@@ -299,31 +303,33 @@ def sparse_dropout_with_replacement(
     """
     if isinstance(return_mask, str) and return_mask not in ("bool", "packed"):
         raise ValueError(
-            f"return_mask must be True, False, 'bool' or 'packed', got {return_mask!r}"
+            f"return_mask must be True, False, 'bool' or 'packed', got {describe(return_mask)}"
         )
-    wanted = return_mask if isinstance(return_mask, str) else "bool" if return_mask else None
+    if isinstance(return_mask, str):
+        wanted: str | None = return_mask
+    else:
+        wanted = "bool" if as_flag("return_mask", return_mask) else None
+    fresh, check = as_flag("copy", copy), as_flag("check_finite", check_finite)
     drop_rate, seed, first = as_rate(rate), as_seed(rng), as_integer("start", start, 0)
     threads = resolve_threads(num_threads)
     parts: Compressed | None = None
     if is_sparse(x):
-        parts = as_compressed("x", x)
-        values = _as_values("x.data", x.data, not copy)
-        if not 0 <= parts.indptr[-1] <= values.size or np.any(np.diff(parts.indptr) < 0):
-            raise ValueError(f"x.indptr must not decrease and end by {values.size}, got another")
-        values, shape = values[: parts.indptr[-1]], parts.shape
+        parts = as_stored("x", as_compressed("x", x, in_place=not fresh))
+        values = parts.data if not fresh else _as_values("x.data", parts.data, False)
+        shape = parts.shape
     else:
-        values = _as_values("x", x, not copy)
+        values = _as_values("x", x, not fresh)
         shape = values.shape
     flat = values.reshape(-1)
-    cells = _replacement_cells(replacement, flat, shape, parts, per, bool(check_finite), threads)
-    y = np.empty_like(flat) if copy else flat
-    exponent = _exponent(flat.dtype) if check_finite else 0
+    cells = _replacement_cells(replacement, flat, shape, parts, per, check, threads)
+    y = np.empty_like(flat) if fresh else flat
+    exponent = _exponent(flat.dtype) if check else 0
     mask = run_dropout(flat, y, (seed, first, drop_rate, False), cells, exponent, wanted, threads)
     result = x
-    if copy and parts is not None:
-        fresh = {"indptr": parts.indptr.copy(), "indices": parts.indices[: y.size].copy()}
-        result = with_parts(x, data=y, **fresh)
-    elif copy:
+    if fresh and parts is not None:
+        arrays = {"indptr": parts.indptr.copy(), "indices": parts.indices.copy()}
+        result = with_parts(x, data=y, **arrays)
+    elif fresh:
         result = y.reshape(shape)
     if wanted is None:
         return result
@@ -388,14 +394,14 @@ def sparse_dropout_gradient(
     >>> sparse_dropout_gradient(np.array([1.0, 2.0, 3.0]), np.array([False, True, True]))
     DropoutGradient(x=array([1., 0., 0.]), replacement=array(5.))
     """
-    parts = as_compressed("grad", grad) if is_sparse(grad) else None
-    values = _as_values("grad", grad if parts is None else parts.data[: parts.indptr[-1]], False)
+    parts = as_stored("grad", as_compressed("grad", grad)) if is_sparse(grad) else None
+    values = _as_values("grad", grad if parts is None else parts.data, False)
     if values.dtype not in _GRADIENT:
         values = values.astype(FLOAT32)
     flat = values.reshape(-1)
     shape = values.shape if parts is None else parts.shape
     bits = _packed(mask, flat.size, values.shape)
-    if isinstance(replacement_shape, int):
+    if not isinstance(replacement_shape, (tuple, list)):
         replacement_shape = (replacement_shape,)
     cell_shape = tuple(as_integer("replacement_shape", n, 0) for n in replacement_shape)
     repeat = _cells(cell_shape, shape)
@@ -417,7 +423,7 @@ def sparse_dropout_gradient(
             resolve_threads(num_threads),
         )
     if by_entry and parts is not None:
-        row, column = _stored_places(parts)
+        row, column = _stored_places(parts, "grad")
         full = (1,) * (2 - len(cell_shape)) + cell_shape
         place = (row if full[0] != 1 else 0) * full[1] + (column if full[1] != 1 else 0)
         cells = np.bincount(place, cells, count).astype(flat.dtype)
@@ -428,5 +434,5 @@ def sparse_dropout_gradient(
     total = cells.reshape(cell_shape)
     if parts is None:
         return DropoutGradient(dx.reshape(shape), total)
-    fresh = {"indptr": parts.indptr.copy(), "indices": parts.indices[: flat.size].copy()}
+    fresh = {"indptr": parts.indptr.copy(), "indices": parts.indices.copy()}
     return DropoutGradient(with_parts(grad, data=dx, **fresh), total)

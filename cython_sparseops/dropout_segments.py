@@ -8,7 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dropout
-from ._arrays import INT32, INT64, KEY, Array, as_array, as_integer, as_integers, as_seed, describe
+from ._arrays import (
+    INT32,
+    INT64,
+    KEY,
+    Array,
+    as_array,
+    as_flag,
+    as_integer,
+    as_integers,
+    as_seed,
+    describe,
+)
 from .dropout import as_rate, run_dropout
 from .runtime import resolve_threads
 
@@ -121,10 +132,11 @@ def sparse_dropout_segments(
     drop_rate, seed, first = as_rate(rate), as_seed(rng), as_integer("start", start, 0)
     threads = resolve_threads(num_threads)
     new_counts = np.empty_like(counts)
-    whole_rate = 0.0 if per_item else drop_rate
+    single = as_flag("per_item", per_item)
+    whole_rate = 0.0 if single else drop_rate
     total = _dropout.segment_lengths(counts, len(items), seed, first, whole_rate, new_counts)
     new_ids = np.empty(total, width)
-    if per_item:
+    if single:
         value = np.array([number], width)
         run_dropout(items, new_ids, (seed, first, drop_rate, True), (value, 1), 0, None, threads)
     else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _hierarchy
-from ._arrays import Array, as_counts, as_exact
+from ._arrays import Array, as_counts, as_exact, as_flag, as_float, describe
 from .hierarchy_builders import HierarchyBuilders
 from .hierarchy_report import HierarchyReport, PruneReport, prune_report, report
 from .storage import load_arrays, save_arrays
@@ -153,7 +154,7 @@ class Hierarchy(HierarchyBuilders):
         return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, Array], *, copy: bool = True) -> Hierarchy:
+    def from_arrays(cls, arrays: Mapping[str, Array], *, copy: bool = True) -> Hierarchy:
         """Take the arrays of `to_arrays`, checking all of them.
 
         Parameters
@@ -179,14 +180,16 @@ class Hierarchy(HierarchyBuilders):
         >>> Hierarchy.from_arrays(h.to_arrays()) == h
         True
         """
+        if not isinstance(arrays, Mapping):
+            raise TypeError(f"arrays must be a dict of arrays, got {describe(arrays)}")
         for name in _NAMES:
             if name not in arrays:
                 raise ValueError(
-                    f"arrays must hold {name}, got {', '.join(sorted(arrays)) or 'none'}"
+                    f"arrays must hold {name}, got {', '.join(map(str, arrays)) or 'none'}"
                 )
-        buffers = []
+        own, buffers = as_flag("copy", copy), []
         for name, dtype in zip(_NAMES, _DTYPES, strict=True):
-            buffers.append(as_exact(name, arrays[name], np.dtype(dtype), copy=copy))
+            buffers.append(as_exact(name, arrays[name], np.dtype(dtype), copy=own))
         return cls._from_buffers(buffers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -239,7 +242,7 @@ class Hierarchy(HierarchyBuilders):
         3
         """
         arrays, metadata = load_arrays(path, mmap=mmap)
-        if not isinstance(metadata, dict) or metadata.get("kind") != "Hierarchy":
+        if metadata.get("kind") != "Hierarchy":
             raise ValueError(f"path must hold a Hierarchy, got {os.fspath(path)!s}")
         try:
             return cls.from_arrays(arrays, copy=False)
@@ -321,9 +324,9 @@ class Hierarchy(HierarchyBuilders):
                 f"prune must get one of min_count, max_nodes and max_depth, got {len(given)}"
             )
         ((name, value),) = given.items()
-        limit = float(value)
+        limit = as_float(name, value)
         if not np.isfinite(limit):
-            raise ValueError(f"{name} must be finite, got {value}")
+            raise ValueError(f"{name} must be finite, got {limit}")
         pruned = self._from_buffers(_hierarchy.prune(self._tree, as_counts(counts), name, limit))
         object.__setattr__(pruned, "prune_report", prune_report(self, pruned, counts))
         return pruned

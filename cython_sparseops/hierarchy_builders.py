@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _hierarchy
-from ._arrays import as_array, as_counts, as_integer, as_integers
+from ._arrays import (
+    as_array,
+    as_counts,
+    as_flag,
+    as_integer,
+    as_integers,
+    describe,
+    is_one_of,
+)
 
 if TYPE_CHECKING:
     from .hierarchy_choose import HierarchyChoice
@@ -17,9 +25,9 @@ _NO_COUNTS = np.empty(0)
 _NO_IDS = np.empty(0, np.int64)
 
 
-def _limit(value: object) -> int:
-    limit = as_integer("max_children", value, 2)
-    return min(limit, 1 << 30)
+def _limit(name: str, value: object, least: int | None = None) -> int:
+    """An integer that C++ takes as int; those far beyond are all the same."""
+    return max(-(1 << 30), min(as_integer(name, value, least), 1 << 30))
 
 
 class HierarchyBuilders:
@@ -77,12 +85,12 @@ class HierarchyBuilders:
         >>> Hierarchy.huffman([5, 1, 1, 1], max_depth=2).depth
         2
         """
-        limit = None if max_depth is None else min(as_integer("max_depth", max_depth), 1 << 30)
-        order = min(as_integer("arity", arity), 1 << 30)
+        limit = None if max_depth is None else _limit("max_depth", max_depth)
+        order = _limit("arity", arity)
         if limit is not None and limit < 0:
             raise ValueError(f"max_depth must be at least 0, got {limit}")
         return cls._from_buffers(
-            _hierarchy.huffman(as_counts(counts), order, limit, bool(logistic))
+            _hierarchy.huffman(as_counts(counts), order, limit, as_flag("logistic", logistic))
         )
 
     @classmethod
@@ -110,9 +118,11 @@ class HierarchyBuilders:
         >>> Hierarchy.balanced(8).depth, Hierarchy.balanced(8, arity=8).n_nodes
         (3, 1)
         """
-        order = min(as_integer("arity", arity), 1 << 30)
+        order = _limit("arity", arity)
         return cls._from_buffers(
-            _hierarchy.balanced(as_integer("n_classes", n_classes), order, bool(logistic))
+            _hierarchy.balanced(
+                as_integer("n_classes", n_classes), order, as_flag("logistic", logistic)
+            )
         )
 
     @classmethod
@@ -156,19 +166,21 @@ class HierarchyBuilders:
         >>> Hierarchy.two_level(100).n_nodes
         11
         """
-        if by not in ("frequency", "size"):
-            raise ValueError(f"by must be 'frequency' or 'size', got {by!r}")
+        if not is_one_of(by, ("frequency", "size")):
+            raise ValueError(f"by must be 'frequency' or 'size', got {describe(by)}")
         counts = _NO_COUNTS
-        if np.ndim(counts_or_n_classes) == 0:
+        if isinstance(counts_or_n_classes, SupportsIndex) and np.ndim(counts_or_n_classes) == 0:
             n = as_integer("counts_or_n_classes", counts_or_n_classes, 1)
         else:
-            given = as_counts(counts_or_n_classes)
+            given = as_counts(counts_or_n_classes, "counts_or_n_classes")
             n = len(given)
             if n == 0:
                 raise ValueError("counts must not be empty")
             counts = given if by == "frequency" else _NO_COUNTS
         groups = int(np.ceil(np.sqrt(n))) if n_groups is None else as_integer("n_groups", n_groups)
-        return cls._from_buffers(_hierarchy.two_level(n, counts, groups, bool(logistic)))
+        return cls._from_buffers(
+            _hierarchy.two_level(n, counts, groups, as_flag("logistic", logistic))
+        )
 
     @classmethod
     def from_parents(
@@ -217,10 +229,10 @@ class HierarchyBuilders:
         tally = _NO_COUNTS if counts is None else as_counts(counts)
         if counts is not None and len(tally) == 0:
             raise ValueError("counts must not be empty")
-        width = 0 if max_children is None else _limit(max_children)
+        width = 0 if max_children is None else _limit("max_children", max_children, 2)
         return cls._from_buffers(
             _hierarchy.from_parents(
-                as_integers("parents", parents), ids, tally, width, bool(logistic)
+                as_integers("parents", parents), ids, tally, width, as_flag("logistic", logistic)
             )
         )
 
@@ -275,7 +287,9 @@ class HierarchyBuilders:
                 sizes = np.zeros(nodes, np.int64)
                 if nodes and node.min() >= 0 and node.size == child.size:
                     np.maximum.at(sizes, node, child + 1)
-                given = (sizes == 2) & bool(logistic)
+                given = (sizes == 2) & as_flag("logistic", logistic)
+            if given.ndim != 1:
+                raise ValueError(f"logistic must have 1 dimension, got {given.ndim}")
             flags = given.astype(bool).astype(np.uint8)
         return cls._from_buffers(_hierarchy.from_paths(ptr, node, child, flags))
 

@@ -14,6 +14,7 @@ from ._arrays import (
     KEY,
     Array,
     aligned_empty,
+    as_flag,
     as_float,
     as_inputs,
     as_integer,
@@ -22,6 +23,7 @@ from ._arrays import (
     as_seed,
     as_vector,
     as_weight,
+    describe,
 )
 from .hierarchy import Hierarchy
 from .runtime import resolve_threads
@@ -95,8 +97,8 @@ class HSoftmaxGradient(NamedTuple):
 
 def as_tree(h: object) -> Any:
     """The compiled tree of a Hierarchy."""
-    if not isinstance(h, Hierarchy):
-        raise TypeError(f"h must be a Hierarchy, got {type(h).__name__}")
+    if not isinstance(h, Hierarchy) or not hasattr(h, "_tree"):
+        raise TypeError(f"h must be a Hierarchy, got {describe(h)}")
     return h._tree
 
 
@@ -186,7 +188,8 @@ def hsoftmax(
     weight = as_weight("sample_weight", sample_weight, x.dtype, n)
     plan = as_plan(h, labels, n, ignore_index)
     nll = np.empty(n, x.dtype)
-    residuals = np.empty(plan.n_logits, x.dtype) if return_residuals else None
+    wanted = as_flag("return_residuals", return_residuals)
+    residuals = np.empty(plan.n_logits, x.dtype) if wanted else None
     _LOSS[x.dtype](
         plan,
         x,
@@ -194,7 +197,7 @@ def hsoftmax(
         bias,
         weight,
         as_float("label_smoothing", label_smoothing),
-        bool(check_finite),
+        as_flag("check_finite", check_finite),
         nll,
         residuals,
         resolve_threads(num_threads),
@@ -262,14 +265,15 @@ def hsoftmax_gradient(
     x, w, bias = as_inputs(X, W, b)
     n, dim = x.shape
     upstream = as_vector("grad_output", grad_output, x.dtype, n)
-    if upstream is not None and check_finite and not np.isfinite(upstream).all():
+    check, touched = as_flag("check_finite", check_finite), as_flag("sparse", sparse)
+    if upstream is not None and check and not np.isfinite(upstream).all():
         at = int(np.flatnonzero(~np.isfinite(upstream))[0])
         raise ValueError(f"grad_output must be finite, got {upstream[at]} at index {at}")
     plan = as_plan(h, labels, n, ignore_index)
     kept = as_vector("residuals", residuals, x.dtype, plan.n_logits)
     nll = np.empty(n, x.dtype)
     dX = np.empty_like(x)
-    rows = np.empty(plan.touched_rows, np.int64) if sparse else None
+    rows = np.empty(plan.touched_rows, np.int64) if touched else None
     if rows is not None:
         plan.write_rows(rows)
         dW, db = np.empty((len(rows), dim), x.dtype), np.empty(len(rows), x.dtype)
@@ -277,9 +281,20 @@ def hsoftmax_gradient(
         dW, db = np.zeros((h.n_rows, dim), x.dtype), np.zeros(h.n_rows, x.dtype)
     _GRADIENT[x.dtype](
         plan, x, w, bias, upstream, as_float("label_smoothing", label_smoothing), kept,
-        bool(check_finite), nll, dX, dW, db, bool(sparse), resolve_threads(num_threads),
+        check, nll, dX, dW, db, touched, resolve_threads(num_threads),
     )  # fmt: skip
     return HSoftmaxGradient(nll, dX, rows, dW, db)
+
+
+def _as_real_dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        real: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
+    except (TypeError, ValueError, AttributeError):
+        real = None
+    if real is None or real not in (FLOAT32, FLOAT64):
+        found = describe(dtype) if real is None else real
+        raise TypeError(f"dtype must be float32 or float64, got {found}")
+    return real
 
 
 def init_weights(
@@ -319,13 +334,10 @@ def init_weights(
     ((4, 8), (4,), dtype('float32'))
     """
     as_tree(h)
-    real = np.dtype(dtype)
-    if real not in (FLOAT32, FLOAT64):
-        raise TypeError(f"dtype must be float32 or float64, got {real}")
-    width = as_integer("dim", dim, 1)
-    generator = np.random.Generator(np.random.Philox(as_seed(rng)))
+    real, width, seed = _as_real_dtype(dtype), as_integer("dim", dim, 1), as_seed(rng)
+    generator = np.random.Generator(np.random.Philox(seed))
     W = aligned_empty((h.n_rows, width), real)
-    generator.random(out=W, dtype=real)  # type: ignore[arg-type]
+    generator.random(out=W, dtype=real)
     W -= 0.5
     W *= 2 / np.sqrt(width)
     return W, np.zeros(h.n_rows, real)
@@ -362,8 +374,12 @@ def estimate_memory(
     >>> estimate_memory(Hierarchy.balanced(1000), 64) > 999 * 64 * 4
     True
     """
+    from .update import as_optimizer  # which imports this module
+
     as_tree(h)
-    width, item = as_integer("dim", dim, 1), np.dtype(dtype).itemsize
+    width, item = as_integer("dim", dim, 1), _as_real_dtype(dtype).itemsize
     tree = sum(array.nbytes for array in h.to_arrays().values()) + 4 * (h.n_nodes + h.n_classes)
-    state = 0 if optimizer is None else optimizer.state_bytes(h.n_rows, width, item)  # type: ignore[attr-defined]
+    state = 0
+    if optimizer is not None:
+        state = as_optimizer(optimizer).state_bytes(h.n_rows, width, item)
     return tree + h.n_rows * (width + 1) * item + state

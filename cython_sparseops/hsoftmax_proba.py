@@ -11,13 +11,16 @@ from . import _hsoftmax
 from ._arrays import (
     FLOAT32,
     FLOAT64,
+    INT64,
     KEY,
     Array,
+    as_flag,
     as_integer,
     as_integers,
     as_out,
     as_scored_inputs,
     as_seed,
+    reserve,
 )
 from .hierarchy import Hierarchy
 from .hsoftmax import as_tree
@@ -54,7 +57,7 @@ def hsoftmax_log_proba(
     classes : array_like of int, shape (N,) or (N, m), optional
         Only these, a class or m classes for each row of X.
     out : ndarray of shape (N, C), optional
-        Where to write all classes; not with `classes`.
+        Where to write all classes; not with `classes`. Without a meaning after a refused call.
 
     Returns
     -------
@@ -78,7 +81,9 @@ def hsoftmax_log_proba(
     threads = resolve_threads(num_threads)
     if classes is None:
         result = as_out(out, (x.shape[0], h.n_classes), x.dtype, x, w)
-        _LOG_PROBA[x.dtype](tree, x, w, bias, bool(check_finite), result, threads)
+        _LOG_PROBA[x.dtype](
+            tree, x, w, bias, as_flag("check_finite", check_finite), result, threads
+        )
         return result
     if out is not None:
         raise ValueError("out must be None where classes are given, got an array")
@@ -90,7 +95,14 @@ def hsoftmax_log_proba(
     result = np.empty(asked.shape, x.dtype)
     wide = (x.shape[0], 1 if asked.ndim == 1 else asked.shape[1])
     _LOG_PROBA_OF[x.dtype](
-        tree, x, w, bias, bool(check_finite), asked.reshape(wide), result.reshape(wide), threads
+        tree,
+        x,
+        w,
+        bias,
+        as_flag("check_finite", check_finite),
+        asked.reshape(wide),
+        result.reshape(wide),
+        threads,
     )
     return result
 
@@ -132,7 +144,13 @@ def hsoftmax_node_log_proba(
     tree = as_tree(h)
     result = np.empty((x.shape[0], h.n_nodes), x.dtype)
     _NODE_LOG_PROBA[x.dtype](
-        tree, x, w, bias, bool(check_finite), result, resolve_threads(num_threads)
+        tree,
+        x,
+        w,
+        bias,
+        as_flag("check_finite", check_finite),
+        result,
+        resolve_threads(num_threads),
     )
     return result
 
@@ -184,8 +202,11 @@ def hsoftmax_sample(
     """
     x, w, bias = as_scored_inputs(X, W, b)
     tree = as_tree(h)
-    result = np.empty((x.shape[0], as_integer("size", size, 0)), np.int64)
-    _SAMPLE[x.dtype](
-        tree, x, w, bias, bool(check_finite), as_seed(rng), result, resolve_threads(num_threads)
+    check, seed, threads = (
+        as_flag("check_finite", check_finite),
+        as_seed(rng),
+        resolve_threads(num_threads),
     )
+    result = reserve("size", (x.shape[0], as_integer("size", size, 0)), INT64)
+    _SAMPLE[x.dtype](tree, x, w, bias, check, seed, result, threads)
     return result

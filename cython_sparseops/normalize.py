@@ -19,14 +19,18 @@ from ._arrays import (
     Compressed,
     as_array,
     as_compressed,
+    as_flag,
     as_float,
     as_floats,
     as_integers,
     as_real,
     as_writable_floats,
+    cast,
     describe,
     is_bfloat16,
+    is_one_of,
     is_sparse,
+    reserve,
     with_parts,
 )
 from .runtime import resolve_threads
@@ -69,7 +73,7 @@ class Normalized(NamedTuple):
 
 
 def _as_axis(axis: Any) -> int:
-    if axis not in (0, 1) or isinstance(axis, bool):
+    if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool) or axis not in (0, 1):
         raise ValueError(f"axis must be 0 or 1, got {describe(axis)}")
     return int(axis)
 
@@ -116,18 +120,14 @@ def _pruned(parts: Compressed, out: Array, threshold: float) -> dict[str, Array]
 def _normalize_sparse(
     W: Any, axis: int, copy: bool, prune: bool, settings: tuple[Any, ...]
 ) -> tuple[Any, Array]:
-    parts = as_compressed("W", W)
-    given = (
-        as_floats("W.data", parts.data)
-        if copy
-        else as_writable_floats("W.data", W.data, any_order=False)
-    )
+    parts = as_compressed("W", W, in_place=not copy)
+    given = as_floats("W.data", parts.data) if copy else parts.data
     if is_bfloat16(given.dtype):
         raise TypeError(f"W.data must have dtype float16, float32 or float64, got {given.dtype}")
     columns = (axis == 0) == (parts.format == "csr")
     x, out = _working(given, not copy)
     minor = parts.shape[1] if parts.format == "csr" else parts.shape[0]
-    norms = np.empty(parts.shape[1 - axis])
+    norms = reserve("W.shape", (parts.shape[1 - axis],), FLOAT64)
     end = int(parts.indptr[-1])
     if out is not x and end < len(x):
         out[max(end, 0) :] = x[max(end, 0) :]
@@ -216,7 +216,7 @@ def sparse_normalize(
            [0.8, 1. ]])
     """
     which = _as_axis(axis)
-    if ord not in _ORD:
+    if not is_one_of(ord, _ORD):
         raise ValueError(f"ord must be one of l1, l2, max, got {describe(ord)}")
     sparse = is_sparse(W)
     limit = as_float("threshold", threshold)
@@ -227,18 +227,20 @@ def sparse_normalize(
     settings = (
         _ORD[ord],
         as_float("norm", norm),
-        bool(max_norm),
+        as_flag("max_norm", max_norm),
         limit,
-        bool(check_finite),
+        as_flag("check_finite", check_finite),
         resolve_threads(num_threads),
     )
-    if prune and not (sparse and copy):
+    fresh, drop = as_flag("copy", copy), as_flag("prune", prune)
+    wanted = as_flag("return_norms", return_norms)
+    if drop and not (sparse and fresh):
         raise ValueError("prune must be False in place and for a dense array, got True")
     if sparse:
-        result, norms = _normalize_sparse(W, which, bool(copy), bool(prune), settings)
+        result, norms = _normalize_sparse(W, which, fresh, drop, settings)
     else:
-        result, norms = _normalize_dense(W, which, bool(copy), settings)
-    return Normalized(result, norms) if return_norms else result
+        result, norms = _normalize_dense(W, which, fresh, settings)
+    return Normalized(result, norms) if wanted else result
 
 
 def sparse_normalize_rows(
@@ -310,7 +312,11 @@ def sparse_normalize_rows(
     distinct = np.empty_like(named)
     distinct = distinct[: _normalize.distinct_rows(named, table.shape[0], distinct)]
     norms = np.empty(len(distinct))
-    tail = (as_float("norm", norm), bool(max_norm), bool(check_finite))
+    tail = (
+        as_float("norm", norm),
+        as_flag("max_norm", max_norm),
+        as_flag("check_finite", check_finite),
+    )
     threads = resolve_threads(num_threads)
     if table.dtype.itemsize == 2:
         bits = flat.view(np.uint16)
@@ -381,11 +387,16 @@ def sparse_normalize_gradient(
            [-0.096]])
     """
     which, threads = _as_axis(axis), resolve_threads(num_threads)
-    tail = (as_float("norm", norm), bool(max_norm), bool(check_finite), threads)
+    tail = (
+        as_float("norm", norm),
+        as_flag("max_norm", max_norm),
+        as_flag("check_finite", check_finite),
+        threads,
+    )
     if is_sparse(W):
         parts = as_compressed("W", W)
         x = as_real("W.data", parts.data, 1)
-        g = _gradient_values(W, grad, parts).astype(x.dtype, copy=False)
+        g = cast(_gradient_values(W, grad, parts), x.dtype)
         dx = np.empty_like(x)
         columns = (which == 0) == (parts.format == "csr")
         minor = parts.shape[1] if parts.format == "csr" else parts.shape[0]
@@ -397,6 +408,6 @@ def sparse_normalize_gradient(
     if g.shape != x.shape:
         raise ValueError(f"grad must have shape {x.shape}, got {g.shape}")
     dx = np.empty_like(x)
-    flat = g.astype(x.dtype, copy=False).reshape(-1)
+    flat = cast(g, x.dtype).reshape(-1)
     _DENSE_GRADIENT[x.dtype](x, which == 0, flat, dx.reshape(-1), *tail)
     return dx

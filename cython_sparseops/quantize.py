@@ -9,7 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _quantize
-from ._arrays import FLOAT32, Array, aligned_empty, as_array, as_integers, as_real, describe
+from ._arrays import (
+    FLOAT32,
+    Array,
+    aligned_empty,
+    as_array,
+    as_integers,
+    as_real,
+    cast,
+    describe,
+    is_one_of,
+)
 from .hierarchy import Hierarchy
 from .hsoftmax import hsoftmax
 from .runtime import resolve_threads
@@ -110,7 +120,7 @@ class QuantizedWeights:
             wants = "an array for int8" if kind == "int8" else f"None for {kind}"
             raise ValueError(f"scale must be {wants}, got {describe(scale)}")
         if scale is not None:
-            scale = as_real("scale", scale, 1).astype(FLOAT32, copy=False)
+            scale = cast(as_real("scale", scale, 1), FLOAT32)
             if scale.shape[0] != stored.shape[0]:
                 raise ValueError(f"scale must have {stored.shape[0]} entries, got {scale.shape[0]}")
             _refuse_unless_finite("scale", scale, np.isfinite)
@@ -310,10 +320,9 @@ def quantize(
     >>> hsoftmax_search(X, quantize(W, "int8"), None, h).classes
     array([[1]])
     """
-    if dtype not in _STORED:
+    if not is_one_of(dtype, _STORED):
         raise ValueError(f"dtype must be one of {', '.join(_STORED)}, got {describe(dtype)}")
-    with np.errstate(over="ignore"):  # infinity is refused below
-        w = as_real("W", W, 2).astype(FLOAT32, copy=False)
+    w = cast(as_real("W", W, 2), FLOAT32)
     data = aligned_empty(w.shape, _STORED[dtype])
     scale = np.empty(len(w), FLOAT32) if dtype == "int8" else None
     _quantize.quantize(w, dtype, _bytes(data), scale, resolve_threads(num_threads))

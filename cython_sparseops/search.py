@@ -8,7 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _search
-from ._arrays import FLOAT32, FLOAT64, KEY, Array, as_float, as_integer, as_scored_inputs
+from ._arrays import (
+    FLOAT32,
+    FLOAT64,
+    INT64,
+    KEY,
+    Array,
+    as_flag,
+    as_float,
+    as_integer,
+    as_scored_inputs,
+    reserve,
+)
 from .hierarchy import Hierarchy
 from .hsoftmax import as_tree
 from .runtime import resolve_threads
@@ -112,25 +123,24 @@ def hsoftmax_search(
     width = None if beam is None else as_integer("beam", beam, 1)
     edge = None if edge_beam is None else as_float("edge_beam", edge_beam)
     least = None if min_prob is None else as_float("min_prob", min_prob)
-    classes, log_probs, bound = (
-        np.empty((n, count), np.int64),
-        np.empty((n, count), x.dtype),
-        np.empty(n, x.dtype),
-    )
+    check, inner = as_flag("check_finite", check_finite), as_flag("nodes", nodes)
+    threads = resolve_threads(num_threads)
+    classes, log_probs = reserve("k", (n, count), INT64), reserve("k", (n, count), x.dtype)
+    bound = np.empty(n, x.dtype)
     _SEARCH[x.dtype](
         tree,
         x,
         w,
         bias,
-        bool(check_finite),
+        check,
         count,
         width,
         edge,
-        bool(nodes),
+        inner,
         least,
         classes,
         log_probs,
         bound,
-        resolve_threads(num_threads),
+        threads,
     )
     return SearchResult(classes, log_probs, bound)

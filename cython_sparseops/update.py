@@ -13,11 +13,15 @@ from ._arrays import (
     FLOAT64,
     KEY,
     Array,
+    as_array,
+    as_flag,
     as_float,
     as_integer,
     as_real,
     as_weight,
     as_writable,
+    cast,
+    describe,
 )
 from .hierarchy import Hierarchy
 from .hsoftmax import as_plan
@@ -60,6 +64,15 @@ def _number(name: str, value: object, *, positive: bool = False) -> float:
     return number
 
 
+def _as_betas(betas: Any) -> tuple[float, float]:
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise TypeError(f"betas must be two numbers, got {describe(betas)}")
+    beta1, beta2 = (_number("betas", beta) for beta in betas)
+    if not (beta1 < 1 and beta2 < 1):
+        raise ValueError(f"betas must be in [0, 1), got {betas}")
+    return beta1, beta2
+
+
 class _Optimizer:
     """Settings and the state of the rows of one W; the state is made at the first step."""
 
@@ -73,6 +86,10 @@ class _Optimizer:
 
     def _settings(self) -> Any:
         raise NotImplementedError
+
+    def _checked(self, *more: str) -> tuple[float, ...]:
+        """The attributes may have been set to anything since: a schedule sets lr."""
+        return tuple(_number(name, getattr(self, name)) for name in ("lr", "weight_decay", *more))
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {}
@@ -129,16 +146,17 @@ class _Optimizer:
         shapes = self._shapes(*shape)
         if not self.state:
             self.state = {name: np.zeros(s, dtype) for name, s in shapes.items()}
-        for name, s in shapes.items():
-            if (
-                name not in self.state
-                or self.state[name].shape != s
-                or self.state[name].dtype != dtype
-            ):
-                raise ValueError(
-                    f"optimizer must have state of shape {s} and dtype {dtype}, "
-                    "got that of another W"
-                )
+        fits = self.state.keys() == shapes.keys() and all(
+            isinstance(held, np.ndarray)
+            and (held.shape, held.dtype) == (shapes[name], dtype)
+            and held.flags.carray
+            for name, held in self.state.items()
+        )
+        if not fits:
+            wanted = ", ".join(f"{name} {s}" for name, s in shapes.items()) or "none"
+            raise ValueError(
+                f"optimizer must have state of this W, {wanted} of {dtype}, got that of another"
+            )
         return (
             self.state.get("first"),
             self.state.get("second"),
@@ -181,15 +199,17 @@ class _Optimizer:
         >>> optimizer
         SGD(lr=0.5, weight_decay=0.0)
         """
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+            raise TypeError(f"state must be what state_dict gave, got {describe(state)}")
         settings = {name: value for name, value in state.items() if not name.startswith("state.")}
         expected = set(vars(self)) - {"state"}
-        if set(settings) != expected:
+        if settings.keys() != expected:
             raise ValueError(
                 f"state must have the entries {', '.join(sorted(expected))}, "
                 f"got {', '.join(sorted(settings))}"
             )
         arrays = {
-            name.removeprefix("state."): np.array(value, order="C")
+            name.removeprefix("state."): as_array(name, value).copy(order="C")
             for name, value in state.items()
             if name.startswith("state.")
         }
@@ -238,7 +258,7 @@ class SGD(_Optimizer):
         super().__init__(lr, weight_decay)
 
     def _settings(self) -> Any:
-        return _update.Settings("sgd", self.lr, self.weight_decay)
+        return _update.Settings("sgd", *self._checked())
 
 
 class Adagrad(_Optimizer):
@@ -279,11 +299,11 @@ class Adagrad(_Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay)
         self.eps = _number("eps", eps)
-        self.rowwise = bool(rowwise)
+        self.rowwise = as_flag("rowwise", rowwise)
 
     def _settings(self) -> Any:
         return _update.Settings(
-            "rowwise_adagrad" if self.rowwise else "adagrad", self.lr, self.weight_decay, self.eps
+            "rowwise_adagrad" if self.rowwise else "adagrad", *self._checked("eps")
         )
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
@@ -333,21 +353,15 @@ class Adam(_Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(lr, weight_decay)
-        beta1, beta2 = (_number("betas", beta) for beta in betas)
-        if not (beta1 < 1 and beta2 < 1):
-            raise ValueError(f"betas must be in [0, 1), got {betas}")
-        self.betas = (beta1, beta2)
+        self.betas = _as_betas(betas)
         self.eps = _number("eps", eps)
 
     def _settings(self) -> Any:
         return _update.Settings(
             "adam",
-            self.lr,
-            self.weight_decay,
-            self.eps,
-            self.betas[0],
-            self.betas[1],
-            self.step_count + 1,
+            *self._checked("eps"),
+            *_as_betas(self.betas),
+            as_integer("step_count", self.step_count, 0) + 1,
         )
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
@@ -357,6 +371,13 @@ class Adam(_Optimizer):
             "b_first": (rows,),
             "b_second": (rows,),
         }
+
+
+def as_optimizer(optimizer: object) -> _Optimizer:
+    """One of the optimisers."""
+    if not isinstance(optimizer, _Optimizer):
+        raise TypeError(f"optimizer must be SGD, Adagrad or Adam, got {describe(optimizer)}")
+    return optimizer
 
 
 def hsoftmax_update(
@@ -425,25 +446,25 @@ def hsoftmax_update(
         raise TypeError(f"b must have the dtype of W, {w.dtype}, got {bias.dtype}")
     if bias is not None and np.may_share_memory(w, bias):
         raise ValueError("b must not overlap W, got two views of one memory")
-    if not isinstance(optimizer, _Optimizer):
-        raise TypeError(f"optimizer must be SGD, Adagrad or Adam, got {type(optimizer).__name__}")
-    x = as_real("X", X, 2).astype(w.dtype, copy=False)
+    as_optimizer(optimizer)
+    x = cast(as_real("X", X, 2), w.dtype)
     if np.may_share_memory(x, w):
         x = x.copy()
     n = x.shape[0]
     weight = as_weight("sample_weight", sample_weight, w.dtype, n)
     plan = as_plan(h, labels, n, ignore_index)
     smoothing = as_float("label_smoothing", label_smoothing)
+    check, threads = as_flag("check_finite", check_finite), resolve_threads(num_threads)
+    settings = optimizer._settings()
     if w.shape != (h.n_rows, x.shape[1]):
         raise ValueError(f"W must have shape ({h.n_rows}, {x.shape[1]}), got {w.shape}")
     fresh = not optimizer.state
     state = optimizer.prepare(w.shape, w.dtype)
     nll, dX = np.empty(n, w.dtype), np.empty_like(x)
-    settings, threads = optimizer._settings(), resolve_threads(num_threads)
     try:
-        arguments = (plan, x, w, bias, weight, smoothing, bool(check_finite), settings)
+        arguments = (plan, x, w, bias, weight, smoothing, check, settings)
         _UPDATE[w.dtype](*arguments, *state, nll, dX, threads)
-    except ValueError:
+    except (ValueError, MemoryError):
         if fresh:  # a refused call does not bind the optimiser to this W
             optimizer.state = {}
         raise
