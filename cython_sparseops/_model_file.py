@@ -246,6 +246,8 @@ def load_classifier(cls: Any, path: str | os.PathLike[str], *, mmap: bool = True
         classifier = _rebuild(cls, arrays, metadata)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"path must hold a complete {KIND}, got {error!r} in {path}") from None
+    except ValueError as error:
+        raise ValueError(f"path must hold a valid {KIND}, got {path}: {error}") from None
     return ClassifierFile(classifier, arrays, metadata)
 
 

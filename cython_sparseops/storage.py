@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import stat
 import struct
-import tempfile
 import zlib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
 import numpy as np
 
-from ._arrays import Array, as_little_endian
+from ._arrays import Array, as_flag, as_little_endian, describe
 
 __all__ = ["load_arrays", "save_arrays"]
 
@@ -36,8 +37,8 @@ def save_arrays(
 ) -> None:
     """Write named arrays and JSON metadata to one file.
 
-    The file is written beside `path` and moved over it at the end: an interrupted save leaves the
-    old file whole.
+    The file is written beside `path` and moved over it at the end: a save that fails or is
+    interrupted leaves the old file whole, and no other file unless the process is killed.
 
     Parameters
     ----------
@@ -52,6 +53,10 @@ def save_arrays(
     ------
     TypeError
         If an array has another dtype, or the metadata is not JSON.
+    ValueError
+        If path is no file, such as a device.
+    OSError
+        If it cannot be written.
 
     Examples
     --------
@@ -60,9 +65,15 @@ def save_arrays(
     [0, 1, 2]
     """
     ready: dict[str, Array] = {}
+    target = as_path(path)
+    for name, mapping in (("arrays", arrays), ("metadata", metadata or {})):
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"{name} must be a mapping, got {describe(mapping)}")
     header: dict[str, Any] = {"arrays": {}, "metadata": dict(metadata or {})}
     offset = 0
     for name, value in arrays.items():
+        if not isinstance(name, str):
+            raise TypeError(f"arrays must have names, got {describe(name)}")
         array = as_little_endian(name, value)
         if array.dtype.str not in _DTYPES:
             raise TypeError(
@@ -77,23 +88,34 @@ def save_arrays(
             "crc32": zlib.crc32(_bytes(array)),
         }
         offset = _aligned(offset + array.nbytes)
-    text = json.dumps(header, sort_keys=True).encode()
-    start = _aligned(_PREAMBLE.size + len(text))
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=target.name + ".", dir=target.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(_PREAMBLE.pack(_MAGIC, _VERSION, zlib.crc32(text), len(text)) + text)
-            for name, array in ready.items():
-                file.seek(start + header["arrays"][name]["offset"])
-                file.write(_bytes(array))
-            file.truncate(start + offset)
+        text = json.dumps(header, sort_keys=True).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"metadata must be JSON, got {describe(metadata)}: {error}") from None
+    start = _aligned(_PREAMBLE.size + len(text))
+    with _replacing(target) as file:
+        file.write(_PREAMBLE.pack(_MAGIC, _VERSION, zlib.crc32(text), len(text)) + text)
+        for name, array in ready.items():
+            file.seek(start + header["arrays"][name]["offset"])
+            file.write(_bytes(array))
+        file.truncate(start + offset)
+
+
+@contextmanager
+def _replacing(target: str) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `target` once it is written, or is removed."""
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise ValueError(f"path must be a file, got {describe(target)}")
+    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.sops")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(OSError):
+            os.unlink(temporary)
         raise
 
 
@@ -101,37 +123,44 @@ def _bytes(array: Array) -> Any:
     return array.reshape(-1).view(np.uint8)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def as_path(path: object) -> str:
+    """A path as text; the number of an open file is not one."""
+    if isinstance(path, (str, bytes, os.PathLike)):
+        text = os.fsdecode(path)
+        if text and "\0" not in text:
+            return text
+        raise ValueError(f"path must name a file, got {describe(path)}")
+    raise TypeError(f"path must be text or a path, got {describe(path)}")
 
 
-def _damaged(path: str | os.PathLike[str], why: str) -> ValueError:
-    return ValueError(
-        f"path must be an undamaged cython_sparseops file, got {os.fspath(path)}: {why}"
-    )
+def _damaged(path: str, why: str) -> ValueError:
+    return ValueError(f"path must be an undamaged cython_sparseops file, got {path}: {why}")
 
 
-def _read_header(path: str | os.PathLike[str], size: int) -> tuple[dict[str, Any], int]:
-    with open(path, "rb") as file:
-        preamble = file.read(_PREAMBLE.size)
-        if len(preamble) < _PREAMBLE.size:
-            raise _damaged(path, "it is too short")
-        magic, version, checksum, length = _PREAMBLE.unpack(preamble)
-        if magic != _MAGIC:
-            raise _damaged(path, "it is not of this format")
-        if version != _VERSION:
-            raise _damaged(path, f"its version is {version}, this library reads {_VERSION}")
-        if length > size - _PREAMBLE.size:
-            raise _damaged(path, "it is too short")
-        text = file.read(length)
+def _read_header(path: str, file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
+    preamble = file.read(_PREAMBLE.size)
+    if len(preamble) < _PREAMBLE.size:
+        raise _damaged(path, "it is too short")
+    magic, version, checksum, length = _PREAMBLE.unpack(preamble)
+    if magic != _MAGIC:
+        raise _damaged(path, "it is not of this format")
+    if version != _VERSION:
+        raise _damaged(path, f"its version is {version}, this library reads {_VERSION}")
+    if length > size - _PREAMBLE.size:
+        raise _damaged(path, "it is too short")
+    text = file.read(length)
     if zlib.crc32(text) != checksum:
         raise _damaged(path, "its header does not match the checksum")
-    return json.loads(text), length
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):  # ValueError also for an integer of thousands of digits
+        raise _damaged(path, "its header is malformed") from None
+    if not isinstance(header, dict) or not isinstance(header.get("metadata"), dict):
+        raise _damaged(path, "its header is malformed")
+    return header, length
 
 
-def _check_entry(path: str | os.PathLike[str], name: str, entry: Any, expected_offset: int) -> None:
+def _check_entry(path: str, name: str, entry: Any, expected_offset: int) -> None:
     if entry["dtype"] not in _DTYPES:
         raise _damaged(path, f"array {name} has dtype {entry['dtype']}")
     shape, nbytes, offset = entry["shape"], entry["nbytes"], entry["offset"]
@@ -165,7 +194,7 @@ def load_arrays(
     Raises
     ------
     ValueError
-        If the file is damaged, truncated, of another format or of another version.
+        If it is no file, or damaged, truncated, of another format or of another version.
     OSError
         If it cannot be read.
 
@@ -176,37 +205,43 @@ def load_arrays(
     >>> arrays["x"].shape, arrays["x"].flags.writeable, metadata
     ((2, 3), False, {'kind': 'example'})
     """
-    size = os.path.getsize(path)
+    name, mapped = as_path(path), as_flag("mmap", mmap)
+    with open(name, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"path must be a file, got {describe(name)}")
+        header, length = _read_header(name, file, status.st_size)
+        file.seek(0)
+        if mapped:
+            block: Array = np.memmap(file, np.uint8, "r")
+        else:
+            block = np.frombuffer(file.read(), np.uint8)
     try:
-        header, length = _read_header(path, size)
-        start = _aligned(_PREAMBLE.size + length)
-        block: Array = (
-            np.memmap(path, np.uint8, "r") if mmap and size else np.fromfile(path, np.uint8)
-        )
-        arrays: dict[str, Array] = {}
-        entries = sorted(
-            header["arrays"].items(), key=lambda item: (item[1]["offset"], item[1]["nbytes"])
-        )
-        end, offset, padding = start, 0, [block[_PREAMBLE.size + length : start]]
-        for name, entry in entries:
-            _check_entry(path, name, entry, offset)
-            offset = _aligned(offset + entry["nbytes"])
-            padding.append(block[start + entry["offset"] + entry["nbytes"] : start + offset])
-            end = start + offset
-        if end != size or any(gap.any() for gap in padding):
-            raise _damaged(path, "its size is wrong")
-        for name, entry in entries:
-            part = block[start + entry["offset"] :][: entry["nbytes"]]
-            if zlib.crc32(_bytes(part)) != entry["crc32"]:
-                raise _damaged(path, f"array {name} does not match its checksum")
+        return _read_arrays(name, header, _PREAMBLE.size + length, block), header["metadata"]
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(name, f"its header is malformed ({error})") from error
+
+
+def _read_arrays(path: str, header: Any, header_end: int, block: Array) -> dict[str, Array]:
+    start = _aligned(header_end)
+    entries = sorted(
+        header["arrays"].items(), key=lambda item: (item[1]["offset"], item[1]["nbytes"])
+    )
+    end, offset, padding = start, 0, [block[header_end:start]]
+    for name, entry in entries:
+        _check_entry(path, name, entry, offset)
+        offset = _aligned(offset + entry["nbytes"])
+        padding.append(block[start + entry["offset"] + entry["nbytes"] : start + offset])
+        end = start + offset
+    if end != block.size or any(gap.any() for gap in padding):
+        raise _damaged(path, "its size is wrong")
+    arrays: dict[str, Array] = {}
+    for name, entry in entries:
+        part = block[start + entry["offset"] :][: entry["nbytes"]]
+        if zlib.crc32(_bytes(part)) != entry["crc32"]:
+            raise _damaged(path, f"array {name} does not match its checksum")
+        try:
             arrays[name] = part.view(np.ndarray).view(entry["dtype"]).reshape(entry["shape"])
-        return arrays, header["metadata"]
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        UnicodeDecodeError,
-        RecursionError,
-        json.JSONDecodeError,
-    ) as error:
-        raise _damaged(path, f"its header is malformed ({error})") from error
+        except (ValueError, OverflowError):  # more dimensions, or longer ones, than NumPy has
+            raise _damaged(path, f"array {name} does not fit") from None
+    return arrays

@@ -1,0 +1,168 @@
+"""What a save leaves that fails or is interrupted: the old file whole, and nothing beside it."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import cython_sparseops as cso
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
+
+SAVE = """
+import os, signal, sys, time
+import numpy as np
+import cython_sparseops as cso
+
+def stop(*args, **options):
+    print("now", flush=True)
+    time.sleep(600)
+
+def save(megabytes):
+    cso.save_arrays("file", {"x": np.full(megabytes << 17, 2.0)}, {"kind": "new"})
+"""
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A file, its folder and its bytes."""
+    path = tmp_path / "file"
+    cso.save_arrays(path, {"x": np.arange(1000.0)}, {"kind": "old"})
+    return path, path.read_bytes()
+
+
+def start(folder, code):
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", SAVE + code], cwd=folder, stdout=pipe, text=True)
+
+
+@posix
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_save_killed_before_its_end_leaves_the_old_file(old, call):
+    path, data = old
+    with start(path.parent, f"os.{call} = stop\nsave(1)") as child:
+        assert child.stdout.readline() == "now\n"
+        child.kill()
+    assert path.read_bytes() == data
+    assert cso.load_arrays(path)[1] == {"kind": "old"}
+
+
+@posix
+def test_a_save_killed_while_it_writes_leaves_one_file_or_the_other(old):
+    path, _ = old
+    for _ in range(3):
+        others = set(os.listdir(path.parent))
+        with start(path.parent, "while True: save(64)") as child:
+            while not set(os.listdir(path.parent)) - others and child.poll() is None:
+                time.sleep(0.001)
+            child.send_signal(signal.SIGKILL)
+        arrays, metadata = cso.load_arrays(path)
+        assert (metadata["kind"], arrays["x"][-1]) in (("old", 999), ("new", 2))
+
+
+@posix
+def test_a_save_that_cannot_be_written_leaves_the_old_file_and_no_other(old, run_python):
+    path, data = old
+    done = run_python(
+        SAVE
+        + f"""
+import resource
+os.chdir({os.fspath(path.parent)!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+try:
+    save(8)
+except OSError as error:
+    print(type(error).__name__, error.errno)
+"""
+    )
+    assert done.stdout.startswith("OSError"), done
+    assert path.read_bytes() == data
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_an_interrupt_or_a_refusal_at_any_point_of_a_save_leaves_no_other_file(old, monkeypatch):
+    path, data = old
+
+    def refuse(*args, **options):
+        raise KeyboardInterrupt
+
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, refuse)
+            with pytest.raises(KeyboardInterrupt):
+                cso.save_arrays(path, {"x": np.zeros(9)})
+    for arrays, metadata in (
+        ({"x": np.array(["text"])}, {}),
+        ({"x": [[1], [2, 3]]}, {}),
+        ({"x": np.zeros(2), 3: np.zeros(2)}, {}),
+        ({"x": np.zeros(2)}, {"kind": {1, 2}}),
+        ({"x": np.zeros(2)}, [1]),
+        (None, {}),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"^(x|arrays|metadata) must "):
+            cso.save_arrays(path, arrays, metadata)
+    assert path.read_bytes() == data
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path):
+    """mkstemp was given a prefix as long as the name, and more: found by the hostile calls."""
+    path = tmp_path / ("x" * 255)
+    cso.Hierarchy.balanced(3).save(path)
+    assert cso.Hierarchy.load(path).n_classes == 3
+
+
+@posix
+def test_a_saved_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    cso.save_arrays(tmp_path / "file", {"x": np.zeros(3)})
+    modes = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("plain", "file")]
+    assert modes[0] == modes[1]
+
+
+@posix
+def test_a_device_or_a_folder_is_not_replaced(tmp_path):
+    """Found by reading: as root, saving to /dev/null put a file in its place."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, b"", "", "a\0b", 1, None):
+        with pytest.raises((TypeError, ValueError), match=r"^path must "):
+            cso.save_arrays(path, {"x": np.zeros(3)})
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+# ---- every kind of file carries version, sizes and checksums ------------------------------------
+
+
+def save_quantized(path):
+    weights = cso.quantize(np.random.default_rng(0).standard_normal((5, 9)), "int8")
+    cso.save_arrays(path, weights.to_arrays(), {"kind": "QuantizedWeights"})
+
+
+def save_classifier(path):
+    sklearn = pytest.importorskip("cython_sparseops.sklearn")
+    X, y = np.eye(3, dtype="f4"), ["a", "b", "c"]
+    sklearn.HSoftmaxClassifier(2, epochs=1, random_state=0).fit(X, y).save(path)
+
+
+@pytest.mark.parametrize("save", [save_quantized, save_classifier])
+def test_no_flipped_bit_and_no_lost_byte_goes_unseen(tmp_path, save):
+    path, broken = tmp_path / "good", tmp_path / "broken"
+    save(path)
+    good = path.read_bytes()
+    cso.load_arrays(path)
+    rng = np.random.default_rng(0)
+    for i in rng.permutation(len(good))[:1500]:
+        broken.write_bytes(good[:i] + bytes([good[i] ^ 1 << int(rng.integers(8))]) + good[i + 1 :])
+        with pytest.raises(ValueError, match=r"^path must be an undamaged .*broken"):
+            cso.load_arrays(broken, mmap=bool(i % 2))
+    for n in rng.permutation(len(good))[:100]:
+        broken.write_bytes(good[:n])
+        with pytest.raises(ValueError, match=r"^path must be an undamaged .*broken"):
+            cso.load_arrays(broken, mmap=bool(n % 2))
