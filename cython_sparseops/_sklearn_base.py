@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,21 @@ class BagTreeBase(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"hierarchy must be one of {TREES} or a Hierarchy, got {self.hierarchy!r}"
             )
+
+    @contextmanager
+    def _unchanged_unless_trained(self) -> Iterator[None]:
+        """A fit that is refused or interrupted before its first step leaves what was there."""
+        before = self.__dict__.copy()
+        history = before.get("history_", [])
+        steps = len(history)
+        try:
+            yield
+        except BaseException:
+            now = getattr(self, "history_", history)
+            if len(now) == (steps if now is history else 0):
+                self.__dict__.clear()
+                self.__dict__.update(before)
+            raise
 
     def _check_training(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool

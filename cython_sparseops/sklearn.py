@@ -95,7 +95,8 @@ class HSoftmaxClassifier(ClassifierMixin, BagTreeBase):  # type: ignore[misc]
     -----
     float64 `X` gives a float64 model and float32 a float32 model; a sparse `X` of integers gives
     float32, a dense one float64. The same `random_state` gives the same bytes whatever
-    `num_threads`. Interrupting `fit` (Ctrl-C) leaves a usable model of the steps done so far.
+    `num_threads`. Interrupting `fit` (Ctrl-C) leaves a usable model of the steps done so far, and
+    what was there before if no step was; so does a refused `fit`.
 
     References
     ----------
@@ -173,13 +174,15 @@ class HSoftmaxClassifier(ClassifierMixin, BagTreeBase):  # type: ignore[misc]
         >>> HSoftmaxClassifier().fit([[0.0], [1.0]], [0, 1]).predict([[2.0]]).tolist()
         [1]
         """
-        self._check_parameters()
-        X, y, weight = self._check_training(X, y, sample_weight, reset=True)
-        self.classes_ = self._class_list(np.unique(y))
-        labels = self._class_numbers(y)
-        self._start(X, labels, weight)
-        epochs = self.epochs or max(5, math.ceil(500 / math.ceil(len(labels) / self.batch_size)))
-        self._train(X, labels, weight, epochs=epochs, lr_schedule=self.lr_schedule)
+        with self._unchanged_unless_trained():
+            self._check_parameters()
+            X, y, weight = self._check_training(X, y, sample_weight, reset=True)
+            self.classes_ = self._class_list(np.unique(y))
+            labels = self._class_numbers(y)
+            self._start(X, labels, weight)
+            steps = math.ceil(len(labels) / self.batch_size)
+            epochs = self.epochs or max(5, math.ceil(500 / steps))
+            self._train(X, labels, weight, epochs=epochs, lr_schedule=self.lr_schedule)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -215,21 +218,22 @@ class HSoftmaxClassifier(ClassifierMixin, BagTreeBase):  # type: ignore[misc]
         >>> classifier.partial_fit([[2.0]], [2]).classes_.tolist()
         [0, 1, 2]
         """
-        self._check_parameters()
-        first = not hasattr(self, "model_")
-        X, y, weight = self._check_training(X, y, sample_weight, reset=first)
-        if first:
-            self.classes_ = self._class_list(np.unique(y if classes is None else classes))
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(
-                f"classes must be the same in every call, got {len(classes)} others "
-                f"after {len(self.classes_)}"
-            )
-        labels = self._class_numbers(y)
-        if first:
-            self._start(X, labels, weight)
-        X = self._model_input(X)
-        self._train(X, labels, weight, epochs=1, lr_schedule="constant")
+        with self._unchanged_unless_trained():
+            self._check_parameters()
+            first = not hasattr(self, "model_")
+            X, y, weight = self._check_training(X, y, sample_weight, reset=first)
+            if first:
+                self.classes_ = self._class_list(np.unique(y if classes is None else classes))
+            elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                raise ValueError(
+                    f"classes must be the same in every call, got {len(classes)} others "
+                    f"after {len(self.classes_)}"
+                )
+            labels = self._class_numbers(y)
+            if first:
+                self._start(X, labels, weight)
+            X = self._model_input(X)
+            self._train(X, labels, weight, epochs=1, lr_schedule="constant")
         return self
 
     def predict(self, X: Any) -> Array:
