@@ -327,6 +327,8 @@ def as_compressed(
     indptr, indices = parts["indptr"], parts["indices"]
     if in_place:
         data = as_writable_floats(f"{name}.data", value.data, any_order=False)
+        if np.may_share_memory(data, indices) or np.may_share_memory(data, indptr):
+            raise ValueError(f"{name}.data must not overlap the indices, got an array that does")
     else:
         data = as_array(f"{name}.data", value.data)
     shape = value.shape

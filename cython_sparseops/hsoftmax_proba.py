@@ -80,7 +80,7 @@ def hsoftmax_log_proba(
     tree = as_tree(h)
     threads = resolve_threads(num_threads)
     if classes is None:
-        result = as_out(out, (x.shape[0], h.n_classes), x.dtype, x, w)
+        result = as_out(out, (x.shape[0], h.n_classes), x.dtype, x, w, bias)
         _LOG_PROBA[x.dtype](
             tree, x, w, bias, as_flag("check_finite", check_finite), result, threads
         )

@@ -212,8 +212,8 @@ class QuantizedWeights:
         >>> QuantizedWeights.from_arrays(w.to_arrays()).dequantize()
         array([[1., 2.]], dtype=float32)
         """
-        if "data" not in arrays:
-            raise ValueError(f"arrays must have data, got {describe(sorted(arrays))}")
+        if not isinstance(arrays, Mapping) or "data" not in arrays:
+            raise ValueError(f"arrays must have data, got {describe(arrays)}")
         return cls(arrays["data"], arrays.get("scale"))
 
     def evaluate(

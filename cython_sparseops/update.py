@@ -448,10 +448,12 @@ def hsoftmax_update(
         raise ValueError("b must not overlap W, got two views of one memory")
     as_optimizer(optimizer)
     x = cast(as_real("X", X, 2), w.dtype)
-    if np.may_share_memory(x, w):
-        x = x.copy()
     n = x.shape[0]
     weight = as_weight("sample_weight", sample_weight, w.dtype, n)
+    if any(np.may_share_memory(x, changed) for changed in (w, bias) if changed is not None):
+        x = x.copy()
+    if weight is not None:
+        weight = weight.copy()  # it may be a part of W or b
     plan = as_plan(h, labels, n, ignore_index)
     smoothing = as_float("label_smoothing", label_smoothing)
     check, threads = as_flag("check_finite", check_finite), resolve_threads(num_threads)

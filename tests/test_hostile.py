@@ -31,8 +31,7 @@ runpy.run_path({os.fspath(ROOT / "hostile" / "run.py")!r}, run_name="__main__")
     assert told["calls"] == CALLS
     assert told["succeeded"] >= CALLS / 4
     for name, (succeeded, refused) in told["tally"].items():
-        assert refused, name
-        assert succeeded or succeeded + refused < 30, name
+        assert (succeeded and refused) or succeeded + refused < 30, name
 
 
 def weights(dtype="f4"):
@@ -99,6 +98,26 @@ def test_a_file_descriptor_is_not_a_path():
     for path in (0, 1, None, 1.5, "", "a\0b"):
         with pytest.raises((TypeError, ValueError), match=r"^path must "):
             cso.load_arrays(path)
+
+
+def test_arrays_that_are_written_do_not_overlap_those_that_are_read():
+    """b as a part of out was overwritten while it was read; so were indices that are the data."""
+    block = np.zeros(7)
+    W, b = np.zeros((3, 2)), block[:3]
+    with pytest.raises(ValueError, match=r"^out must not overlap the inputs"):
+        cso.hsoftmax_log_proba(np.ones((1, 2)), W, b, H, out=block[1:5].reshape(1, 4))
+    words = np.array([0, 1], np.int32)
+    both = Matrix()
+    both.indices, both.data = words, words.view(np.float32)
+    with pytest.raises(ValueError, match=r"^W\.data must not overlap the indices"):
+        cso.sparse_normalize(both, copy=False)
+    X, W, b = np.ones((3, 2)), np.ones((3, 2)), np.ones(3)
+    apart = [X.copy(), W.copy(), b.copy()]
+    wanted = cso.hsoftmax_update(*apart, [0, 1, 2], H, cso.SGD(0.1), sample_weight=np.ones(3))
+    found = cso.hsoftmax_update(W, W, b, [0, 1, 2], H, cso.SGD(0.1), sample_weight=b)
+    np.testing.assert_array_equal(found.X, wanted.X)
+    np.testing.assert_array_equal(W, apart[1])
+    np.testing.assert_array_equal(b, apart[2])
 
 
 def test_masked_entries_are_refused_not_used():

@@ -55,7 +55,7 @@ def broken(g, matrix):
     """Something else in place of `matrix`."""
     parts = [getattr(matrix, part) for part in ("indptr", "indices", "data", "shape", "format")]
     indptr, indices, data, shape, format = parts
-    kind = g.rng.integers(16)
+    kind = g.rng.integers(17)
     if kind < 4:
         indptr = g.fenced(indptr)
         place = g.rng.integers(indptr.size)
@@ -101,6 +101,8 @@ def broken(g, matrix):
         lacking = Csr(*parts)
         delattr(lacking, g.one("indptr", "indices", "data", "shape", "format"))
         return lacking
+    elif kind == 16 and data.dtype.itemsize == indices.dtype.itemsize:
+        data = indices.view(data.dtype)
     elif kind == 15:
         return g.bad_array(np.ones(shape))
     return Csr(indptr, indices, data, shape, format)

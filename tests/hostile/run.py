@@ -38,7 +38,7 @@ def specs(function):
     import softmax
     import sparse
 
-    every = [*softmax.SPECS * 2, *sparse.SPECS * 3, *files.SPECS]
+    every = [*softmax.SPECS * 2, *sparse.SPECS * 3, *files.SPECS, softmax.choose]
     chosen = [spec for spec in every if function in (None, spec.__name__)]
     if not chosen:
         raise SystemExit(f"no function {function}")

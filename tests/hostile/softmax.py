@@ -199,7 +199,12 @@ def log_proba(g):
         out, written = g.fenced(np.zeros((n, h.n_classes), dtype)), {"out"}
         parts.append(arg("out", "array", out))
     call = make("hsoftmax_log_proba", cso.hsoftmax_log_proba, *parts, written=written)
-    if written and g.chance(0.2):
+    if written and h.n_rows and n == 1 and g.chance(0.3):  # more of one block
+        block = g.fenced(np.zeros((n, h.n_rows + h.n_classes), dtype))
+        call.args["b"], call.args["out"] = block[0, : h.n_rows], block[:, 1 : h.n_classes + 1]
+        call.written.add("b")
+        call.spoilt.append("out")
+    elif written and g.chance(0.2):
         block = g.fenced(np.zeros((n, 2 * max(h.n_classes, x[0]["X"].shape[1])), dtype))
         call.args["X"] = block[:, : x[0]["X"].shape[1]]
         call.args["out"] = block[:, 1 : h.n_classes + 1]
@@ -264,7 +269,20 @@ def quantize(g):
 
 def quantized(g):
     data = g.ints((g.size(), g.size(1, 9)), -128, 128, "i1")
-    if g.chance(0.5):
+    kind = g.rng.integers(3)
+    if kind == 0:
+        arrays = cso.quantize(g.real(3, 4), g.one("int8", "float16")).to_arrays()
+        if g.chance(0.6):
+            arrays[g.one("data", "scale")] = g.bad_array(data)
+        call = make(
+            "QuantizedWeights.from_arrays",
+            cso.QuantizedWeights.from_arrays,
+            arg("arrays", "object", arrays),
+        )
+        call.spoilt.append("arrays")
+        call.names |= {"data", "scale"}
+        return call
+    if kind == 1:
         parts = arg("data", "array", data), arg("scale", "array", g.real(len(data), dtype="f4"))
         return make("QuantizedWeights", cso.QuantizedWeights, *parts)
     h = tree(g)
@@ -275,6 +293,14 @@ def quantized(g):
     return make(
         "evaluate", function, (x, kinds), y, arg("h", "tree", h), options(g, **THREADS), names={"W"}
     )
+
+
+def choose(g):
+    """Slow: a few milliseconds, and more where the time budget is spoilt."""
+    n = g.size(1, 9)
+    given = {"counts": g.ints(n, 0, 90), "dim": 3, "batch_size": 2, "time_budget": 1e-3}
+    kinds = {"counts": "array", "dim": "int", "batch_size": "int", "time_budget": "float"}
+    return make("choose", Hierarchy.choose, (given, kinds), options(g, **RNG, **THREADS))
 
 
 def threads(g):
