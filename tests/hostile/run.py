@@ -88,6 +88,14 @@ def child(arguments):
         out.write(json.dumps([call.name, ok, bool(call.spoilt), wrong, what]) + "\n")
 
 
+def found(arguments, call, wrong, what):
+    """A finding, told on stderr at once."""
+    again = f"--only {call} --seed {arguments.seed}"
+    again += f" --function {arguments.function}" if arguments.function else ""
+    print(f"{again}: {wrong}\n  {what}\n", file=sys.stderr, flush=True)
+    return {"call": call, "wrong": wrong, "what": what}
+
+
 def campaign(arguments):
     """Run all; returns the tally by function [succeeded, refused] and the findings."""
     tally = collections.defaultdict(lambda: [0, 0])
@@ -114,7 +122,7 @@ def campaign(arguments):
                 name, ok, _, wrong, what = json.loads(line)
                 tally[name][not ok] += 1
                 if wrong:
-                    findings.append({"call": at, "wrong": wrong, "what": what})
+                    findings.append(found(arguments, at, wrong, what))
             code = process.wait()
             if code == 0:
                 break
@@ -122,9 +130,8 @@ def campaign(arguments):
             if at is None:
                 raise SystemExit(f"the child did not begin: {errors.read()}")
             why = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            findings.append(
-                {"call": at, "wrong": f"the process ended: {why}", "what": errors.read()[-3000:]}
-            )
+            wrong = f"the process ended: {why}"
+            findings.append(found(arguments, at, wrong, errors.read()[-3000:]))
             start = at + 1
     return dict(tally), findings
 
@@ -156,9 +163,6 @@ def main(argv=None):
     for name, (ok, refused) in sorted(tally.items()):
         print(f"{name:34}{ok:8} succeeded{refused:8} refused")
     print(f"{total} calls, {succeeded} succeeded, {len(findings)} findings")
-    for finding in findings:
-        print(f"\n--only {finding['call']} --seed {arguments.seed}: {finding['wrong']}")
-        print(f"  {finding['what']}")
     return int(bool(findings))
 
 
