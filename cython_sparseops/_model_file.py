@@ -241,13 +241,17 @@ def load_classifier(cls: Any, path: str | os.PathLike[str], *, mmap: bool = True
     """
     arrays, metadata = load_arrays(path, mmap=mmap)
     if metadata.get("kind") != KIND:
-        raise ValueError(f"path must hold a saved {KIND}, got {metadata.get('kind')!r} in {path}")
+        raise ValueError(
+            f"path must hold a saved {KIND}, got {metadata.get('kind')!r:.60} in {path}"
+        )
     try:
         classifier = _rebuild(cls, arrays, metadata)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"path must hold a complete {KIND}, got {error!r} in {path}") from None
+        raise ValueError(
+            f"path must hold a complete {KIND}, got {error!r:.200} in {path}"
+        ) from None
     except ValueError as error:
-        raise ValueError(f"path must hold a valid {KIND}, got {path}: {error}") from None
+        raise ValueError(f"path must hold a valid {KIND}, got {path}: {error!s:.200}") from None
     return ClassifierFile(classifier, arrays, metadata)
 
 

@@ -301,7 +301,8 @@ def _race(
     generator.random(out=W, dtype=np.float32)
     W -= 0.5
     W *= 2 / math.sqrt(dim)
-    X = generator.standard_normal((batch, dim), dtype=np.float32)
+    X = aligned_empty((batch, dim), FLOAT32)
+    generator.standard_normal(out=X, dtype=np.float32)
     draws = generator.random((_BATCHES, batch))
     deadline = time.perf_counter() + budget
     running = sorted(candidates, key=lambda one: one.cost(batch))

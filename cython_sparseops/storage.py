@@ -134,7 +134,8 @@ def as_path(path: object) -> str:
 
 
 def _damaged(path: str, why: str) -> ValueError:
-    return ValueError(f"path must be an undamaged cython_sparseops file, got {path}: {why}")
+    brief = " ".join(why.split())[:200]  # names and dtypes in it come from the file
+    return ValueError(f"path must be an undamaged cython_sparseops file, got {path}: {brief}")
 
 
 def _read_header(path: str, file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
