@@ -283,6 +283,8 @@ def hsoftmax_gradient(
         plan, x, w, bias, upstream, as_float("label_smoothing", label_smoothing), kept,
         check, nll, dX, dW, db, touched, resolve_threads(num_threads),
     )  # fmt: skip
+    if kept is not None and check and not np.isfinite(dX).all():  # no logit told of it
+        raise ValueError("W must be finite, as it was for the residuals, got nan or inf")
     return HSoftmaxGradient(nll, dX, rows, dW, db)
 
 

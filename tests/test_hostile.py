@@ -120,6 +120,16 @@ def test_arrays_that_are_written_do_not_overlap_those_that_are_read():
     np.testing.assert_array_equal(b, apart[2])
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_rows_that_are_not_finite_are_refused_with_residuals_too(bad):
+    """Finite logits from before the row was spoilt hid it, and the gradient was nan."""
+    X, W = np.ones((2, 2)), np.zeros((3, 2))
+    kept = cso.hsoftmax(X, W, None, [0, 1], H, return_residuals=True).residuals
+    W[0, 0] = bad
+    with pytest.raises(ValueError, match=r"^W must be finite, as it was for the residuals"):
+        cso.hsoftmax_gradient(X, W, None, [0, 1], H, residuals=kept)
+
+
 def test_masked_entries_are_refused_not_used():
     X = np.ma.MaskedArray(np.ones((1, 2)), mask=[[True, False]])
     with pytest.raises(ValueError, match=r"^X must have no masked entries, got some$"):

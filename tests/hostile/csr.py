@@ -77,9 +77,9 @@ def broken(g, matrix):
     elif kind == 10:
         g.huge = True
         shape = g.one(
-            None, 3, (), (3,), (3, 3, 3), (-1, 2), (2.5, 2), ("a", "b"), (1 << 62, 3), (3,
-            1 << 62), (shape[0], 1 << 40), (10**400, 2), shape[::-1], Raising(), (0, 0), [*shape],
-            (shape[0] + 1, shape[1]),
+            None, 3, (), (3,), (3, 3, 3), (-1, 2), (2.5, 2), ("a", "b"), (1 << 62, 3),
+            (3, 1 << 62), (shape[0], 1 << 40), (10**400, 2), shape[::-1], Raising(), (0, 0),
+            [*shape], (shape[0] + 1, shape[1]),
         )  # fmt: skip
     elif kind == 11:
         format = g.one(

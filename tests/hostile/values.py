@@ -162,7 +162,14 @@ class Values:
             return np.ma.MaskedArray(a, mask=self.rng.random(a.shape) < 0.5)
         if kind == 22:
             return Array(
-                self.one(HostileError(), ValueError("no array\nhere"), [1, 2], None, a[:0], "x")
+                self.one(
+                    HostileError(),
+                    ValueError("no array\nhere"),
+                    [1, 2],
+                    None,
+                    a.reshape(-1)[:0],
+                    "x",
+                )
             )
         if kind == 23:
             return SimpleNamespace(
