@@ -279,8 +279,8 @@ def choose(
     tally = as_counts(counts)
     candidates = _candidates(cls, tally, width)
     plain = candidates[-1]
-    affordable = int(len(tally) * budget / 8 / max(plain.cost(batch), 1e-12))
-    limit = max(1024, min(affordable, _PLAIN_CLASSES))
+    affordable = len(tally) * budget / 8 / max(plain.cost(batch), 1e-12)
+    limit = max(1024, int(min(affordable, _PLAIN_CLASSES)))
     if len(tally) > limit:
         plain.shrink(limit)
     _race(candidates, width, batch, budget, as_seed(rng), threads)

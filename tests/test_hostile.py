@@ -236,6 +236,12 @@ def test_too_large_for_float32_is_infinity_and_refused_without_a_warning():
         cso.hsoftmax_update(np.full((1, 2), 1e300), W, b, [0], H, cso.SGD(0.1))
 
 
+def test_any_finite_time_budget_will_do():
+    """1e300 seconds were too many classes for an integer."""
+    h, _ = Hierarchy.choose([3, 2, 1], 2, batch_size=2, time_budget=1e300)
+    assert h.n_classes == 3
+
+
 def test_sizes_beyond_the_address_space_are_refused_by_name():
     for size in ((1 << 62), (1 << 63) - 1):
         with pytest.raises(ValueError, match=r"^size must be small enough for an array"):
