@@ -91,6 +91,9 @@ class _Optimizer:
         """The attributes may have been set to anything since: a schedule sets lr."""
         return tuple(_number(name, getattr(self, name)) for name in ("lr", "weight_decay", *more))
 
+    def _next_step(self) -> int:
+        return as_integer("step_count", as_integer("step_count", self.step_count, 0) + 1)
+
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {}
 
@@ -361,7 +364,7 @@ class Adam(_Optimizer):
             "adam",
             *self._checked("eps"),
             *_as_betas(self.betas),
-            as_integer("step_count", self.step_count, 0) + 1,
+            self._next_step(),
         )
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
@@ -457,7 +460,7 @@ def hsoftmax_update(
     plan = as_plan(h, labels, n, ignore_index)
     smoothing = as_float("label_smoothing", label_smoothing)
     check, threads = as_flag("check_finite", check_finite), resolve_threads(num_threads)
-    settings = optimizer._settings()
+    step, settings = optimizer._next_step(), optimizer._settings()
     if w.shape != (h.n_rows, x.shape[1]):
         raise ValueError(f"W must have shape ({h.n_rows}, {x.shape[1]}), got {w.shape}")
     fresh = not optimizer.state
@@ -470,5 +473,5 @@ def hsoftmax_update(
         if fresh:  # a refused call does not bind the optimiser to this W
             optimizer.state = {}
         raise
-    optimizer.step_count += 1
+    optimizer.step_count = step
     return HSoftmaxUpdate(nll, dX)

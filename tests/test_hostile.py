@@ -72,8 +72,10 @@ def test_settings_that_were_changed_are_checked_at_every_step():
         ("eps", -1),
         ("betas", 0.9),
         ("step_count", -1),
+        ("step_count", (1 << 63) - 1),
+        ("step_count", "x"),
     ):
-        optimizer = cso.Adam(0.1)
+        optimizer = (cso.SGD if name == "step_count" else cso.Adam)(0.1)
         setattr(optimizer, name, value)
         with pytest.raises((TypeError, ValueError), match=f"^{name} must "):
             cso.hsoftmax_update(np.ones((1, 2)), W, b, [0], H, optimizer)

@@ -101,7 +101,7 @@ def broken(g, matrix):
         lacking = Csr(*parts)
         delattr(lacking, g.one("indptr", "indices", "data", "shape", "format"))
         return lacking
-    elif kind == 16 and data.dtype.itemsize == indices.dtype.itemsize:
+    elif kind == 16 and data.dtype.itemsize == indices.dtype.itemsize == 4:
         data = indices.view(data.dtype)
     elif kind == 15:
         return g.bad_array(np.ones(shape))
