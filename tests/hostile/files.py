@@ -142,7 +142,7 @@ def load(g):
     def use(path, mmap=True):
         loaded = function(path, mmap=mmap)
         if kind == "classifier":
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(TypeError, ValueError):  # such as forged parameters
                 loaded.predict(np.eye(6, dtype="f4"))
         return None
 
