@@ -27,6 +27,7 @@ _OPENERS: dict[bytes, Any] = {
     b"BZh": bz2.open,
 }
 _DAMAGED = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
+_NOT_SVMLIGHT = (ValueError, IndexError, OverflowError)
 
 
 class InputError(ValueError):
@@ -68,7 +69,9 @@ def open_bytes(path: str) -> Iterator[IO[bytes]]:
         else:
             with opener(raw) as stream:
                 yield stream
-    except _DAMAGED as error:
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of bz2 it has none
+            raise
         raise InputError(f"{path} must be an undamaged file, got {error}") from None
     finally:
         if path != "-":
@@ -141,7 +144,7 @@ def read_text(path: str, prefix: str = LABEL_PREFIX) -> TextExamples:
     """
     labels, texts, several = [], [], 0
     for number, line in enumerate(read_lines(path), 1):
-        if line.isspace():
+        if not line.strip():
             continue
         found, text = split_labels(line, prefix)
         if not found:
@@ -174,21 +177,52 @@ def read_svmlight(path: str) -> tuple[Any, npt.NDArray[Any]]:
     Raises
     ------
     InputError
-        If the file is something else.
+        If the file is something else, a number is not finite, or an index is too large.
     """
-    from sklearn.datasets import load_svmlight_file
-
     with open_bytes(path) as stream:
-        try:
-            X, y = load_svmlight_file(io.BytesIO(stream.read()), dtype=np.float32, zero_based=True)
-        except (ValueError, IndexError, OverflowError) as error:
-            raise InputError(
-                f"{path} must be svmlight text, got {' '.join(str(error).split())}"
-            ) from None
+        lines = stream.read().split(b"\n")
+    try:
+        X, y = _parse_svmlight(lines)
+    except _NOT_SVMLIGHT as error:
+        number = _first_not_svmlight(lines)
+        said = " ".join(str(error).split())
+        raise InputError(f"{path} must be svmlight text, got {said} in line {number}") from None
     if not len(y):
         raise InputError(f"{path} must hold at least one example, got none")
-    whole = y.astype(np.int64)
-    return X, whole if np.array_equal(whole, y) else y
+    every = np.arange(len(y))
+    rows_of_data = np.repeat(every, np.diff(X.indptr))
+    for rule, values, rows, bad in (
+        ("finite labels", y, every, ~np.isfinite(y)),
+        ("finite numbers", X.data, rows_of_data, ~np.isfinite(X.data)),
+        ("indices below 2**31 - 1", X.indices, rows_of_data, X.indices >= 2**31 - 1),
+    ):
+        if bad.any():
+            at = int(bad.argmax())
+            used = [n for n, line in enumerate(lines, 1) if line.split(b"#")[0].split()]
+            raise InputError(f"{path} must have {rule}, got {values[at]} in line {used[rows[at]]}")
+    whole = (y == np.floor(y)) & (np.abs(y) < 2**53)
+    return X, y.astype(np.int64) if whole.all() else y
+
+
+def _parse_svmlight(lines: Sequence[bytes]) -> tuple[Any, npt.NDArray[Any]]:
+    from sklearn.datasets import load_svmlight_file
+
+    text = io.BytesIO(b"\n".join(lines))
+    X, y = load_svmlight_file(text, dtype=np.float32, zero_based=True)
+    return X, y
+
+
+def _first_not_svmlight(lines: Sequence[bytes]) -> int:
+    """Return the number of the first line that cannot be parsed, by halving."""
+    low, high = 0, len(lines)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            _parse_svmlight(lines[low:middle])
+            low = middle
+        except _NOT_SVMLIGHT:
+            high = middle
+    return low + 1
 
 
 def detect_format(path: str, prefix: str = LABEL_PREFIX) -> str:
@@ -212,14 +246,15 @@ def detect_format(path: str, prefix: str = LABEL_PREFIX) -> str:
     """
     if path == "-":
         return "fasttext"
-    for line in read_lines(path):
+    for number, line in enumerate(read_lines(path), 1):
         if split_labels(line, prefix)[0]:
             return "fasttext"
         if _SVMLIGHT.match(line.strip()):
             return "svmlight"
-        if not line.isspace():
+        if line.strip():
             raise InputError(
-                f"{path} must have {prefix} labels or be svmlight, got {line.strip()[:40]!r}"
+                f"{path} must have {prefix} labels or be svmlight, "
+                f"got {line.strip()[:40]!r} in line {number}"
             )
     raise InputError(f"{path} must hold at least one example, got none")
 
@@ -296,7 +331,7 @@ def read_counts(path: str) -> npt.NDArray[np.int64]:
     """
     counts = []
     for number, line in enumerate(read_lines(path), 1):
-        if line.isspace():
+        if not line.strip():
             continue
         word = line.split()[-1]
         if not (word.isascii() and word.isdigit() and len(word) < 19):

@@ -1,0 +1,77 @@
+"""The text readers of the command line on hostile files; tests/fuzz/text_reader.py fuzzes them."""
+
+import importlib.util
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from cython_sparseops import _cli_data as data
+
+FUZZ = Path(__file__).parent / "fuzz" / "text_reader.py"
+
+
+@pytest.fixture(scope="module")
+def fuzz():
+    spec = importlib.util.spec_from_file_location("text_reader", FUZZ)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_file_of_the_corpus_is_read_or_refused_with_its_line(fuzz):
+    assert fuzz.replay() >= 16
+
+
+def test_changed_files_are_read_or_refused_with_their_line(fuzz):
+    seeds = [path.read_bytes() for path in sorted(fuzz.CORPUS.iterdir())]
+    words = [
+        b"\n",
+        b" ",
+        b":",
+        b"__label__",
+        b"1e99",
+        b"nan",
+        b"-",
+        b"\x00",
+        b"\xff",
+        b"#",
+        b"9" * 20,
+    ]
+    choose = random.Random(0)
+    for _ in range(300):
+        content = bytearray(choose.choice(seeds))
+        for _ in range(choose.randint(1, 4)):
+            at = choose.randrange(len(content) + 1)
+            content[at : at + choose.randint(0, 3)] = choose.choice(words)
+        fuzz.run_one(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        ("1 1:1\n\n# note\n1 2:x\n1 3:1\n", "must be svmlight text, got .* in line 4"),
+        ("1 1:1\nnan 1:1\n", "must have finite labels, got nan in line 2"),
+        ("1 1:1\n# note\n1 1:1 2:1e39\n", "must have finite numbers, got inf in line 3"),
+        (
+            "1 1:1\n1 2147483647:1\n",
+            r"must have indices below 2\*\*31 - 1, got 2147483647 in line 2",
+        ),
+    ],
+)
+def test_svmlight_names_the_line(tmp_path, text, refusal):
+    path = tmp_path / "bad.svm"
+    path.write_text(text)
+    with pytest.raises(data.InputError, match=refusal):
+        data.read_svmlight(str(path))
+
+
+def test_labels_that_int64_cannot_hold_stay_floats(tmp_path):
+    path = tmp_path / "large.svm"
+    path.write_text("1e30 1:1\n2 1:1\n")
+    _, y = data.read_svmlight(str(path))
+    assert y.dtype == np.float64
+    assert y.tolist() == [1e30, 2]
