@@ -125,6 +125,12 @@ void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
     detail::require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (",
                     in.W.rows, ", ", in.W.cols, ")");
     detail::require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
+    if (const QuantizedView& q = in.quantized; q.kind != QuantizedKind::none) {
+        detail::require(q.rows == h.rows() && q.cols == in.X.cols, "quantized must have shape (", h.rows(), ", ", in.X.cols, "), got (",
+                        q.rows, ", ", q.cols, ")");
+        detail::require(q.kind != QuantizedKind::int8 || q.scale.size() == q.rows, "scale must have ", q.rows, " entries, got ",
+                        q.scale.size());
+    }
     if (!in.check_finite) return;
     const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
     if (bad < in.X.size())

@@ -39,7 +39,8 @@ inline float quantize_row(const float* x, std::size_t n, std::int32_t levels, I*
     const float largest = std::max(__builtin_bit_cast(float, top), 1e-30f), inverse = static_cast<float>(levels) / largest;
     constexpr float magic = 12582912;  // adding it leaves no digit behind the point, rounded to even
     for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<I>(static_cast<std::int32_t>((x[i] * inverse + magic) - magic));
-    return largest / static_cast<float>(levels);
+    const float scale = largest / static_cast<float>(levels);
+    return __builtin_isinf(scale * static_cast<float>(levels)) ? __builtin_nextafterf(scale, 0) : scale;
 }
 
 template <Real T>
