@@ -79,6 +79,7 @@ struct Bags {
             }
             start[i] = first;
             if (mode == BagMode::sum || !(sum > 0)) continue;
+            if (!std::isnormal(T(1) / sum)) sum = bring_into_range(std::span(weight).subspan(first, to - first));
             const T inverse = T(1) / sum;
             for (std::size_t j = first; j < to; ++j) weight[j] *= inverse;
         }
@@ -88,6 +89,15 @@ struct Bags {
     }
 
 private:
+    // Scales weights so that the largest is in [1, 2), and returns their sum.
+    static T bring_into_range(std::span<T> w) {
+        T largest = 0, sum = 0;
+        for (const T v : w) largest = std::max(largest, std::abs(v));
+        const int exponent = std::ilogb(largest);
+        for (T& v : w) sum += std::abs(v = std::scalbn(v, -exponent));
+        return sum;
+    }
+
     std::vector<std::uint64_t> dropped_;
 };
 

@@ -229,10 +229,23 @@ void test_embedding_bag(const Bag<T, I>& bag) {
     }
 }
 
+// Found by fuzzing: Σ|x| or its inverse left the range, and the mean was infinite or 0.
+template <class T>
+void test_extreme_bags() {
+    using Limits = std::numeric_limits<T>;
+    const std::vector<std::int32_t> indptr{0, 3, 5}, indices{0, 1, 1, 0, 1};
+    const std::vector<T> x{Limits::denorm_min(), Limits::denorm_min(), 2 * Limits::denorm_min(), Limits::max(), Limits::max()};
+    const std::vector<T> E{8, 4};
+    std::vector<T> out(2);
+    embedding_bag<T, std::int32_t>({indptr, indices, x, 2}, {E.data(), 2, 1}, BagMode::mean, {out.data(), 2, 1}, 1);
+    check(out[0] == 5 && out[1] == 6, "the means of extreme weights should be 5 and 6, are ", out[0], " and ", out[1]);
+}
+
 template <class T, class I>
 void test_bag_train() {
     const Bag<T, I> bag;
     test_embedding_bag(bag);
+    test_extreme_bags<T>();
     const HierarchyIndex index(bag.tree);
     const HierarchyView& h = index.view();
     for (const Method method : methods) {
