@@ -61,7 +61,7 @@ Subtrees measure(const HierarchyView& h, std::span<const double> counts) {
 std::vector<std::uint8_t> open_nodes(const HierarchyView& h, const Subtrees& s, PruneBy by, double limit) {
     std::vector<std::uint8_t> open(h.nodes(), 0);
     if (by != PruneBy::max_nodes) {
-        for (std::size_t v = 0; v < h.nodes(); ++v) open[v] = by == PruneBy::min_count ? s.count[v] >= limit : s.depth[v] + 1 < limit;
+        for (std::size_t v = 0; v < h.nodes(); ++v) open[v] = by == PruneBy::min_count ? s.count[v] >= limit : s.depth[v] + 2 <= limit;
         return open;
     }
     // From a single flat node, open the node with the largest count whose inner children still fit.

@@ -199,6 +199,9 @@ void test_edits() {
         const Hierarchy flat = prune(index.view(), counts, PruneBy::min_count, 1e9);
         check(flat.row_ptr.size() <= 2, name, ": pruning everything should leave one node");
     }
+    // Found by fuzzing: a limit between whole numbers left a level too many.
+    check(HierarchyIndex(prune(HierarchyIndex(balanced(8)).view(), zipf(8), PruneBy::max_depth, 1.5)).view().depth == 1,
+          "prune to depth 1.5 should leave 1");
     const Hierarchy chain = huffman(skewed(10)), cut = prune(HierarchyIndex(chain).view(), skewed(10), PruneBy::min_count, 63);
     check(cut.row_ptr.size() - 1 == 6 && lengths(cut)[0] == 6 && cut.row_ptr.back() == 5 + 5,
           "the subtree of count 31 should become one node of five classes");
