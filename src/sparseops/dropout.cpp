@@ -126,6 +126,7 @@ void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacemen
              std::span<std::uint8_t> packed, std::span<std::uint8_t> bools, int num_threads) {
     const std::size_t n = x.size();
     require(drops.rate >= 0 && drops.rate <= 1, "rate must be in [0, 1], got ", drops.rate);
+    require(drops.first <= ~std::uint64_t{0} - n, "start must leave ", n, " draws below 2**64, got ", drops.first);
     require(y.size() == n, "y must have ", n, " entries, got ", y.size());
     require(packed.empty() || packed.size() == (n + 7) / 8, "packed must have ", (n + 7) / 8, " entries, got ", packed.size());
     require(bools.empty() || bools.size() == n, "bools must have ", n, " entries, got ", bools.size());

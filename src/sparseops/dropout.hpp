@@ -36,7 +36,7 @@ struct Replacement {
 
 // y[i] = the replacement where draw i drops, x[i] elsewhere. U: unsigned integers of the items' width; y may be x.
 // packed (empty or (n + 7) / 8) gets the mask, the first entry in the lowest bit; bools (empty or n) a byte each.
-// Throws std::invalid_argument for a rate outside [0, 1], sizes that do not fit, and if `exponent` is not 0, for an x that
+// Throws std::invalid_argument for a rate outside [0, 1], draws from 2⁶⁴ on, sizes that do not fit, and if `exponent` is not 0, for an x that
 // has all its bits (a float that is not finite): in place before anything is written, else with y unspecified.
 template <class U>
 void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacement, U exponent, std::span<U> y,
@@ -55,7 +55,7 @@ template <Real T>
 void nonzero_centers(std::span<const T> x, std::span<const std::int64_t> offsets, Center center, std::span<T> out, int num_threads);
 
 // Segment form. First the new lengths: 1 where the segment's draw drops (empty segments too), else lengths[s]. Returns their
-// sum. Throws if a length is negative or they do not add up to `ids`.
+// sum. Throws if a length is negative, if they do not add up to `ids`, and for a rate and draws as above.
 std::size_t dropout_lengths(std::span<const std::int64_t> lengths, std::size_t ids, const Drops& drops,
                             std::span<std::int64_t> new_lengths);
 // Then the new ids, as many as that sum. Throws for the same lengths, and if new_ids has no room for them, before it writes.

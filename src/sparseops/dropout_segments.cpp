@@ -50,6 +50,11 @@ T nonzero_mean(std::span<const T> x, int threads) {
     });
     Sum sum;
     for (const Sum& s : sums) sum = {sum.total + s.total, sum.count + s.count};
+    if (!std::isfinite(sum.total)) {  // doubles alone: again, with room for 2⁶⁴ of them
+        sum.total = 0;
+        for (const T v : x) sum.total += static_cast<double>(v) * 0x1p-64;
+        return static_cast<T>(sum.total / static_cast<double>(sum.count) * 0x1p64);
+    }
     return sum.count ? static_cast<T>(sum.total / static_cast<double>(sum.count)) : T(0);
 }
 
@@ -89,6 +94,8 @@ void nonzero_centers(std::span<const T> x, std::span<const std::int64_t> offsets
 std::size_t dropout_lengths(std::span<const std::int64_t> lengths, std::size_t ids, const Drops& drops,
                             std::span<std::int64_t> new_lengths) {
     require(drops.rate >= 0 && drops.rate <= 1, "rate must be in [0, 1], got ", drops.rate);
+    require(drops.first <= ~std::uint64_t{0} - lengths.size(), "start must leave ", lengths.size(), " draws below 2**64, got ",
+            drops.first);
     require(new_lengths.size() == lengths.size(), "new_lengths must have ", lengths.size(), " entries, got ", new_lengths.size());
     require_lengths(lengths, ids);
     const auto bits = drawn(drops, lengths.size());

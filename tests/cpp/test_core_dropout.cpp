@@ -145,6 +145,9 @@ void test_refusals(Random& random, U exponent) {
     refused("rate must be in [0, 1], got 1.5", 1.5, r, 1, n, 0, 0);
     refused("rate must be in [0, 1], got nan", std::numeric_limits<double>::quiet_NaN(), r, 1, n, 0, 0);
     refused("y must have 1100 entries, got 1099", 0.5, r, 1, n - 1, 0, 0);
+    check_refused("start must leave 1100 draws below 2**64, got 18446744073709550516", [&] {  // found by fuzzing
+        dropout<U>(x, {.first = ~std::uint64_t{0} - n + 1, .rate = 0.5}, {r, 1}, exponent, y, {}, {}, 1);
+    });
     refused("packed must have 138 entries, got 137", 0.5, r, 1, n, 137, 0);
     refused("bools must have 1100 entries, got 1", 0.5, r, 1, n, 138, 1);
     refused("replacement must have a value, got none", 0.5, {}, 1, n, 138, n);
@@ -269,6 +272,9 @@ void test_centers(Random& random) {
     refused("offsets must go from 0 to 3, got 0 and 2", {0, 1, 2});
     refused("offsets must not decrease, got 3 at index 2", {0, 4, 3});
     check(out == std::vector<T>(2, T(7)), "a refusal should leave the centers");
+    const T most = std::numeric_limits<T>::max();  // found by reading: the sum of large doubles is infinite
+    nonzero_centers<T>(std::vector<T>{most, most / 2, most}, Offsets{0, 2, 3}, Center::mean, out, 1);
+    check(out[0] == most * T(0.75) && out[1] == most, "the mean of large numbers should be finite, is ", out[0]);
 }
 
 template <class I>
@@ -313,6 +319,8 @@ void test_segments(Random& random) {
     };
     refused("rate must be in [0, 1], got 2", {1, 2}, 3, 2);
     refused("new_lengths must have 1 entries, got 2", {1}, 1, 0.5);
+    check_refused("start must leave 2 draws below 2**64, got 18446744073709551614",
+                  [&] { dropout_lengths(Lengths{1, 2}, 3, {.first = ~std::uint64_t{0} - 1, .rate = 0.5}, out); });
     refused("lengths must be non-negative, got -1 at index 1", {1, -1}, 1, 0.5);
     refused("lengths must add up to 3, got more by index 1", {1, 3}, 3, 0.5);
     refused("lengths must add up to 3, got 2", {1, 1}, 3, 0.5);
