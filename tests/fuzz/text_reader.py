@@ -5,6 +5,7 @@ Needs atheris (PyPI). tests/test_cli_data.py runs the corpus, and a few changes 
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import tempfile
@@ -93,8 +94,11 @@ def main() -> None:
     """Fuzz with libFuzzer's options, starting from the corpus."""
     import atheris
 
-    with atheris.instrument_imports(include=["cython_sparseops._cli_data"]):
-        import cython_sparseops._cli_data  # noqa: F401
+    from cython_sparseops import _cli_data
+
+    for function in vars(_cli_data).values():
+        if inspect.isfunction(function) and function.__module__ == _cli_data.__name__:
+            atheris.instrument_func(function)
     found = tempfile.mkdtemp(prefix="text_reader-")
     atheris.Setup([*sys.argv, "-timeout=20", "-rss_limit_mb=2048", found, str(CORPUS)], run_one)
     atheris.Fuzz()
