@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -70,7 +71,7 @@ T nonzero_median(std::span<const T> x) {
     std::nth_element(values.begin(), middle, values.end());
     if (values.size() % 2) return *middle;
     const double below = static_cast<double>(*std::max_element(values.begin(), middle)), above = static_cast<double>(*middle);
-    return static_cast<T>(below / 2 + above / 2);
+    return static_cast<T>(std::midpoint(below, above));
 }
 
 }  // namespace

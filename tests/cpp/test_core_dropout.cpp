@@ -275,6 +275,9 @@ void test_centers(Random& random) {
     const T most = std::numeric_limits<T>::max();  // found by reading: the sum of large doubles is infinite
     nonzero_centers<T>(std::vector<T>{most, most / 2, most}, Offsets{0, 2, 3}, Center::mean, out, 1);
     check(out[0] == most * T(0.75) && out[1] == most, "the mean of large numbers should be finite, is ", out[0]);
+    const T least = std::numeric_limits<T>::denorm_min();  // found by fuzzing: the halves of the middle two underflow
+    nonzero_centers<T>(std::vector<T>{-least, -least, most, most}, Offsets{0, 2, 4}, Center::median, out, 1);
+    check(out[0] == -least && out[1] == most, "the median of two alike should be that number, is ", out[0], " and ", out[1]);
 }
 
 template <class I>
