@@ -19,7 +19,7 @@ float limit_of(QuantizedKind kind) {
 
 // Half the distance of the numbers near w that `kind` can hold.
 double half_step(QuantizedKind kind, float w, float scale) {
-    if (kind == QuantizedKind::int8) return static_cast<double>(scale) * 0.500001;
+    if (kind == QuantizedKind::int8) return static_cast<double>(scale) * 0.50002;  // 127 roundings of 2^-23
     const int digits = kind == QuantizedKind::float16 ? 10 : 7, least = kind == QuantizedKind::float16 ? -14 : -126;
     return std::ldexp(0.5, std::max(w == 0 ? least : std::ilogb(w), least) - digits);
 }

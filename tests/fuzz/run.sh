@@ -16,6 +16,7 @@ for target in "${targets[@]}"; do
   printf '\n== %s, %ss\n' "$target" "$seconds"
   found="$build/found/$target"  # new inputs; what fails lies beside the folder
   mkdir -p "$found"
-  "$build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -use_value_profile=1 -print_final_stats=1 \
-    -artifact_prefix="$found-" "$found" "corpus/$target" 2>&1 | grep -vE '^#|NEW_FUNC|INFO:' || true
+  "$build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -len_control=0 -max_len=3000 -timeout=20 -rss_limit_mb=2048 \
+    -artifact_prefix="$found-" "$found" "corpus/$target" >"$found.log" 2>&1 || { tail -n 40 "$found.log"; exit 1; }
+  tail -n 1 "$found.log"
 done
