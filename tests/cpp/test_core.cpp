@@ -117,7 +117,7 @@ void test_gradient_by_differences() {
                 reach += p.weight[i] * static_cast<double>(h.path_nodes(static_cast<std::size_t>(p.labels[i])).size());
             }
             const double bound = step * step / 12 * reach + 0x1p-53 * 32 * (loss() + reach + 1) / (2 * step);
-            const auto compare = [&](std::vector<double>& at, const std::vector<double>& exact, const char* what) {
+            const auto compare = [&, &name = name](std::vector<double>& at, const std::vector<double>& exact, const char* what) {
                 for (std::size_t i = 0; i < at.size(); ++i) {
                     const double x = at[i], above = x + step, below = x - step;
                     at[i] = above;
