@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
+import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -56,7 +57,8 @@ def as_array(name: str, value: object) -> Array:
         raise kind(f"{name} must be an array, got {describe(value)}") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must have a real dtype, got {array.dtype}")
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    masked = sys.modules.get("numpy.ma")  # imported by whoever has a masked array, not by us
+    if masked and isinstance(value, masked.MaskedArray) and masked.is_masked(value):
         raise ValueError(f"{name} must have no masked entries, got some")
     return array if array.flags.aligned else array.copy()
 
