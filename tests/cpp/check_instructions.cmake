@@ -1,0 +1,46 @@
+# cmake -DOBJDUMP=… -DISA=… -DOBJECTS=…|… -P check_instructions.cmake
+# Objects of the baseline and of everything that is not a kernel (ISA = none) hold no wide instruction: none of AVX and later
+# (VEX, EVEX), FMA, BMI. Those of avx2 hold nothing of AVX-512. No kernel object runs anything when it is loaded.
+string(REPLACE "|" ";" OBJECTS "${OBJECTS}")
+if(NOT OBJECTS)
+  message(FATAL_ERROR "there should be objects of ${ISA} to look at, there are none")
+endif()
+
+# Sets out to the number of lines of the disassembly that match, and <out>_first to the first of them.
+function(count out pattern)
+  execute_process(COMMAND ${OBJDUMP} -d --no-show-raw-insn ${OBJECTS} COMMAND grep -E "${pattern}"
+    OUTPUT_VARIABLE text RESULTS_VARIABLE status)
+  list(GET status 0 dumped)
+  if(NOT dumped EQUAL 0)
+    message(FATAL_ERROR "${OBJDUMP} should read ${OBJECTS}, it returned ${dumped}")
+  endif()
+  string(REGEX MATCHALL "\n" lines "${text}")
+  list(LENGTH lines n)
+  string(REGEX MATCH "^[^\n]*" first "${text}")
+  set(${out} ${n} PARENT_SCOPE)
+  set(${out}_first "${first}" PARENT_SCOPE)
+endfunction()
+
+set(mnemonic "^ *[0-9a-f]+:[[:space:]]+")
+set(bmi "andn|bextr|blsi|blsmsk|blsr|bzhi|lzcnt|mulx|pdep|pext|rorx|sarx|shlx|shrx|k[a-z]+[bwdq]")
+count(wide "${mnemonic}(v[a-df-z]|(${bmi})[lq]?[[:space:]])|%[yz]mm[0-9]")
+if(ISA MATCHES "^(none|baseline)$")
+  if(wide)
+    message(FATAL_ERROR "${ISA} should have no wide instruction, it has ${wide}, the first is ${wide_first}")
+  endif()
+else()
+  count(wider "%zmm[0-9]|%[xy]mm(1[6-9]|2[0-9]|3[01])|%k[0-7]")
+  if(ISA STREQUAL "avx2" AND wider)
+    message(FATAL_ERROR "${ISA} should have no instruction of AVX-512, it has ${wider}, the first is ${wider_first}")
+  elseif(NOT wide OR NOT ISA STREQUAL "avx2" AND NOT wider)
+    message(FATAL_ERROR "${ISA} should have instructions of its own, it has none")
+  endif()
+endif()
+
+if(NOT ISA STREQUAL "none")
+  execute_process(COMMAND ${OBJDUMP} -h ${OBJECTS} OUTPUT_VARIABLE sections)
+  if(sections MATCHES "\\.(init_array|preinit_array|ctors|init)[ .]")
+    message(FATAL_ERROR "${ISA} should have no static initialiser, it has a section .${CMAKE_MATCH_1}")
+  endif()
+endif()
+message(STATUS "${ISA}: ${wide} wide instructions")
