@@ -1,0 +1,22 @@
+# CMake toolchain file: the C++ compiler of the `ziglang` package, for any Linux from any Linux.
+#   ZIG          the zig program                                    (environment)
+#   ZIG_TARGET   x86_64-linux-gnu.2.17, aarch64-linux-musl, …      (environment)
+# zig brings libc++, which it links statically, and the libc of the target: no sysroot, no container.
+set(CMAKE_SYSTEM_NAME Linux)
+string(REGEX MATCH "^[^-]+" CMAKE_SYSTEM_PROCESSOR "$ENV{ZIG_TARGET}")
+
+set(CMAKE_CXX_COMPILER "$ENV{ZIG}" c++)
+# The same mode for CMake's own trials: zig builds libc++ (a minute or two) once for each.
+set(CMAKE_CXX_FLAGS_INIT "-target $ENV{ZIG_TARGET} -O3 -fPIC -s")
+set(CMAKE_TRY_COMPILE_CONFIGURATION Release)
+# CMake wants an archiver of one word: so the rules themselves.
+set(CMAKE_AR "$ENV{ZIG}" CACHE FILEPATH "")
+set(CMAKE_RANLIB "$ENV{ZIG}" CACHE FILEPATH "")
+set(CMAKE_CXX_ARCHIVE_CREATE "<CMAKE_AR> ar qc <TARGET> <OBJECTS>")
+set(CMAKE_CXX_ARCHIVE_APPEND "<CMAKE_AR> ar q <TARGET> <OBJECTS>")
+set(CMAKE_CXX_ARCHIVE_FINISH "<CMAKE_RANLIB> ranlib <TARGET>")
+
+# A module exports PyInit_… alone.
+set(CMAKE_MODULE_LINKER_FLAGS_INIT "-Wl,--version-script=${CMAKE_CURRENT_LIST_DIR}/exports.map")
+
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
