@@ -3,7 +3,6 @@
 python wheels/build.py                        # all targets, one cp311-abi3 wheel each, into dist/
 python wheels/build.py manylinux_x86_64       # one of them
 python3.14t wheels/build.py manylinux_x86_64  # without the GIL: for that version
-python wheels/build.py --openmp --out dist/openmp manylinux_x86_64  # see "OpenMP" in README.md
 
 An interpreter with its headers (CPython 3.11 or newer) is all that must be there.
 """
@@ -26,7 +25,6 @@ TARGETS = {  # zig's name of the target, the tag of the wheel
     "musllinux_aarch64": ("aarch64-linux-musl", "musllinux_1_2_aarch64"),
 }
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-LIBOMP = "cmeel-libomp==21.1.8"
 
 
 def run(*command, **environment):
@@ -43,16 +41,6 @@ def tools():
         run(home / "bin/pip", "install", "--quiet", "-r", ROOT / "wheels" / "requirements.txt")
         done.write_text(wanted)
     return home / "bin"
-
-
-def libomp(bin_, platform):
-    """LLVM's OpenMP library for a target, unpacked from its wheel."""
-    home = WORK / f"libomp-{platform}"
-    arch = platform.partition("_")[2]
-    if not home.exists():
-        get = ("--platform", f"manylinux_2_28_{arch}", "--only-binary", ":all:", "--no-deps")
-        run(bin_ / "pip", "install", "--quiet", "--target", home, *get, LIBOMP)
-    return home / "cmeel.prefix"
 
 
 def objects(build, isa):
@@ -76,29 +64,19 @@ def check_objects(bin_, build):
             run(bin_ / "cmake", *arguments, scripts / "check_symbols.cmake")
 
 
-def build(target, out, openmp):
+def build(target, out):
     triple, platform = TARGETS[target]
     arch = triple.partition("-")[0]
     bin_ = tools()
     zig = next(bin_.parent.glob("lib/python*/site-packages/ziglang/zig"))
-    suffix = "-openmp" if openmp else ""
-    home = WORK / f"{platform}-{sysconfig.get_config_var('SOABI')}{suffix}"
+    home = WORK / f"{platform}-{sysconfig.get_config_var('SOABI')}"
     raw, repaired = home / "raw", home / "repaired"
     for folder in (raw, repaired):
         shutil.rmtree(folder, ignore_errors=True)
     settings = [f"build-dir={home / 'build'}"]
     settings += [f"cmake.define.CMAKE_TOOLCHAIN_FILE={ROOT / 'wheels' / 'zig.cmake'}"]
     settings += ["cmake.define.SPARSEOPS_DEVEL=sources"]  # a library would need zig's libc++
-    library_path = ""
-    if openmp:
-        prefix = libomp(bin_, platform)
-        library_path = str(prefix / "lib")
-        settings += ["cmake.define.OpenMP_CXX_FLAGS=-fopenmp"]
-        settings += ["cmake.define.OpenMP_CXX_LIB_NAMES=omp"]
-        settings += [f"cmake.define.OpenMP_omp_LIBRARY={prefix / 'lib/libomp.so'}"]
-        settings += [f"cmake.define.CMAKE_CXX_FLAGS=-I{prefix / 'include'}"]
-    else:
-        settings += ["cmake.define.SPARSEOPS_OPENMP=OFF"]
+    settings += ["cmake.define.SPARSEOPS_OPENMP=OFF"]  # README.md says why
     if not FREE_THREADED:
         settings += ["wheel.py-api=cp311"]
     last_commit = subprocess.run(
@@ -117,12 +95,10 @@ def build(target, out, openmp):
         check_objects(bin_, home / "build")
     (wheel,) = raw.glob("*.whl")
     run(
-        *(bin_ / "auditwheel", "repair", "--plat", platform, "--only-plat"),
-        *("--wheel-dir", repaired, wheel),
+        *(bin_ / "auditwheel", "repair", "--wheel-dir", repaired, wheel),
         PATH=f"{bin_}:{os.environ['PATH']}",
-        LD_LIBRARY_PATH=library_path,
     )
-    (wheel,) = repaired.glob("*.whl")
+    (wheel,) = repaired.glob(f"*{platform}*.whl")
     out.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copy2(wheel, out)), bin_
 
@@ -130,14 +106,13 @@ def build(target, out, openmp):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("targets", nargs="*", metavar="target", help=", ".join(TARGETS))
-    parser.add_argument("--openmp", action="store_true", help="with LLVM's OpenMP library inside")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     arguments = parser.parse_args()
     if unknown := set(arguments.targets) - set(TARGETS):
         parser.error(f"target must be one of {', '.join(TARGETS)}, got {', '.join(unknown)}")
     for target in arguments.targets or TARGETS:
         begin = time.monotonic()
-        wheel, bin_ = build(target, arguments.out, arguments.openmp)
+        wheel, bin_ = build(target, arguments.out)
         run(bin_ / "python", ROOT / "wheels" / "check.py", wheel)
         print(f"{wheel.name}: built and checked in {time.monotonic() - begin:.0f} s", flush=True)
 

@@ -30,7 +30,6 @@ DEVEL = re.compile(
     r"|lib/cmake/sparseops/[\w-]+\.cmake|lib/pkgconfig/sparseops\.pc"
     r"|share/sparseops/src/(.+/)?(CMakeLists\.txt|[\w-]+\.(cpp|hpp|cmake)))"
 )
-LIBOMP = re.compile(r"cython_sparseops\.libs/libomp-\w+\.so")
 SYSTEM = {
     "manylinux": r"lib(c|m|pthread|dl|rt)\.so\.\d|ld-linux.*",
     "musllinux": r"libc\.so|libc\.musl.*",
@@ -59,17 +58,13 @@ def require(condition, *words):
         raise SystemExit(" ".join(str(word) for word in words))
 
 
-def check_contents(names, modules, with_libs):
+def check_contents(names, modules):
     """The Python files of the source tree and one module a room, no less and no more."""
     kept = {p.relative_to(PACKAGE.parent).as_posix() for p in PACKAGE.rglob("*") if p.is_file()}
     skip = r"__pycache__|\.(pyx|so|pyd|c|cpp)$"
     kept = {name for name in kept if not re.search(skip, name) and not DEVEL.fullmatch(name)}
     found = {n for n in names if not n.partition("/")[0].endswith(".dist-info")} - set(modules)
-    more = {
-        n
-        for n in found - kept
-        if not DEVEL.fullmatch(n) and not (with_libs and LIBOMP.fullmatch(n))
-    }
+    more = {n for n in found - kept if not DEVEL.fullmatch(n)}
     require(not more, "the wheel should hold no other file, it holds", sorted(more))
     require(not kept - found, "the wheel should hold", sorted(kept - found))
     rooms = sorted(re.match(r"cython_sparseops/(\w+)\.", name)[1] for name in modules)
@@ -83,11 +78,10 @@ def check_elf(name, data, tag):
     require(elf["e_machine"] == MACHINES[arch], name, "should be for", arch, elf["e_machine"])
     dynamic = elf.get_section_by_name(".dynamic")
     needed = [t.needed for t in dynamic.iter_tags() if t.entry.d_tag == "DT_NEEDED"]
-    own = [n for n in needed if LIBOMP.fullmatch(f"cython_sparseops.libs/{n}")]
-    foreign = [n for n in needed if not re.fullmatch(SYSTEM[libc], n) and n not in own]
+    foreign = [n for n in needed if not re.fullmatch(SYSTEM[libc], n)]
     require(not foreign, name, "should need libraries of the system alone, it needs", foreign)
     paths = [t for t in dynamic.iter_tags() if t.entry.d_tag in ("DT_RPATH", "DT_RUNPATH")]
-    require(not paths or own, name, "should have no run path")
+    require(not paths, name, "should have no run path")
     symbols = elf.get_section_by_name(".dynsym").iter_symbols()
     exported = [s.name for s in symbols if s["st_shndx"] != "SHN_UNDEF" and s.name]
     room = re.match(r"cython_sparseops/(\w+)\.", name)[1]
@@ -122,7 +116,7 @@ def check(wheel):
         "only free-threaded wheels have their own ABI, not",
         abi,
     )
-    check_contents(files, modules, with_libs="manylinux" in tag)
+    check_contents(files, modules)
     for name, data in modules.items():
         if "linux" in tag:
             check_elf(name, data, tag.split(".")[0])

@@ -55,7 +55,7 @@ musl)
 if [ "$1" = --print-multiarch ]; then echo x86_64-linux-musl; else exec musl-gcc "$@"; fi
 END
   chmod +x "$work/cc"
-  CC="$work/cc" ZLIB_CFLAGS="-I$dir/include" ZLIB_LIBS="$dir/lib/libz.a" \
+  CC="$work/cc" PKG_CONFIG=false ZLIB_CFLAGS="-I$dir/include" ZLIB_LIBS="$dir/lib/libz.a" \
     ./configure -q --build=x86_64-linux-musl --prefix="$dir" --disable-test-modules --without-ensurepip
   make -s -j2
   make -s install
