@@ -1,6 +1,6 @@
 """Looks into wheels: tag, contents, libraries, symbols, paths, size, stable ABI; then a first use.
 
-python wheels/check.py WHEEL...   # with auditwheel (for pyelftools) and abi3audit installed
+python wheels/check.py WHEEL...   # with abi3audit and pyelftools installed
 
 A wheel holds the package's Python files, one module for each .pyx, its data, and, for C++ users,
 headers, the library or its sources, and the files of CMake and pkg-config; nothing else.
