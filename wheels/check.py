@@ -31,7 +31,7 @@ DEVEL = re.compile(
     r"|share/sparseops/src/(.+/)?(CMakeLists\.txt|[\w-]+\.(cpp|hpp|cmake)))"
 )
 SYSTEM = {
-    "manylinux": r"lib(c|m|pthread|dl|rt)\.so\.\d|ld-linux.*",
+    "manylinux": r"lib(c|m|pthread|dl|rt|gcc_s)\.so\.\d|ld-linux.*",
     "musllinux": r"libc\.so|libc\.musl.*",
 }
 PATHS = rb"/(?:home|root|tmp|Users|build|project|work|opt|io)/[\w./+-]{3,}"

@@ -39,6 +39,7 @@ ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
 
 def run(*command, **environment):
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SPARSEOPS_ISA")}
+    env["PYTHONSAFEPATH"] = "1"  # the sources are in the working folder, also for what tests start
     command = [str(word) for word in command]
     return subprocess.run(
         command, cwd=ROOT, env=env | environment, text=True, check=False, capture_output=True

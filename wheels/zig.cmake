@@ -16,7 +16,15 @@ set(CMAKE_CXX_ARCHIVE_CREATE "<CMAKE_AR> ar qc <TARGET> <OBJECTS>")
 set(CMAKE_CXX_ARCHIVE_APPEND "<CMAKE_AR> ar q <TARGET> <OBJECTS>")
 set(CMAKE_CXX_ARCHIVE_FINISH "<CMAKE_RANLIB> ranlib <TARGET>")
 
-# A module exports PyInit_… alone.
+# A module exports PyInit_… alone. With glibc it unwinds by the system's libgcc_s, as glibc does itself.
 set(CMAKE_MODULE_LINKER_FLAGS_INIT "-Wl,--version-script=${CMAKE_CURRENT_LIST_DIR}/exports.map")
+if("$ENV{ZIG_TARGET}" MATCHES "gnu")
+  set(unwinder ${CMAKE_BINARY_DIR}/libgcc_s.so.1)
+  if(NOT EXISTS ${unwinder})
+    execute_process(COMMAND $ENV{ZIG} cc -target $ENV{ZIG_TARGET} -shared -nostdlib -Wl,-soname,libgcc_s.so.1 -o ${unwinder}
+      ${CMAKE_CURRENT_LIST_DIR}/libgcc_s.c COMMAND_ERROR_IS_FATAL ANY)
+  endif()
+  string(APPEND CMAKE_MODULE_LINKER_FLAGS_INIT " ${unwinder}")
+endif()
 
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
