@@ -18,7 +18,8 @@ set(CMAKE_CXX_ARCHIVE_FINISH "<CMAKE_RANLIB> ranlib <TARGET>")
 
 # A module exports PyInit_… alone. With glibc it unwinds by the system's libgcc_s, as glibc does itself.
 set(CMAKE_MODULE_LINKER_FLAGS_INIT "-Wl,--version-script=${CMAKE_CURRENT_LIST_DIR}/exports.map")
-if("$ENV{ZIG_TARGET}" MATCHES "gnu")
+get_property(trial GLOBAL PROPERTY IN_TRY_COMPILE)
+if("$ENV{ZIG_TARGET}" MATCHES "gnu" AND NOT trial)
   set(unwinder ${CMAKE_BINARY_DIR}/libgcc_s.so.1)
   if(NOT EXISTS ${unwinder})
     execute_process(COMMAND $ENV{ZIG} cc -target $ENV{ZIG_TARGET} -shared -nostdlib -Wl,-soname,libgcc_s.so.1 -o ${unwinder}
