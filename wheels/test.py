@@ -70,7 +70,9 @@ def environment_of(python, wheel, home, extras):
     """The interpreter of a clean environment that holds the wheel and what its tests need."""
     succeed(python, "-m", "venv", home)
     packages = [f"{wheel}[test]"] if extras else [wheel, "pytest", "hypothesis"]
-    succeed(home / "bin/python", "-m", "pip", "install", "--quiet", *packages)
+    succeed(
+        home / "bin/python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:", *packages
+    )
     return home / "bin/python"
 
 
