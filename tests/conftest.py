@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,15 @@ def search_case(request):
 @pytest.fixture
 def huffman_case(request):
     return load_golden(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts():
+    """What a shell starts in the background ignores Ctrl-C, and so do its children: ours do not."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
