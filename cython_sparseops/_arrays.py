@@ -174,7 +174,7 @@ def as_counts(counts: object, name: str = "counts") -> npt.NDArray[np.float64]:
     array = as_array(name, counts)
     if array.ndim != 1:
         raise ValueError(f"{name} must have 1 dimension, got {array.ndim}")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.ascontiguousarray(array, dtype=FLOAT64)
 
 
