@@ -162,9 +162,9 @@ void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, Matr
     const std::size_t used = by.first.size() - 1, dim = E.cols;
     const auto& k = detail::kernels<T>();
     const int threads = detail::team_size(num_threads, static_cast<double>(by.entries.size() + 3 * used) * static_cast<double>(dim));
-    std::vector<T> gradient(dim * static_cast<std::size_t>(std::max(1, threads)));
+    detail::PerWorker<T> gradient(dim, threads);
     detail::parallel_for((used + feature_block - 1) / feature_block, threads, [&](std::size_t block, std::size_t worker) {
-        T* grad = gradient.data() + worker * dim;
+        T* grad = gradient[worker];
         for (std::size_t u = block * feature_block; u < std::min(used, (block + 1) * feature_block); ++u) {
             const std::size_t from = by.first[u];
             k.weighted_sum(by.weight.data() + from, 1, {d_hidden.data(), dim, by.example.data() + from}, by.first[u + 1] - from, dim, false,

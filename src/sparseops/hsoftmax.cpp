@@ -1,7 +1,6 @@
 #include "hsoftmax.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "detail/kernels.hpp"
@@ -24,7 +23,7 @@ constexpr std::size_t stretch = 64;     // rows of a wide node that all examples
 
 // One worker's scratch: grown before the team starts, never inside it.
 template <Real T>
-struct Scratch {
+struct alignas(detail::apart) Scratch {
     std::vector<T> products, loss, target, row;
     struct Node {
         std::int32_t node, first, last, z;  // the chunk's examples [first, last) pass it; its logits start at place z of theirs
@@ -71,23 +70,25 @@ public:
             std::fill(nll.begin(), nll.end(), T(0));
             if (dX) std::fill(dX, dX + plan_.examples() * dim_, T(0));
         }
+        // What is not finite in a row of X makes every one of its logits so: a pass of its own over X is needed only where a row
+        // has none, or none of its own.
+        if (!in_.residuals.empty() || plan_.order().size() < plan_.examples() || h_.nodes() == 0) require_finite(in_);
         if (!in_.residuals.empty()) copy_residuals(std::span<const T>(in_.residuals), std::span<T>(z_));
-        std::atomic<std::size_t> bad{plan_.n_logits()};
+        detail::FirstPlace bad;
         detail::parallel_for(chunks_, threads_, [&](std::size_t c, std::size_t worker) {
             const std::size_t from = at(c * chunk_size), n = at(last(c)) - from;
             Scratch<T>& scratch = scratch_[worker];
             if (!h_.logistic) find_nodes(c, scratch);
             if (in_.residuals.empty()) h_.logistic ? path_logits(c, scratch) : wide_logits(scratch);
-            if (const std::size_t i = k_.first_not_finite(z_.data() + from, n); in_.check_finite && i < n) {
-                std::size_t seen = bad.load();
-                while (from + i < seen && !bad.compare_exchange_weak(seen, from + i)) {}
-                return;
-            }
+            if (const std::size_t i = k_.first_not_finite(z_.data() + from, n); in_.check_finite && i < n) return bad.report(from + i);
             if (!residuals.empty()) return;  // loss comes from the copy below
             losses(c, scratch, nll, dX != nullptr);
             if (dX) h_.logistic ? inputs(c, dX) : wide_inputs(scratch, dX);
         });
-        if (bad < plan_.n_logits()) refuse_logit(bad);
+        if (bad.any()) {
+            require_finite(in_);
+            refuse_logit(bad.place());
+        }
         if (residuals.empty()) return;
         copy_residuals(std::span<const T>(z_), residuals, true);
         detail::parallel_for(chunks_, threads_, [&](std::size_t c, std::size_t worker) { losses(c, scratch_[worker], nll, false); });
@@ -151,8 +152,9 @@ private:
         close(0, to);
     }
 
-    // The rows of W that no other example of the chunk needs: no earlier dot product brought them near.
+    // The row of X, and the rows of W that no other example of the chunk needs: no earlier dot product brought them near.
     void prefetch_alone(std::size_t s, std::size_t c) const {
+        if (in_.quantized.kind == QuantizedKind::none) detail::prefetch(in_.X.row(static_cast<std::size_t>(plan_.order()[s])), dim_);
         const auto nodes = path(s);
         const auto next = s + 1 < last(c) ? static_cast<std::size_t>(plan_.shared()[s + 1]) : 0;
         for (std::size_t d = std::max(static_cast<std::size_t>(plan_.shared()[s]), next); d < nodes.size(); ++d)
@@ -396,7 +398,7 @@ void require_batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::sp
     require(in.residuals.empty() || in.residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
             in.residuals.size());
     require(nll.size() == n, "nll must have ", n, " entries, got ", nll.size());
-    require_input(plan.hierarchy(), in);
+    require_shapes(plan.hierarchy(), in);
 }
 
 template <Real T>

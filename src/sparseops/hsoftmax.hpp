@@ -62,10 +62,16 @@ struct HSoftmaxInput {
     QuantizedView quantized = {};  // in place of W, of kind none otherwise: float alone, and no gradient
 };
 
-// Throws std::invalid_argument unless W and b fit the tree and X, and X is finite if that is to be checked: what every
-// operator on an input asks.
+// Throw std::invalid_argument unless W and b fit the tree and X; unless X is finite, if that is to be checked; unless both.
 template <Real T>
-void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in);
+void require_shapes(const HierarchyView& h, const HSoftmaxInput<T>& in);
+template <Real T>
+void require_finite(const HSoftmaxInput<T>& in);
+template <Real T>
+void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
+    require_shapes(h, in);
+    require_finite(in);
+}
 
 // Writes nll (N), and if not empty residuals (n_logits(), example by example, steps from the root down).
 // Throws std::invalid_argument on shapes that do not fit and on numbers that are not finite; then nll is unspecified.

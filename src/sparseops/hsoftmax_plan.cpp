@@ -121,7 +121,7 @@ void HSoftmaxPlan::write_rows(std::span<std::int64_t> rows) const {
 }
 
 template <Real T>
-void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
+void require_shapes(const HierarchyView& h, const HSoftmaxInput<T>& in) {
     detail::require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (",
                     in.W.rows, ", ", in.W.cols, ")");
     detail::require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
@@ -131,13 +131,19 @@ void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
         detail::require(q.kind != QuantizedKind::int8 || q.scale.size() == q.rows, "scale must have ", q.rows, " entries, got ",
                         q.scale.size());
     }
+}
+
+template <Real T>
+void require_finite(const HSoftmaxInput<T>& in) {
     if (!in.check_finite) return;
     const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
     if (bad < in.X.size())
         detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
 }
 
-template void require_input(const HierarchyView&, const HSoftmaxInput<float>&);
-template void require_input(const HierarchyView&, const HSoftmaxInput<double>&);
+template void require_shapes(const HierarchyView&, const HSoftmaxInput<float>&);
+template void require_shapes(const HierarchyView&, const HSoftmaxInput<double>&);
+template void require_finite(const HSoftmaxInput<float>&);
+template void require_finite(const HSoftmaxInput<double>&);
 
 }  // namespace sparseops

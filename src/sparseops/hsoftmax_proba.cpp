@@ -1,6 +1,5 @@
 // Distributions: all classes, given classes, inner nodes, and samples.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
 #include "detail/kernels.hpp"
@@ -19,28 +18,16 @@ constexpr std::size_t example_block = 8;  // rows of X that share one pass over 
 constexpr std::size_t tile_rows = 256;    // rows of W scored before their nodes are walked
 constexpr std::size_t node_range = 4096;  // nodes of one work item
 
-// The first row of X whose logits are not finite, kept over all threads.
-class BadRow {
-public:
-    void report(std::size_t row) noexcept {
-        std::size_t seen = row_.load();
-        while (row < seen && !row_.compare_exchange_weak(seen, row)) {}
-    }
-    void refuse() const {
-        require(row_.load() == none, "W and b must be finite, with finite logits, got another for row ", row_.load(), " of X");
-    }
-
-private:
-    static constexpr std::size_t none = ~std::size_t{0};
-    std::atomic<std::size_t> row_{none};
-};
+void refuse_row(const detail::FirstPlace& bad) {
+    require(!bad.any(), "W and b must be finite, with finite logits, got another for row ", bad.place(), " of X");
+}
 
 // Walks nodes depth first for a few rows of X at once, carrying their log-probabilities on a stack.
 template <Real T>
-class TreeWalk {
+class alignas(detail::apart) TreeWalk {
 public:
     TreeWalk(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, MatrixView<T> leaves, MatrixView<T> nodes,
-             BadRow& bad)
+             detail::FirstPlace& bad)
         : h_(h),
           in_(in),
           score_(score),
@@ -169,7 +156,7 @@ private:
     const HSoftmaxInput<T>& in_;
     const detail::Scorer<T>& score_;
     MatrixView<T> leaves_, nodes_;
-    BadRow& bad_;
+    detail::FirstPlace& bad_;
     const detail::Kernels<T>& k_;
     std::size_t width_, x_ = 0, n_ = 0;
     std::vector<T> z_, log_p_;
@@ -187,14 +174,14 @@ void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> 
     const std::size_t ranges = (h.nodes() + node_range - 1) / node_range, blocks = (in.X.rows + example_block - 1) / example_block;
     const int threads = detail::team_size(
         in.num_threads, static_cast<double>(in.X.rows) * static_cast<double>(h.rows()) * static_cast<double>(in.X.cols + 16));
-    BadRow bad;
+    detail::FirstPlace bad;
     const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
     std::vector<TreeWalk<T>> walks(static_cast<std::size_t>(std::max(1, threads)), TreeWalk<T>(h, in, scorer, leaves, nodes, bad));
     detail::parallel_for(ranges * blocks, threads, [&](std::size_t item, std::size_t worker) {
         const std::size_t x = item / ranges * example_block, from = item % ranges * node_range;
         walks[worker].run(x, std::min(example_block, in.X.rows - x), from, std::min(h.nodes(), from + node_range));
     });
-    bad.refuse();
+    refuse_row(bad);
 }
 
 // Logits of the rows of one node for one x, into z.
@@ -251,11 +238,11 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
     const int threads = detail::team_size(
         in.num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
-    std::vector<std::vector<T>> scratch(static_cast<std::size_t>(std::max(1, threads)), std::vector<T>(2 * width));
-    BadRow bad;
+    detail::PerWorker<T> scratch(2 * width, threads);
+    detail::FirstPlace bad;
     const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
     detail::parallel_for(classes.rows, threads, [&](std::size_t i, std::size_t worker) {
-        T* z = scratch[worker].data();
+        T* z = scratch[worker];
         for (std::size_t j = 0; j < classes.cols; ++j) {
             const auto c = static_cast<std::size_t>(classes.row(i)[j]);
             const auto nodes = h.path_nodes(c), steps = h.path_children(c);
@@ -267,7 +254,7 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
             out.row(i)[j] = static_cast<T>(sum);
         }
     });
-    bad.refuse();
+    refuse_row(bad);
 }
 
 template <Real T>
@@ -277,11 +264,11 @@ void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::ui
     const int threads =
         detail::team_size(in.num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
-    std::vector<std::vector<T>> scratch(static_cast<std::size_t>(std::max(1, threads)), std::vector<T>(2 * width));
-    BadRow bad;
+    detail::PerWorker<T> scratch(2 * width, threads);
+    detail::FirstPlace bad;
     const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
     detail::parallel_for(out.rows, threads, [&](std::size_t i, std::size_t worker) {
-        T* z = scratch[worker].data();
+        T* z = scratch[worker];
         const T* log_p = z + width;
         for (std::size_t m = 0; m < out.cols; ++m) {
             std::int32_t at = h.nodes() ? h.preorder[0] : ~0;
@@ -302,7 +289,7 @@ void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::ui
             out.row(i)[m] = ~at;
         }
     });
-    bad.refuse();
+    refuse_row(bad);
 }
 
 template void hsoftmax_log_proba(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<float>);

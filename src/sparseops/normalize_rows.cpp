@@ -99,12 +99,12 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
     }
     const int threads = detail::team_size(num_threads, 8.0 * static_cast<double>(count) * static_cast<double>(n));
     const bool converts = !std::is_same_v<R, T>;
-    std::vector<R> buffers(converts ? n * static_cast<std::size_t>(std::max(1, threads)) : 0);
+    detail::PerWorker<R> buffers(converts ? n : 0, threads);
     std::vector<double> factor(count);
     const auto row = [&](std::size_t i) { return param.row(static_cast<std::size_t>(rows[i])); };
     const auto each_row = [&](auto f) {
         detail::parallel_for((count + index_block - 1) / index_block, threads, [&](std::size_t block, std::size_t worker) {
-            R* buffer = converts ? buffers.data() + worker * n : nullptr;
+            R* buffer = converts ? buffers[worker] : nullptr;
             for (std::size_t i = block * index_block; i < std::min(count, (block + 1) * index_block); ++i) f(i, buffer);
         });
     };

@@ -1,7 +1,6 @@
 #include "quantize.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cmath>
 
@@ -53,23 +52,22 @@ void require_within(MatrixView<const float> W, QuantizedKind kind, int num_threa
     const float limit = kind == QuantizedKind::float16    ? 65504.0f
                         : kind == QuantizedKind::bfloat16 ? std::bit_cast<float>(0x7f7f7fffu)
                                                           : std::bit_cast<float>(0x7f7fffffu);
-    std::atomic<std::size_t> bad{W.size()};
+    detail::FirstPlace bad;
     each_block(W.rows, W.cols, num_threads, [&](std::size_t first, std::size_t end) {
         const auto outside = [&](float w) { return !(std::fabs(w) <= limit); };
         const float* from = W.row(first);
         bool any = false;
         for (std::size_t i = 0; i < (end - first) * W.cols; ++i) any |= outside(from[i]);
         if (!any) return;
-        const auto at = static_cast<std::size_t>(std::find_if(from, W.row(end), outside) - W.data);
-        std::size_t seen = bad.load();
-        while (at < seen && !bad.compare_exchange_weak(seen, at)) {}
+        bad.report(static_cast<std::size_t>(std::find_if(from, W.row(end), outside) - W.data));
     });
-    if (bad == W.size()) return;
-    const float w = W.data[bad];
+    if (!bad.any()) return;
+    const std::size_t at = bad.place();
+    const float w = W.data[at];
     const char* rule = !std::isfinite(w)                ? "be finite"
                        : kind == QuantizedKind::float16 ? "be in [-65504, 65504] for float16"
                                                         : "be in ±3.39e38 for bfloat16";
-    detail::refuse("W must ", rule, ", got ", w, " at row ", bad / W.cols, ", column ", bad % W.cols);
+    detail::refuse("W must ", rule, ", got ", w, " at row ", at / W.cols, ", column ", at % W.cols);
 }
 
 }  // namespace

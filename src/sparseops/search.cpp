@@ -1,7 +1,6 @@
 #include "search.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -17,6 +16,7 @@ namespace {
 using detail::require;
 
 constexpr std::size_t most_together = 16;  // nodes whose rows are scored in one pass over x
+constexpr float margin = 0.693147F;        // nodes at least half as likely as the likeliest are expanded with it; 0.5 to 1 measure alike
 
 // `key` orders: the log-probability as it is returned, rounded to T; `log_p` carries the digits on.
 template <Real T>
@@ -32,9 +32,17 @@ bool better(const Found<T>& a, const Found<T>& b) {
     return a.key != b.key ? a.key > b.key : a.id < b.id;
 }
 
+// An inner node that is not expanded yet.
+template <Real T>
+struct Open {
+    double log_p;
+    T key;
+    std::int32_t node;
+};
+
 // One worker's search, its memory kept from query to query.
 template <Real T>
-class Searcher {
+class alignas(detail::apart) Searcher {
 public:
     Searcher(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, const SearchOptions& options)
         : h_(h),
@@ -45,11 +53,7 @@ public:
           limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
           edge_(options.edge_beam ? *options.edge_beam : std::numeric_limits<double>::infinity()),
           log_p_(std::max<std::size_t>(2, h.widest)),
-          z_(std::max<std::size_t>(2, h.widest)) {
-        found_.reserve(limit_ + 1);
-        open_.reserve(64);
-        together_ = options.k < 8 ? 4 : 8;  // measured at 100 000 and 1 000 000 classes: 1 and 2 are slower, more gains nothing
-    }
+          z_(std::max<std::size_t>(2, h.widest)) {}
 
     // False if a logit was not finite.
     bool run(std::size_t x, std::int64_t* classes, T* log_probs, T* bound) {
@@ -91,39 +95,53 @@ private:
 
     void leave(T key) { best_left_ = std::max(best_left_, key); }
 
-    static bool less_likely(const Found<T>& a, const Found<T>& b) { return a.key != b.key ? a.key < b.key : a.id > b.id; }
-
-    // A few of the best open nodes are expanded at a time: their rows are scored in one pass over x. Whatever is expanded
-    // beyond need only looks at more; what decides is the key.
+    // All open nodes within `margin` of the likeliest are expanded together: their rows are scored in one pass over x, and no heap
+    // is kept. Whatever is expanded beyond need only looks at more; what decides is the key.
     void search_best_first() {
-        open_.push_back({T(0), h_.preorder[0], 0.0});
-        while (!open_.empty()) {
-            batch_.clear();
-            while (batch_.size() < together_ && !open_.empty()) {
-                if (full() && open_.front().key < found_.front().key) break;  // an equal one may hide the same key, lower id
-                batch_.push_back(open_.front());
-                std::pop_heap(open_.begin(), open_.end(), less_likely);
-                open_.pop_back();
+        open_.push_back({0.0, T(0), h_.preorder[0]});
+        for (T best = 0; !open_.empty();) {
+            const T worst = full() ? found_.front().key : -std::numeric_limits<T>::infinity();
+            const T cut = std::max(best - margin, worst);  // one as likely as the worst may hide the same key, lower id
+            const std::size_t n = open_.size();
+            if (batch_.size() < n) batch_.resize(2 * n);
+            std::size_t taken = 0, left = 0;
+            best = -std::numeric_limits<T>::infinity();
+            for (std::size_t i = 0; i < n; ++i) {  // without a branch, which would be guessed wrong every other time
+                const Open<T> node = open_[i];
+                const bool later = node.key < cut;
+                batch_[taken] = node;
+                open_[left] = node;
+                taken += !later;
+                left += later;
+                best = std::max(best, later ? node.key : best);
             }
-            if (batch_.empty()) break;
-            expand(batch_, [&](const Found<T>& inner) {
+            open_.resize(left);
+            if (taken == 0) return leave(best);
+            expand({batch_.data(), taken}, [&](const Open<T>& inner) {
                 if (full() && inner.key < found_.front().key) return leave(inner.key);
-                score_.prefetch(h_.row(static_cast<std::size_t>(inner.id)));
+                prefetch(static_cast<std::size_t>(inner.node));
+                best = std::max(best, inner.key);
                 open_.push_back(inner);
-                std::push_heap(open_.begin(), open_.end(), less_likely);
             });
         }
-        if (!open_.empty()) leave(open_.front().key);
+    }
+
+    void prefetch(std::size_t node) const {
+        if (!h_.logistic) return score_.prefetch(h_.row(node));
+        score_.prefetch(node);
+        __builtin_prefetch(h_.child.data() + 2 * node);
+        if (!in_.b.empty()) __builtin_prefetch(in_.b.data() + node);
     }
 
     void search_levels(std::size_t width) {
-        open_.push_back({T(0), h_.preorder[0], 0.0});
-        std::vector<Found<T>> next;
+        open_.push_back({0.0, T(0), h_.preorder[0]});
+        std::vector<Open<T>> next;
         while (!open_.empty()) {
             next.clear();
-            expand(open_, [&](const Found<T>& inner) { next.push_back(inner); });
+            expand(open_, [&](const Open<T>& inner) { next.push_back(inner); });
             if (next.size() > width) {
-                std::partial_sort(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width), next.end(), better<T>);
+                const auto likelier = [](const Open<T>& a, const Open<T>& b) { return a.key != b.key ? a.key > b.key : a.node < b.node; };
+                std::partial_sort(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width), next.end(), likelier);
                 for (std::size_t i = width; i < next.size(); ++i) leave(next[i].key);
                 next.resize(width);
             }
@@ -132,11 +150,11 @@ private:
     }
 
     template <class Push>
-    void expand(const std::vector<Found<T>>& nodes, Push push) {
+    void expand(std::span<const Open<T>> nodes, Push push) {
         if (!h_.logistic) {
-            for (const Found<T>& node : nodes) {
-                score_children(static_cast<std::size_t>(node.id));
-                take_children(node, log_p_.data(), 1, push);
+            for (const Open<T>& node : nodes) {
+                score_children(static_cast<std::size_t>(node.node));
+                take_children(node, h_.children(static_cast<std::size_t>(node.node)), log_p_.data(), 1, push);
             }
             return;
         }
@@ -144,19 +162,21 @@ private:
             const std::size_t n = std::min(most_together, nodes.size() - from);
             std::int32_t rows[most_together];
             T z[most_together], log_p[2 * most_together];
-            for (std::size_t i = 0; i < n; ++i) rows[i] = static_cast<std::int32_t>(nodes[from + i].id);
+            for (std::size_t i = 0; i < n; ++i) rows[i] = nodes[from + i].node;
             score_({x_}, 1, {0, rows}, n, z, n);
             for (std::size_t i = 0; !in_.b.empty() && i < n; ++i) z[i] += in_.b[static_cast<std::size_t>(rows[i])];
             finite_ = finite_ && k_.first_not_finite(z, n) == n;
             k_.log_sigmoid(z, n, log_p, log_p + most_together);
-            for (std::size_t i = 0; i < n; ++i) take_children(nodes[from + i], log_p + i, most_together, push);
+            for (std::size_t i = 0; i < n; ++i) {
+                const std::size_t first = 2 * static_cast<std::size_t>(rows[i]);  // two children each
+                take_children(nodes[from + i], h_.child.subspan(first, 2), log_p + i, most_together, push);
+            }
         }
     }
 
     // log_p[j * stride] is log P(child j | node).
     template <class Push>
-    void take_children(const Found<T>& node, const T* log_p, std::size_t stride, Push push) {
-        const auto children = h_.children(static_cast<std::size_t>(node.id));
+    void take_children(const Open<T>& node, std::span<const std::int32_t> children, const T* log_p, std::size_t stride, Push push) {
         for (std::size_t j = 0; j < children.size(); ++j) {
             const double step = static_cast<double>(log_p[j * stride]), total = node.log_p + step;
             const T key = static_cast<T>(total);
@@ -169,7 +189,7 @@ private:
                 continue;
             }
             if (options_.nodes) offer({key, static_cast<std::int64_t>(h_.classes()) + children[j], total});
-            push({key, children[j], total});
+            push({total, key, children[j]});
         }
     }
 
@@ -222,8 +242,8 @@ private:
     std::size_t limit_;
     double edge_;
     std::vector<T> log_p_, z_;
-    std::vector<Found<T>> found_, open_, batch_;
-    std::size_t together_;
+    std::vector<Found<T>> found_;
+    std::vector<Open<T>> open_, batch_;
     std::size_t x_ = 0;
     T best_left_ = 0;
     bool finite_ = true;
@@ -253,15 +273,13 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
     const detail::Scorer<T> score(in.X, in.W, in.quantized, threads);
     std::vector<Searcher<T>> searchers(static_cast<std::size_t>(std::max(1, threads)), Searcher<T>(h, in, score, options));
     constexpr std::size_t block = 16;
-    std::atomic<std::size_t> bad{n};
+    detail::FirstPlace bad;
     detail::parallel_for((n + block - 1) / block, threads, [&](std::size_t item, std::size_t worker) {
         for (std::size_t i = item * block; i < std::min(n, (item + 1) * block); ++i) {
-            if (searchers[worker].run(i, classes.row(i), log_probs.row(i), &bound[i])) continue;
-            std::size_t seen = bad.load();
-            while (i < seen && !bad.compare_exchange_weak(seen, i)) {}
+            if (!searchers[worker].run(i, classes.row(i), log_probs.row(i), &bound[i])) bad.report(i);
         }
     });
-    require(bad.load() == n, "W and b must be finite, with finite logits, got another for row ", bad.load(), " of X");
+    require(!bad.any(), "W and b must be finite, with finite logits, got another for row ", bad.place(), " of X");
 }
 
 template void hsoftmax_search(const HierarchyView&, const HSoftmaxInput<float>&, const SearchOptions&, MatrixView<std::int64_t>,

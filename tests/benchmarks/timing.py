@@ -32,7 +32,7 @@ def peer(name):
 def set_threads(threads):
     """Ours and those of torch, in step."""
     cso.set_num_threads(threads)
-    torch = sys.modules.get("torch")
+    torch = peer("torch")  # imported here, or its first call would still run on all cores
     if torch is not None:
         torch.set_num_threads(threads)
 

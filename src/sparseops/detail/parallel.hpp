@@ -1,9 +1,15 @@
 // The only place that starts threads.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstddef>
+#include <vector>
 
 namespace sparseops::detail {
+
+// What workers write each for himself lies this far apart: a cache line, and the one that the hardware fetches with it.
+constexpr std::size_t apart = 128;
 
 // The team size for `work` elementary operations: 1 for small work, inside another team, and in a forked child.
 // `requested` <= 0 means the process's default (runtime.hpp).
@@ -23,5 +29,32 @@ void parallel_for(std::size_t n, int threads, const F& f) {
     }
     run_parallel(n, threads, [](const void* g, std::size_t i, std::size_t worker) { (*static_cast<const F*>(g))(i, worker); }, &f);
 }
+
+// A buffer of n elements for each worker.
+template <class T>
+class PerWorker {
+public:
+    PerWorker(std::size_t n, int threads)
+        : stride_((n * sizeof(T) / apart + 2) * apart / sizeof(T)), all_(stride_ * static_cast<std::size_t>(std::max(1, threads))) {}
+    T* operator[](std::size_t worker) noexcept { return all_.data() + worker * stride_; }
+
+private:
+    std::size_t stride_;
+    std::vector<T> all_;
+};
+
+// The lowest place that any thread reports.
+class FirstPlace {
+public:
+    void report(std::size_t place) noexcept {
+        std::size_t seen = place_.load();
+        while (place < seen && !place_.compare_exchange_weak(seen, place)) {}
+    }
+    bool any() const noexcept { return place() != ~std::size_t{0}; }
+    std::size_t place() const noexcept { return place_.load(); }
+
+private:
+    std::atomic<std::size_t> place_{~std::size_t{0}};
+};
 
 }  // namespace sparseops::detail
