@@ -20,7 +20,7 @@ struct AbsoluteSum {
     SPARSEOPS_INLINE V combine(V a, V b) {
         return a + b;
     }
-    SPARSEOPS_INLINE double join_lanes(Vec<double> v) { return sum_lanes(v); }
+    SPARSEOPS_INLINE void join_lanes(const Vec<double>* v, double* out) { sum_lanes4(v[0], v[1], v[2], v[3], out); }
 };
 struct SquareSum {
     template <class V>
@@ -31,7 +31,7 @@ struct SquareSum {
     SPARSEOPS_INLINE V combine(V a, V b) {
         return a + b;
     }
-    SPARSEOPS_INLINE double join_lanes(Vec<double> v) { return sum_lanes(v); }
+    SPARSEOPS_INLINE void join_lanes(const Vec<double>* v, double* out) { sum_lanes4(v[0], v[1], v[2], v[3], out); }
 };
 struct Largest {  // a NaN or an infinity stays: x - x is then NaN, and NaN is kept
     template <class V>
@@ -42,11 +42,13 @@ struct Largest {  // a NaN or an infinity stays: x - x is then NaN, and NaN is k
     SPARSEOPS_INLINE V join(V sum, V x) {
         return combine(sum, absolute(x) + (x - x));
     }
-    SPARSEOPS_INLINE double join_lanes(Vec<double> v) {
-        double lane[8];
-        store(lane, v);
-        for (int l = 1; l < 8; ++l) lane[0] = combine(lane[0], lane[l]);
-        return lane[0];
+    SPARSEOPS_INLINE void join_lanes(const Vec<double>* v, double* out) {
+        for (int r = 0; r < 4; ++r) {
+            double lane[8];
+            store(lane, v[r]);
+            for (int l = 1; l < 8; ++l) lane[0] = combine(lane[0], lane[l]);
+            out[r] = lane[0];
+        }
     }
 };
 
@@ -61,37 +63,57 @@ SPARSEOPS_INLINE V dropped(V x, V threshold) {
     return Drop ? drop_small(x, threshold) : x;
 }
 
+// The hardware's own prefetching ends with each page of memory.
+template <class T>
+SPARSEOPS_INLINE void look_ahead(const T* p) {
+    __builtin_prefetch(reinterpret_cast<const char*>(p) + 3072);
+}
+
 template <class Term, bool Drop>
-SPARSEOPS_INLINE double measure_one(const float* x, std::size_t n, Vec<float> threshold) {
+SPARSEOPS_INLINE Vec<double> measure_one(const float* x, std::size_t n, Vec<float> threshold) {
     Vec<double> p{}, q{};
     each_vector<float>(n, [&](std::size_t i, std::size_t m) {
+        look_ahead(x + i);
         const Doubles d = widen(dropped<Drop>(load_m(x + i, m, 0.0f), threshold));
         p = Term::join(p, d.low);
         q = Term::join(q, d.high);
     });
-    return Term::join_lanes(Term::combine(p, q));
+    return Term::combine(p, q);
 }
 template <class Term, bool Drop>
-SPARSEOPS_INLINE double measure_one(const double* x, std::size_t n, Vec<double> threshold) {
+SPARSEOPS_INLINE Vec<double> measure_one(const double* x, std::size_t n, Vec<double> threshold) {
     Vec<double> p{}, q{};
     std::size_t i = 0;
     for (; i + 16 <= n; i += 16) {
+        look_ahead(x + i);
+        look_ahead(x + i + 8);
         p = Term::join(p, dropped<Drop>(load<Vec<double>>(x + i), threshold));
         q = Term::join(q, dropped<Drop>(load<Vec<double>>(x + i + 8), threshold));
     }
     if (i < n) p = Term::join(p, dropped<Drop>(load_m(x + i, n - i < 8 ? n - i : 8, 0.0), threshold));
     if (i + 8 < n) q = Term::join(q, dropped<Drop>(load_m(x + i + 8, n - i - 8, 0.0), threshold));
-    return Term::join_lanes(Term::combine(p, q));
+    return Term::combine(p, q);
 }
 
+// Four segments at a time, whose lanes are joined together.
+template <class Term, bool Drop, class T>
+SPARSEOPS_INLINE void measure_segments(const T* x, const std::size_t* offset, std::size_t count, Vec<T> limit, double* out) {
+    for (std::size_t i = 0; i < count; i += 4) {
+        const std::size_t n = count - i < 4 ? count - i : 4;
+        Vec<double> v[4] = {};
+        double joined[4];
+        for (std::size_t r = 0; r < n; ++r) v[r] = measure_one<Term, Drop>(x + offset[i + r], offset[i + r + 1] - offset[i + r], limit);
+        Term::join_lanes(v, joined);
+        std::memcpy(out + i, joined, n * sizeof(double));
+    }
+}
 template <class Term, class T>
 void measure(const T* x, const std::size_t* offset, std::size_t count, T threshold, double* out) {
     const Vec<T> limit = splat<Vec<T>>(threshold);
-    if (threshold < T(0)) {
-        for (std::size_t i = 0; i < count; ++i) out[i] = measure_one<Term, false>(x + offset[i], offset[i + 1] - offset[i], limit);
-    } else {
-        for (std::size_t i = 0; i < count; ++i) out[i] = measure_one<Term, true>(x + offset[i], offset[i + 1] - offset[i], limit);
-    }
+    if (threshold < T(0))
+        measure_segments<Term, false>(x, offset, count, limit, out);
+    else
+        measure_segments<Term, true>(x, offset, count, limit, out);
 }
 
 SPARSEOPS_INLINE Vec<float> times(Vec<float> x, Vec<double> low, Vec<double> high) {
@@ -103,6 +125,7 @@ SPARSEOPS_INLINE Vec<float> times(Vec<float> x, Vec<double> low, Vec<double> hig
 template <bool Drop>
 SPARSEOPS_INLINE void scale_run(const float* x, std::size_t n, Vec<float> threshold, const double* f, float* out) {
     each_vector<float>(n, [&](std::size_t i, std::size_t m) {
+        look_ahead(x + i);
         store_m(out + i, m,
                 times(dropped<Drop>(load_m(x + i, m, 0.0f), threshold), load<Vec<double>>(f + i), load<Vec<double>>(f + i + 8)));
     });
@@ -110,45 +133,53 @@ SPARSEOPS_INLINE void scale_run(const float* x, std::size_t n, Vec<float> thresh
 template <bool Drop>
 SPARSEOPS_INLINE void scale_run(const double* x, std::size_t n, Vec<double> threshold, const double* f, double* out) {
     each_vector<double>(n, [&](std::size_t i, std::size_t m) {
+        look_ahead(x + i);
         store_m(out + i, m, dropped<Drop>(load_m(x + i, m, 0.0), threshold) * load<Vec<double>>(f + i));
     });
 }
 
-// out = one vector of x times f.
+// One vector of x times f.
 template <bool Drop>
-SPARSEOPS_INLINE void scale_vector(const float* x, Vec<float> threshold, Vec<double> f, float* out) {
-    store(out, times(dropped<Drop>(load<Vec<float>>(x), threshold), f, f));
+SPARSEOPS_INLINE Vec<float> scaled(Vec<float> x, Vec<float> threshold, Vec<double> f) {
+    return times(dropped<Drop>(x, threshold), f, f);
 }
 template <bool Drop>
-SPARSEOPS_INLINE void scale_vector(const double* x, Vec<double> threshold, Vec<double> f, double* out) {
-    store(out, dropped<Drop>(load<Vec<double>>(x), threshold) * f);
+SPARSEOPS_INLINE Vec<double> scaled(Vec<double> x, Vec<double> threshold, Vec<double> f) {
+    return dropped<Drop>(x, threshold) * f;
 }
 
-// What of a segment fills vectors is scaled at once if nothing waits before it. The rest waits for others in long runs, with
-// the factors laid out first, so that no vector ends with a short segment.
+// A segment of a vector at least is whole vectors, the last of which ends with it and is read before anything is written. Shorter
+// ones wait for each other, and their factors are laid out as one run: a masked store would hold up the next segment's loads.
 template <class T, bool Drop>
 SPARSEOPS_INLINE void scale_segments(const T* x, const std::size_t* offset, std::size_t count, Vec<T> limit, const double* factor, T* out) {
-    constexpr std::size_t stretch = 512;
-    double f[stretch + 16];
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>, run = 512;
+    double f[run + L + 8];
     std::size_t from = offset[0], at = from;
     const auto flush = [&] {
+        for (std::size_t j = at - from; j % 16; ++j) f[j] = 1;  // what a last partial vector reads beyond
         scale_run<Drop>(x + from, at - from, limit, f, out + from);
-        from = at;
     };
     for (std::size_t i = 0; i < count; ++i) {
         const Vec<double> own = splat<Vec<double>>(factor[i]);
-        while (at < offset[i + 1]) {
-            if (at == from) {
-                for (; at + lanes<T> <= offset[i + 1]; at += lanes<T>) scale_vector<Drop>(x + at, limit, own, out + at);
-                from = at;
-            }
-            const std::size_t room = stretch - (at - from), rest = offset[i + 1] - at, n = rest < room ? rest : room;
+        const std::size_t end = offset[i + 1], n = end - at;
+        if (n < L) {
             for (std::size_t j = 0; j < n; j += 8) store(f + (at - from) + j, own);
-            at += n;
-            if (at - from == stretch) flush();
+            at = end;
+            if (at - from < run) continue;
         }
+        if (at > from) flush();
+        if (at < end) {
+            const V last = load<V>(x + end - L);
+            for (; at + L < end; at += L) {
+                look_ahead(x + at);
+                store(out + at, scaled<Drop>(load<V>(x + at), limit, own));
+            }
+            look_ahead(x + at);
+            store(out + end - L, scaled<Drop>(last, limit, own));
+        }
+        from = at = end;
     }
-    for (std::size_t j = at - from; j % 16; ++j) f[j] = 1;  // what a last partial vector reads beyond
     if (at > from) flush();
 }
 template <class T>

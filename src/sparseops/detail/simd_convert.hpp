@@ -11,14 +11,14 @@ namespace {
 struct Doubles {
     Vec<double> low, high;
 };
-#if defined(__AVX512F__)
+#if defined(__AVX512F__)  // by name: gcc 12 converts the halves of a vector one by one
 SPARSEOPS_INLINE Doubles widen(f32x16 v) {
-    return {__builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), f64x8),
-            __builtin_convertvector(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), f64x8)};
+    const __m256 low = _mm512_castps512_ps256((__m512)v), high = _mm256_castpd_ps(_mm512_extractf64x4_pd((__m512d)v, 1));
+    return {(f64x8)_mm512_cvtps_pd(low), (f64x8)_mm512_cvtps_pd(high)};
 }
 SPARSEOPS_INLINE f32x16 narrow(Doubles d) {
-    const f32x8 low = __builtin_convertvector(d.low, f32x8), high = __builtin_convertvector(d.high, f32x8);
-    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m256 low = _mm512_cvtpd_ps((__m512d)d.low), high = _mm512_cvtpd_ps((__m512d)d.high);
+    return (f32x16)_mm512_insertf64x4(_mm512_castps_pd(_mm512_castps256_ps512(low)), _mm256_castps_pd(high), 1);
 }
 #elif defined(__AVX2__)
 SPARSEOPS_INLINE Pair<f64x4> widen8(f32x8 v) {
