@@ -104,7 +104,12 @@ public:
                 u = static_cast<std::size_t>(std::upper_bound(slots.begin(), slots.end(), static_cast<std::int64_t>(slot)) -
                                              slots.begin()) -
                     1;
+            const auto soon = [&](std::size_t later) {
+                if (sink.soon && later < end) sink.soon(sink.self, h_.row(static_cast<std::size_t>(plan_.segments()[later].node)));
+            };
+            for (std::size_t i = 0; h_.logistic && i < ahead; ++i) soon(slot + i);
             for (; slot < end; ++u) {
+                if (h_.logistic) soon(slot + ahead);
                 const std::size_t to = std::min(end, static_cast<std::size_t>(slots[u + 1]));
                 for (; slot + 4 <= to; slot += 4) sum_rows<4>(u, slot, sink, scratch_[worker]);
                 for (; slot < to; ++slot) sum_rows<1>(u, slot, sink, scratch_[worker]);
@@ -141,8 +146,10 @@ private:
             const auto nodes = path(s);
             const std::size_t before = common(s, c), next = s + 1 == to ? 0 : static_cast<std::size_t>(plan_.shared()[s + 1]);
             close(before, s);
-            for (std::size_t d = before; d < next; ++d)
+            for (std::size_t d = before; d < next; ++d) {
+                score_.prefetch(static_cast<std::size_t>(nodes[d]));
                 scratch.open.push_back({nodes[d], static_cast<std::int32_t>(s), 0, static_cast<std::int32_t>(d)});
+            }
             const std::size_t alone = std::max(before, next);  // from this depth on no other example of the chunk follows
             T* z = z_.data() + at(s) + alone;
             score_({0, plan_.order().data() + s}, 1, {0, nodes.data() + alone}, nodes.size() - alone, z, 0);

@@ -97,6 +97,7 @@ struct GradientSink {
     void* self = nullptr;
     T* (*target)(void* self, std::size_t slot, std::size_t row) = nullptr;
     void (*done)(void* self, std::size_t slot, std::size_t row, T* grad, T bias) = nullptr;
+    void (*soon)(void* self, std::size_t row) = nullptr;  // may be null: `done` comes a few rows later, time to prefetch
 };
 template <Real T>
 void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,

@@ -23,6 +23,12 @@ struct Stepper {
         step_row(s.optimizer, row, grad, s.W.row(row), s.W.cols);
         if (!s.b.empty()) step_bias(s.optimizer, row, bias, s.b.data());
     }
+    static void soon(void* self, std::size_t row) {
+        const auto& s = *static_cast<const Stepper*>(self);
+        detail::prefetch(s.W.row(row), s.W.cols);
+        if (s.optimizer.first.data) detail::prefetch(s.optimizer.first.row(row), s.optimizer.first.cols);
+        if (s.optimizer.second.data) detail::prefetch(s.optimizer.second.row(row), s.optimizer.second.cols);
+    }
 };
 
 template <Real T>
@@ -114,7 +120,7 @@ void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, Matri
                      std::span<T> nll, MatrixView<T> dX) {
     require_optimizer(optimizer, W.rows, W.cols, !b.empty());
     Stepper<T> stepper{optimizer, W, b};
-    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, Stepper<T>::target, Stepper<T>::done});
+    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, Stepper<T>::target, Stepper<T>::done, Stepper<T>::soon});
 }
 
 template void require_optimizer(const Optimizer<float>&, std::size_t, std::size_t, bool);
