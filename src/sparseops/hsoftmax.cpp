@@ -70,8 +70,7 @@ public:
             std::fill(nll.begin(), nll.end(), T(0));
             if (dX) std::fill(dX, dX + plan_.examples() * dim_, T(0));
         }
-        // What is not finite in a row of X makes every one of its logits so: a pass of its own over X is needed only where a row
-        // has none, or none of its own.
+        // What is not finite in a row of X makes all its logits so: X itself is looked at only where a row has none of its own.
         if (!in_.residuals.empty() || plan_.order().size() < plan_.examples() || h_.nodes() == 0) require_finite(in_);
         if (!in_.residuals.empty()) copy_residuals(std::span<const T>(in_.residuals), std::span<T>(z_));
         detail::FirstPlace bad;
@@ -408,12 +407,6 @@ void require_batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::sp
     require_shapes(plan.hierarchy(), in);
 }
 
-template <Real T>
-void require_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> dX) {
-    require(dX.rows == plan.examples() && dX.cols == in.X.cols, "dX must have shape (", plan.examples(), ", ", in.X.cols, "), got (",
-            dX.rows, ", ", dX.cols, ")");
-}
-
 }  // namespace
 
 template <Real T>
@@ -430,7 +423,8 @@ void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std
     require_batch(plan, in, std::span<const T>(nll));
     require(in.quantized.kind == QuantizedKind::none, "W must be a float array for a gradient, got ", detail::name_of(in.quantized.kind),
             " weights");
-    require_gradient(plan, in, dX);
+    require(dX.rows == plan.examples() && dX.cols == in.X.cols, "dX must have shape (", plan.examples(), ", ", in.X.cols, "), got (",
+            dX.rows, ", ", dX.cols, ")");
     Batch<T> batch(plan, in);
     batch.score(nll, {}, dX.data);
     batch.rows(sink);
