@@ -15,6 +15,7 @@ GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
 settings.register_profile("quick", deadline=None, max_examples=60)
 settings.register_profile("thorough", deadline=None, max_examples=1500)
+settings.register_profile("emulated", deadline=None, max_examples=8)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

@@ -29,6 +29,7 @@ EXPECTED = {"Nehalem": "baseline", "Haswell-noTSX": "avx2"}
 CORE = "bag dropout golden hierarchy hsoftmax normalize quantize runtime search storage update"
 FILES = sorted(p for room in CORE.split() for p in (ROOT / "tests").glob(f"test_{room}*.py"))
 EMULATED = ["-p", "emulated", *FILES]
+SLOW = {"HYPOTHESIS_PROFILE": "emulated"}  # fewer generated examples a test
 VXORPS = """
 import ctypes, mmap
 page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
@@ -100,7 +101,8 @@ def test_cpu(model, python, wheel, home):
             raise SystemExit(
                 f"{model} should refuse {isa}, it returned {done.returncode}\n{done.stderr}"
             )
-    suite(f"{model} ({active})", emulated, EMULATED, PYTHONPATH=str(ROOT / "wheels"))
+    environment = {"PYTHONPATH": str(ROOT / "wheels")} | SLOW
+    suite(f"{model} ({active})", emulated, EMULATED, **environment)
 
 
 def test_run(command, wheel, home):
@@ -116,7 +118,8 @@ def test_run(command, wheel, home):
     packages = [wheel, "pytest", "hypothesis"]
     succeed(sys.executable, "-m", "pip", "install", "--quiet", *options, *packages)
     path = os.pathsep.join([str(home), str(ROOT / "wheels")])
-    suite(f"{tag}, CPython {version}", python, EMULATED, PYTHONPATH=path, OPENBLAS_NUM_THREADS="1")
+    environment = {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"} | SLOW
+    suite(f"{tag}, CPython {version}", python, EMULATED, **environment)
 
 
 def main():

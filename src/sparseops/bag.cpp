@@ -20,6 +20,7 @@ using detail::require;
 
 constexpr std::size_t example_block = 32;
 constexpr std::size_t feature_block = 32;
+constexpr std::size_t ahead = 4;  // examples and rows that are asked for before their turn
 
 template <Real T, Index I>
 void require_csr(CsrView<const T, I> X, std::size_t features) {
@@ -63,6 +64,12 @@ struct Bags {
         for (std::size_t i = 0; i < n; ++i) {
             const auto from = static_cast<std::size_t>(X.indptr[example_of(i)]), count = start[i + 1] - start[i];
             const std::size_t first = to;
+            if (i + ahead < n) {
+                const auto later = static_cast<std::size_t>(X.indptr[example_of(i + ahead)]),
+                           length = start[i + ahead + 1] - start[i + ahead];
+                detail::prefetch(X.indices.data() + later, length);
+                detail::prefetch(X.data.data() + later, length);
+            }
             if (drops.rate > 0) {
                 dropped_.resize((count + 63) / 64);
                 drops.first = from;
@@ -109,6 +116,8 @@ void sum_bags(const Bags<T>& bags, MatrixView<const T> E, T* out, int num_thread
     detail::parallel_for((n + example_block - 1) / example_block, threads, [&](std::size_t block, std::size_t) {
         for (std::size_t i = block * example_block; i < std::min(n, (block + 1) * example_block); ++i) {
             const std::size_t from = bags.start[i];
+            for (std::size_t j = bags.start[i + 1]; i + 1 < n && j < bags.start[i + 2]; ++j)
+                detail::prefetch(E.row(static_cast<std::size_t>(bags.feature[j])), dim);
             k.weighted_sum(bags.weight.data() + from, 1, {E.data, dim, bags.feature.data() + from}, bags.start[i + 1] - from, dim, false,
                            out + i * dim);
         }
@@ -167,6 +176,7 @@ void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, Matr
         T* grad = gradient[worker];
         for (std::size_t u = block * feature_block; u < std::min(used, (block + 1) * feature_block); ++u) {
             const std::size_t from = by.first[u];
+            if (u + ahead < used) prefetch_row(optimizer, static_cast<std::size_t>(by.entries[by.first[u + ahead]].feature), E);
             k.weighted_sum(by.weight.data() + from, 1, {d_hidden.data(), dim, by.example.data() + from}, by.first[u + 1] - from, dim, false,
                            grad);
             const auto row = static_cast<std::size_t>(by.entries[from].feature);

@@ -25,9 +25,7 @@ struct Stepper {
     }
     static void soon(void* self, std::size_t row) {
         const auto& s = *static_cast<const Stepper*>(self);
-        detail::prefetch(s.W.row(row), s.W.cols);
-        if (s.optimizer.first.data) detail::prefetch(s.optimizer.first.row(row), s.optimizer.first.cols);
-        if (s.optimizer.second.data) detail::prefetch(s.optimizer.second.row(row), s.optimizer.second.cols);
+        prefetch_row(s.optimizer, row, s.W);
     }
 };
 
@@ -92,6 +90,13 @@ void step_freely(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::siz
 }  // namespace
 
 template <Real T>
+void prefetch_row(const Optimizer<T>& o, std::size_t row, MatrixView<T> W) {
+    detail::prefetch(W.row(row), W.cols);
+    if (o.first.data) detail::prefetch(o.first.row(row), o.first.cols);
+    if (o.second.data) detail::prefetch(o.second.row(row), o.second.cols);
+}
+
+template <Real T>
 void step_row(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t cols) {
     step_freely(o, row, grad, w, cols);
     if (o.max_norm > 0) limit_row(w, cols, o.max_norm);
@@ -125,6 +130,8 @@ void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, Matri
 
 template void require_optimizer(const Optimizer<float>&, std::size_t, std::size_t, bool);
 template void require_optimizer(const Optimizer<double>&, std::size_t, std::size_t, bool);
+template void prefetch_row(const Optimizer<float>&, std::size_t, MatrixView<float>);
+template void prefetch_row(const Optimizer<double>&, std::size_t, MatrixView<double>);
 template void step_row(const Optimizer<float>&, std::size_t, float*, float*, std::size_t);
 template void step_row(const Optimizer<double>&, std::size_t, double*, double*, std::size_t);
 template void step_bias(const Optimizer<float>&, std::size_t, float, float*);

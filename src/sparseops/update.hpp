@@ -30,6 +30,10 @@ struct Optimizer {
 template <Real T>
 void require_optimizer(const Optimizer<T>& optimizer, std::size_t rows, std::size_t cols, bool bias);
 
+// Asks for what the step of this row reads.
+template <Real T>
+void prefetch_row(const Optimizer<T>& optimizer, std::size_t row, MatrixView<T> W);
+
 // One row's step. grad (cols) is used up. Not checked.
 template <Real T>
 void step_row(const Optimizer<T>& optimizer, std::size_t row, T* grad, T* w, std::size_t cols);
