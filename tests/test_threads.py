@@ -1,6 +1,7 @@
 """Threads of a process: callers at once, who decides their number, how many there really are."""
 
 import concurrent.futures
+import os
 import threading
 from pathlib import Path
 
@@ -14,7 +15,7 @@ TASKS = Path("/proc/self/task")
 
 # In a process of its own: how many threads does a large call start, and how many does it leave.
 COUNT_THREADS = """
-import os, threading
+import os, threading, time
 import numpy as np
 import cython_sparseops as cso
 def tasks():
@@ -197,7 +198,32 @@ assert tasks() == before + 3, (before, tasks())
 large_call(num_threads=2)
 callers = [threading.Thread(target=large_call) for _ in range(5)]
 [c.start() for c in callers], [c.join() for c in callers]
+end = time.monotonic() + 20
+while tasks() > before + 3 and time.monotonic() < end:
+    time.sleep(0.01)  # the system takes a joined thread off its list a moment later
 assert tasks() == before + 3, "callers at once share the workers"
+"""
+    run_python(COUNT_THREADS + code, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")
+
+
+@needs_tasks
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads have no affinity here")
+def test_a_worker_keeps_off_its_callers_core_and_stays_on_the_cores_it_may_use(run_python):
+    code = """
+others = set(os.listdir("/proc/self/task"))
+large_call(num_threads=2)
+worker, = map(int, set(os.listdir("/proc/self/task")) - others)
+allowed = os.sched_getaffinity(0)
+time.sleep(0.5)  # the first call does not wait for the worker to begin
+for _ in range(20):
+    large_call(num_threads=2)
+    seen = os.sched_getaffinity(worker)
+    assert seen <= allowed and len(seen) == max(1, len(allowed) - 1), (seen, allowed)
+for core in allowed:  # from outside, as taskset does
+    for thread in (0, worker):
+        os.sched_setaffinity(thread, {core})
+    large_call(num_threads=2)
+    assert os.sched_getaffinity(worker) == {core}
 """
     run_python(COUNT_THREADS + code, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")
 

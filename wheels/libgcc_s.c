@@ -1,6 +1,7 @@
 /* What the modules take of libgcc_s.so.1, to link against: of the real one there is none for another machine. zig would link a
    static unwinder of its own instead, and die when glibc unwinds a daemon thread with the real one as the process ends. */
-#define STUB(name) void name(void) {}
+#define STUB(name) \
+    void name(void) {}
 STUB(_Unwind_Backtrace)
 STUB(_Unwind_DeleteException)
 STUB(_Unwind_ForcedUnwind)

@@ -4,6 +4,7 @@ import sys
 import time
 
 import numpy as np
+from timing import PAUSE
 
 import cython_sparseops as cso
 
@@ -16,6 +17,7 @@ def interleaved(functions, repeats):
             start = time.perf_counter()
             function()
             own.append(time.perf_counter() - start)
+            time.sleep(PAUSE)
             if turn == 0:
                 own.clear()
     return [1e3 * float(np.median(own)) for own in times]

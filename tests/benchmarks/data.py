@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import tempfile
 import time
@@ -96,19 +98,24 @@ class FastTextFile:
 
 
 def fasttext_model(module, path, **options):
-    """Seconds, and a supervised fastText model with the hierarchical softmax, all words kept.
-
-    A run so short that its first thread has seen no example when the loss is first asked for
-    divides 0 by 0 and ends in "Encountered NaN": then again.
-    """
+    """Seconds, and a supervised fastText model with the hierarchical softmax, all words kept."""
     settings = {"dim": 100, "epoch": 5, "lr": 0.5, "minCount": 1, "wordNgrams": 1, "bucket": 0}
     settings |= {"minn": 0, "maxn": 0, "verbose": 0} | options
-    for left in reversed(range(30)):
+    with zeroed_memory():
         start = time.perf_counter()
-        try:
-            model = module.train_supervised(input=path, loss="hs", **settings)
-        except RuntimeError as error:
-            if "NaN" not in str(error) or left == 0:
-                raise
-        else:
-            return time.perf_counter() - start, model
+        model = module.train_supervised(input=path, loss="hs", **settings)
+        return time.perf_counter() - start, model
+
+
+@contextlib.contextmanager
+def zeroed_memory():
+    """Under glibc, malloc gives zeros: fastText reads memory that it has not written, and ends with
+    "Encountered NaN" where that happens to hold one."""
+    mallopt, perturb = getattr(ctypes.CDLL(None), "mallopt", None), -6
+    if mallopt is not None:
+        mallopt(perturb, 255)
+    try:
+        yield
+    finally:
+        if mallopt is not None:
+            mallopt(perturb, 0)

@@ -16,7 +16,7 @@ import cython_sparseops as cso
 
 REPEATS = 15
 _TURN = 2e-3  # seconds: shorter calls are repeated until a turn lasts as long
-_PAUSE = 4e-3  # between turns, for the OpenMP threads of the last one to stop spinning
+PAUSE = 30e-3  # between turns: GCC's OpenMP threads spin for 300 000 pauses of up to 140 cycles
 
 
 @functools.cache
@@ -125,7 +125,7 @@ def race(calls, *, repeats=REPEATS, budget=None):
         took = one.warm_up()
         share = repeats if budget is None else int(budget / len(runners) / (took * one.loops))
         turns[one.name] = max(3, min(repeats, share))
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)
     gc.collect()
     gc.disable()
     try:
@@ -134,7 +134,7 @@ def race(calls, *, repeats=REPEATS, budget=None):
                 n = turns[one.name]
                 if i * n // repeats != (i + 1) * n // repeats:
                     one.turn()
-                    time.sleep(_PAUSE)
+                    time.sleep(PAUSE)
     finally:
         gc.enable()
     return {one.name: Median.of(one.samples) for one in runners}
