@@ -15,7 +15,7 @@ import numpy as np
 import cython_sparseops as cso
 
 REPEATS = 15
-_TURN = 2e-3  # seconds: shorter calls are repeated until a turn lasts as long
+_TURN = 15e-3  # seconds: shorter calls are repeated until a turn lasts as long
 PAUSE = 30e-3  # between turns: GCC's OpenMP threads spin for 300 000 pauses of up to 140 cycles
 
 

@@ -36,9 +36,9 @@ inline double combine(Norm ord, double a, double b) noexcept { return ord == Nor
 // Sums of `blocks` blocks, each by measure_block(block, sums of its own), combined in block order.
 template <class MeasureBlock>
 void sum_blocks(std::size_t blocks, Norm ord, int threads, std::span<double> sum, MeasureBlock measure_block) {
-    const std::size_t cols = sum.size();
-    const auto own = std::make_unique_for_overwrite<double[]>((blocks - 1) * cols);
-    const auto of = [&](std::size_t b) { return b == 0 ? sum.data() : own.get() + (b - 1) * cols; };
+    const std::size_t cols = sum.size(), stride = apart_stride<double>(cols);
+    const auto own = std::make_unique_for_overwrite<double[]>(blocks * stride);
+    const auto of = [&](std::size_t b) { return b == 0 ? sum.data() : own.get() + b * stride; };
     parallel_for(blocks, threads, [&](std::size_t b, std::size_t) {
         std::fill_n(of(b), cols, 0.0);
         measure_block(b, of(b));

@@ -30,12 +30,17 @@ void parallel_for(std::size_t n, int threads, const F& f) {
     run_parallel(n, threads, [](const void* g, std::size_t i, std::size_t worker) { (*static_cast<const F*>(g))(i, worker); }, &f);
 }
 
+// From one of several buffers of n elements to the next.
+template <class T>
+constexpr std::size_t apart_stride(std::size_t n) noexcept {
+    return (n * sizeof(T) / apart + 2) * apart / sizeof(T);
+}
+
 // A buffer of n elements for each worker.
 template <class T>
 class PerWorker {
 public:
-    PerWorker(std::size_t n, int threads)
-        : stride_((n * sizeof(T) / apart + 2) * apart / sizeof(T)), all_(stride_ * static_cast<std::size_t>(std::max(1, threads))) {}
+    PerWorker(std::size_t n, int threads) : stride_(apart_stride<T>(n)), all_(stride_ * static_cast<std::size_t>(std::max(1, threads))) {}
     T* operator[](std::size_t worker) noexcept { return all_.data() + worker * stride_; }
 
 private:
