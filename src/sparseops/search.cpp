@@ -16,7 +16,7 @@ namespace {
 using detail::require;
 
 constexpr std::size_t most_together = 16;  // nodes whose rows are scored in one pass over x
-constexpr float margin = 0.693147F;        // nodes at least half as likely as the likeliest are expanded with it; 0.5 to 1 measure alike
+constexpr float least_margin = 0.693147F;  // nodes at least half as likely as the likeliest are expanded with it; 0.5 to 1 measure alike
 
 // `key` orders: the log-probability as it is returned, rounded to T; `log_p` carries the digits on.
 template <Real T>
@@ -95,9 +95,11 @@ private:
 
     void leave(T key) { best_left_ = std::max(best_left_, key); }
 
-    // All open nodes within `margin` of the likeliest are expanded together: their rows are scored in one pass over x, and no heap
+    // All open nodes within a margin of the likeliest are expanded together: their rows are scored in one pass over x, and no heap
     // is kept. Whatever is expanded beyond need only looks at more; what decides is the key.
     void search_best_first() {
+        constexpr std::size_t many = 1024;  // open nodes, from which a pass over them may cost more than what it finds
+        T margin = least_margin;
         open_.push_back({0.0, T(0), h_.preorder[0]});
         for (T best = 0; !open_.empty();) {
             const T worst = full() ? found_.front().key : -std::numeric_limits<T>::infinity();
@@ -116,6 +118,7 @@ private:
                 best = std::max(best, later ? node.key : best);
             }
             open_.resize(left);
+            margin = n > many && taken < n / 16 ? 2 * margin : T(least_margin);
             if (taken == 0) return leave(best);
             expand({batch_.data(), taken}, [&](const Open<T>& inner) {
                 if (full() && inner.key < found_.front().key) return leave(inner.key);

@@ -122,12 +122,14 @@ public:
     void enter() noexcept { thread_ = static_cast<pid_t>(syscall(SYS_gettid)); }
     void keep_off(int core) noexcept {
         if (thread_ == 0 || core == core_) return;
-        cpu_set_t now, callers;
-        if (sched_getaffinity(thread_, sizeof now, &now) != 0 || sched_getaffinity(0, sizeof callers, &callers) != 0) return;
+        cpu_set_t now, wanted;
+        if (sched_getaffinity(thread_, sizeof now, &now) != 0 || sched_getaffinity(0, sizeof wanted, &wanted) != 0) return;
         if (core_ < 0 || !CPU_EQUAL(&now, &set_)) all_ = now;  // not what was set here: the user's
-        CPU_AND(&set_, &all_, &callers);
-        CPU_CLR(static_cast<std::size_t>(core), &set_);
-        if (CPU_COUNT(&set_) > 0 && sched_setaffinity(thread_, sizeof set_, &set_) == 0) core_ = core;
+        CPU_AND(&wanted, &wanted, &all_);
+        CPU_CLR(static_cast<std::size_t>(core), &wanted);
+        if (CPU_COUNT(&wanted) == 0 || sched_setaffinity(thread_, sizeof wanted, &wanted) != 0) return;
+        set_ = wanted;
+        core_ = core;
     }
     static int here() noexcept { return sched_getcpu(); }
 
@@ -186,9 +188,10 @@ private:
         if (workers_ >= workers) return;
         const SignalsBlocked blocked;
         try {
-            for (; workers_ < workers; ++workers_) {
-                Place& place = places_.emplace_back();
-                std::thread([this, &place] { serve(place); }).detach();
+            while (workers_ < workers) {
+                places_.resize(static_cast<std::size_t>(workers_) + 1);
+                std::thread([this, &place = places_.back()] { serve(place); }).detach();
+                ++workers_;
             }
         } catch (...) {
             // no more threads or memory to be had: the threads that there are do the work
