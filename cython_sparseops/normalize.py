@@ -100,8 +100,7 @@ def _normalize_dense(W: Any, axis: int, copy: bool, settings: tuple[Any, ...]) -
     norms = np.empty(given.shape[1 - axis])
     _DENSE[x.dtype](x, columns, out, norms, *settings)
     if given.dtype == FLOAT16:
-        with np.errstate(over="ignore"):  # a norm beyond float16 gives infinity, as in float32
-            out = out.astype(FLOAT16)
+        out = cast(out, FLOAT16)  # a norm beyond float16 gives infinity, as in float32
         if not copy:
             view[...] = out
     if not copy:
@@ -135,8 +134,7 @@ def _normalize_sparse(
     impl = _CSR[parts.indptr.dtype, x.dtype]
     impl(parts.indptr, parts.indices, x, minor, columns, out, norms, *settings)
     if given.dtype == FLOAT16:
-        with np.errstate(over="ignore"):  # a norm beyond float16 gives infinity, as in float32
-            out = out.astype(FLOAT16)
+        out = cast(out, FLOAT16)  # a norm beyond float16 gives infinity, as in float32
         if not copy:
             given[...] = out
     if not copy:

@@ -18,10 +18,6 @@ constexpr std::size_t example_block = 8;  // rows of X that share one pass over 
 constexpr std::size_t tile_rows = 256;    // rows of W scored before their nodes are walked
 constexpr std::size_t node_range = 4096;  // nodes of one work item
 
-void refuse_row(const detail::FirstPlace& bad) {
-    require(!bad.any(), "W and b must be finite, with finite logits, got another for row ", bad.place(), " of X");
-}
-
 // Walks nodes depth first for a few rows of X at once, carrying their log-probabilities on a stack.
 template <Real T>
 class alignas(detail::apart) TreeWalk {
@@ -181,7 +177,7 @@ void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> 
         const std::size_t x = item / ranges * example_block, from = item % ranges * node_range;
         walks[worker].run(x, std::min(example_block, in.X.rows - x), from, std::min(h.nodes(), from + node_range));
     });
-    refuse_row(bad);
+    detail::require_finite_logits(bad);
 }
 
 // Logits of the rows of one node for one x, into z.
@@ -254,7 +250,7 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
             out.row(i)[j] = static_cast<T>(sum);
         }
     });
-    refuse_row(bad);
+    detail::require_finite_logits(bad);
 }
 
 template <Real T>
@@ -289,7 +285,7 @@ void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::ui
             out.row(i)[m] = ~at;
         }
     });
-    refuse_row(bad);
+    detail::require_finite_logits(bad);
 }
 
 template void hsoftmax_log_proba(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<float>);

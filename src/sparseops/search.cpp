@@ -282,7 +282,7 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
             if (!searchers[worker].run(i, classes.row(i), log_probs.row(i), &bound[i])) bad.report(i);
         }
     });
-    require(!bad.any(), "W and b must be finite, with finite logits, got another for row ", bad.place(), " of X");
+    detail::require_finite_logits(bad);
 }
 
 template void hsoftmax_search(const HierarchyView&, const HSoftmaxInput<float>&, const SearchOptions&, MatrixView<std::int64_t>,

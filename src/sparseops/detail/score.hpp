@@ -20,6 +20,11 @@ struct Pick {
     const std::int32_t* index = nullptr;
 };
 
+// `bad`: rows of X that had another logit.
+inline void require_finite_logits(const FirstPlace& bad) {
+    require(!bad.any(), "W and b must be finite, with finite logits, got another for row ", bad.place(), " of X");
+}
+
 inline const char* name_of(QuantizedKind kind) {
     return kind == QuantizedKind::int8       ? "int8"
            : kind == QuantizedKind::bfloat16 ? "bfloat16"
