@@ -4,9 +4,9 @@
 #include <bit>
 #include <cmath>
 
+#include "detail/kernels_quantized.hpp"
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"
-#include "detail/score.hpp"
 
 namespace sparseops {
 namespace {
@@ -80,7 +80,7 @@ void quantize(MatrixView<const float> W, QuantizedKind kind, void* data, std::sp
     each_block(W.rows, W.cols, num_threads, [&](std::size_t first, std::size_t end) {
         if (kind == QuantizedKind::int8) {
             auto* to = static_cast<std::int8_t*>(data);
-            for (std::size_t r = first; r < end; ++r) scale[r] = detail::quantize_row(W.row(r), W.cols, 127, to + r * W.cols);
+            for (std::size_t r = first; r < end; ++r) scale[r] = detail::quantized_kernels().int8_row(W.row(r), W.cols, to + r * W.cols);
             return;
         }
         auto* to = static_cast<std::uint16_t*>(data) + first * W.cols;

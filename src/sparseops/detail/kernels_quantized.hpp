@@ -23,6 +23,9 @@ struct QuantizedKernels {
     // of |x[i]| |w[j]| must fit in 31 bits.
     void (*int8_dots)(Rows<std::int16_t> x, const float* x_scale, std::size_t nx, Rows<std::int8_t> w, const float* w_scale, std::size_t nw,
                       std::size_t n, float* out, std::size_t out_stride);
+    // n numbers as integers of at most ±levels (127 for int8) times the scale that is returned: NaN, and all zero, if one is not finite.
+    float (*int16_row)(const float* x, std::size_t n, std::int32_t levels, std::int16_t* out);
+    float (*int8_row)(const float* x, std::size_t n, std::int8_t* out);
 };
 
 extern const QuantizedKernels quantized_baseline;

@@ -306,6 +306,30 @@ void int8_dots(Rows<std::int16_t> x, const float* x_scale, std::size_t nx, Rows<
     });
 }
 
+// ---- rows as integers ---------------------------------------------------------------------------------------
+
+template <class I>
+SPARSEOPS_INLINE float quantize_row(const float* x, std::size_t n, std::int32_t levels, I* out) {
+    std::int32_t top = 0;  // the bits of |x| are in the order of |x|
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::int32_t bits = __builtin_bit_cast(std::int32_t, x[i]) & 0x7fffffff;
+        top = bits > top ? bits : top;
+    }
+    if (top >= 0x7f800000) {
+        for (std::size_t i = 0; i < n; ++i) out[i] = I(0);
+        return __builtin_nanf("");
+    }
+    const float found = __builtin_bit_cast(float, top), largest = found > 1e-30f ? found : 1e-30f;
+    const float inverse = static_cast<float>(levels) / largest;
+    constexpr float magic = 12582912;  // adding it leaves no digit behind the point, rounded to even
+    for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<I>(static_cast<std::int32_t>((x[i] * inverse + magic) - magic));
+    const float scale = largest / static_cast<float>(levels);
+    return __builtin_isinf(scale * static_cast<float>(levels)) ? __builtin_nextafterf(scale, 0) : scale;
+}
+
+float int16_row(const float* x, std::size_t n, std::int32_t levels, std::int16_t* out) { return quantize_row(x, n, levels, out); }
+float int8_row(const float* x, std::size_t n, std::int8_t* out) { return quantize_row(x, n, 127, out); }
+
 #define SPARSEOPS_JOIN_(a, b) a##b
 #define SPARSEOPS_JOIN(a, b) SPARSEOPS_JOIN_(a, b)
 
@@ -313,5 +337,6 @@ void int8_dots(Rows<std::int16_t> x, const float* x_scale, std::size_t nx, Rows<
 
 namespace sparseops::detail {
 extern const QuantizedKernels SPARSEOPS_JOIN(quantized_, SPARSEOPS_ISA_NAME);
-const QuantizedKernels SPARSEOPS_JOIN(quantized_, SPARSEOPS_ISA_NAME) = {half_dots<Bfloat16>, half_dots<Float16>, int8_dots};
+const QuantizedKernels SPARSEOPS_JOIN(quantized_, SPARSEOPS_ISA_NAME) = {half_dots<Bfloat16>, half_dots<Float16>, int8_dots, int16_row,
+                                                                         int8_row};
 }  // namespace sparseops::detail

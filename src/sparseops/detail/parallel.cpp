@@ -11,6 +11,7 @@
 #include <mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -158,8 +159,8 @@ public:
         {
             const std::lock_guard<std::mutex> hold(lock_);
             grow(threads - 1);
-            body_ = body, f_ = f, n_ = n, seats_ = threads - 1, joined_ = 0, open_ = true, failure_ = nullptr;
-            next_.store(0, std::memory_order_relaxed);
+            share(n, static_cast<std::size_t>(threads));
+            body_ = body, f_ = f, seats_ = threads - 1, joined_ = 0, open_ = true, failure_ = nullptr;
             job_.fetch_add(1, std::memory_order_release);
             for (Place& place : places_) place.keep_off(Place::here());
         }
@@ -222,14 +223,36 @@ private:
         }
     }
 
+    // A worker's own stretch of the iterations. Neighbours are done by one thread: their data lie on the same pages, and two threads
+    // that touch a fresh huge page at once both clear 2 MiB, one of them for nothing.
+    struct alignas(detail::apart) Share {
+        std::atomic<std::size_t> next{0};
+        std::size_t end = 0;
+    };
+
+    void share(std::size_t n, std::size_t threads) {
+        if (shares_.size() < threads) shares_ = std::vector<Share>(threads);
+        n_shares_ = threads;
+        std::size_t begin = 0;
+        for (std::size_t s = 0; s < threads; ++s) {
+            shares_[s].next.store(begin, std::memory_order_relaxed);
+            begin += n / threads + (s < n % threads ? 1 : 0);
+            shares_[s].end = begin;
+        }
+    }
+
+    // Its own share, then what is left of the others'.
     void work(std::size_t worker) {
         const bool outer = std::exchange(inside_team, true);
-        for (std::size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < n_;) {
-            try {
-                body_(f_, i, worker);
-            } catch (...) {  // out of memory, say
-                const std::lock_guard<std::mutex> hold(lock_);
-                failure_ = std::current_exception();
+        for (std::size_t s = 0; s < n_shares_; ++s) {
+            Share& share = shares_[(worker + s) % n_shares_];
+            for (std::size_t i; (i = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) {
+                try {
+                    body_(f_, i, worker);
+                } catch (...) {  // out of memory, say
+                    const std::lock_guard<std::mutex> hold(lock_);
+                    failure_ = std::current_exception();
+                }
             }
         }
         inside_team = outer;
@@ -239,11 +262,11 @@ private:
     std::deque<Place> places_;  // of all workers
     std::condition_variable wake_, done_;
     std::atomic<std::uint64_t> job_{0};
-    std::atomic<std::size_t> next_{0};
     std::atomic<int> running_{0};
+    std::vector<Share> shares_;
+    std::size_t n_shares_ = 0;
     detail::Body body_ = nullptr;
     const void* f_ = nullptr;
-    std::size_t n_ = 0;
     int workers_ = 0, seats_ = 0, joined_ = 0;
     bool open_ = false;
     std::exception_ptr failure_;

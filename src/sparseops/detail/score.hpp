@@ -32,22 +32,6 @@ inline const char* name_of(QuantizedKind kind) {
                                              : "float";
 }
 
-// n numbers as integers of at most ±levels times the scale that is returned: NaN, and all zero, if one is not finite.
-template <class I>
-inline float quantize_row(const float* x, std::size_t n, std::int32_t levels, I* out) {
-    std::int32_t top = 0;  // the bits of |x| are in the order of |x|
-    for (std::size_t i = 0; i < n; ++i) top = std::max(top, __builtin_bit_cast(std::int32_t, x[i]) & 0x7fffffff);
-    if (top >= 0x7f800000) {
-        std::fill(out, out + n, I(0));
-        return __builtin_nanf("");
-    }
-    const float largest = std::max(__builtin_bit_cast(float, top), 1e-30f), inverse = static_cast<float>(levels) / largest;
-    constexpr float magic = 12582912;  // adding it leaves no digit behind the point, rounded to even
-    for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<I>(static_cast<std::int32_t>((x[i] * inverse + magic) - magic));
-    const float scale = largest / static_cast<float>(levels);
-    return __builtin_isinf(scale * static_cast<float>(levels)) ? __builtin_nextafterf(scale, 0) : scale;
-}
-
 template <Real T>
 class Scorer {
 public:
@@ -105,7 +89,7 @@ private:
         constexpr std::size_t block = 64;
         parallel_for((X_.rows + block - 1) / block, threads, [&](std::size_t item, std::size_t) {
             for (std::size_t i = item * block; i < std::min(X_.rows, (item + 1) * block); ++i)
-                x_scale_[i] = quantize_row(X_.row(i), X_.cols, levels, x_.data() + i * stride_);
+                x_scale_[i] = quantized_->int16_row(X_.row(i), X_.cols, levels, x_.data() + i * stride_);
         });
     }
 
