@@ -14,9 +14,11 @@
 
 namespace sparseops::detail {
 
-// The blocks of a pass over n entries, a function of n and cols: what a block costs in cols is a sixteenth of its entries.
+// The blocks of a pass over n entries, a function of n and cols: what a block costs in cols is a sixteenth of its entries, or a
+// quarter, if threads had nothing to share otherwise.
 inline std::size_t column_blocks(std::size_t n, std::size_t cols) noexcept {
-    return std::clamp<std::size_t>(n / (16 * cols + 65536), 1, 64);
+    const std::size_t few = std::clamp<std::size_t>(n / (4 * cols + 65536), 1, 8);
+    return std::clamp<std::size_t>(n / (16 * cols + 65536), few, 64);
 }
 
 template <Real T>
