@@ -147,7 +147,8 @@ def first_use(wheel):
         python = next(
             p for p in (Path(home) / "bin/python", Path(home) / "Scripts/python.exe") if p.exists()
         )
-        subprocess.run([python, "-m", "pip", "install", "--quiet", str(wheel)], check=True)
+        install = ["install", "--quiet", "--only-binary", ":all:"]  # NumPy not from its sources
+        subprocess.run([python, "-m", "pip", *install, str(wheel)], check=True)
         subprocess.run([python, "-I", "-c", FIRST_USE], check=True, cwd=home)
 
 
