@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 kind=address flags="-fsanitize=address,undefined -fno-sanitize-recover=all" openmp=ON runtime=libasan.so
 if [ "${1:-}" = thread ]; then  # an OpenMP runtime that was not built for it looks like a race
   kind=thread flags="-fsanitize=thread" openmp=OFF runtime=libtsan.so
+  export HYPOTHESIS_PROFILE="${HYPOTHESIS_PROFILE:-emulated}"  # fewer generated inputs: races do not hide in them
+  export OPENBLAS_NUM_THREADS=1  # NumPy's own threads, of which the sanitizer knows nothing
   shift
 fi
 venv="build/sanitize-$kind/venv"

@@ -36,16 +36,22 @@ def old(tmp_path):
     return path, path.read_bytes()
 
 
-def start(folder, code):
-    pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", SAVE + code], cwd=folder, stdout=pipe, text=True)
+@pytest.fixture
+def start_python(tmp_path):
+    """start_python(code) begins a process in the folder of `old`."""
+
+    def start(code):
+        command = [sys.executable, "-c", SAVE + code]
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+
+    return start
 
 
 @posix
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_save_killed_before_its_end_leaves_the_old_file(old, call):
+def test_a_save_killed_before_its_end_leaves_the_old_file(old, start_python, call):
     path, data = old
-    with start(path.parent, f"os.{call} = stop\nsave(1)") as child:
+    with start_python(f"os.{call} = stop\nsave(1)") as child:
         assert child.stdout.readline() == "now\n"
         child.kill()
     assert path.read_bytes() == data
@@ -53,11 +59,11 @@ def test_a_save_killed_before_its_end_leaves_the_old_file(old, call):
 
 
 @posix
-def test_a_save_killed_while_it_writes_leaves_one_file_or_the_other(old):
+def test_a_save_killed_while_it_writes_leaves_one_file_or_the_other(old, start_python):
     path, _ = old
     for _ in range(3):
         others = set(os.listdir(path.parent))
-        with start(path.parent, "while True: save(64)") as child:
+        with start_python("while True: save(64)") as child:
             while not set(os.listdir(path.parent)) - others and child.poll() is None:
                 time.sleep(0.001)
             child.send_signal(signal.SIGKILL)
