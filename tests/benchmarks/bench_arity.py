@@ -30,7 +30,7 @@ def trees(n_classes):
 def main(quick):
     """Loss + gradient of several batches, and exact top-k."""
     out = []
-    small = (4, 16, 64) if quick else (2, 4, 8, 16, 32, 64, 256, 1000)
+    small = (4, 64) if quick else (2, 4, 8, 16, 32, 64, 256, 1000)
     for n_classes in (*small, 10_000, 100_000, *(() if quick else (1_000_000,))):
         rng = np.random.default_rng(0)
         candidates = trees(n_classes)
@@ -39,7 +39,7 @@ def main(quick):
         for size in (256,) if quick else (128, 1024, 16384):
             out += gradient(rng, n_classes, size, candidates, weights, quick)
         if n_classes >= 64:
-            for k in (1, 10) if quick else (1, 5, 10, 100):
+            for k in (10,) if quick else (1, 5, 10, 100):
                 out += search(rng, n_classes, k, candidates, weights, quick)
         gc.collect()
     return out

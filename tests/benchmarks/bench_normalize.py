@@ -1,30 +1,15 @@
 """Normalise against its peers; `python tests/benchmarks/bench_normalize.py`."""
 
 import sys
-import time
 
 import numpy as np
-from timing import PAUSE
+from timing import race
 
 import cython_sparseops as cso
 
 
-def interleaved(functions, repeats):
-    """Median milliseconds of each function, timed in turn (A B A B …) after a warm-up."""
-    times = [[] for _ in functions]
-    for turn in range(repeats + 1):
-        for own, function in zip(times, functions, strict=True):
-            start = time.perf_counter()
-            function()
-            own.append(time.perf_counter() - start)
-            time.sleep(PAUSE)
-            if turn == 0:
-                own.clear()
-    return [1e3 * float(np.median(own)) for own in times]
-
-
-def row(name, peer, ours, theirs, threads, goal, repeats):
-    ours_ms, peer_ms = interleaved((ours, theirs), repeats)
+def row(name, peer, ours, theirs, threads, goal):
+    ours_ms, peer_ms = race({"ours": lambda _: ours(), "peer": lambda _: theirs()}).values()
     return {
         "name": name,
         "peer": peer,
@@ -61,7 +46,7 @@ def matrices(quick):
     return csr, sp.csc_matrix(parts, shape=(cols, rows)), csr.tocsc()
 
 
-def sparse_rows(quick, threads, repeats):
+def sparse_rows(quick, threads):
     """The peers get copy=False too: scikit-learn works in place where it can."""
     from scipy.sparse import diags_array
     from sklearn.preprocessing import normalize
@@ -91,10 +76,10 @@ def sparse_rows(quick, threads, repeats):
         ("CSC columns, in place", "scikit-learn", ours(csc, 0), theirs(csc, 0), None),
         ("CSR rows, in place", "plain copy of the values", ours(csr, 1), plain, 0.6),
     ]
-    return [row(n, p, a, b, threads, goal, repeats) for n, p, a, b, goal in work]
+    return [row(n, p, a, b, threads, goal) for n, p, a, b, goal in work]
 
 
-def dense_rows(quick, threads, repeats):
+def dense_rows(quick, threads):
     from sklearn.preprocessing import normalize
 
     X = np.random.default_rng(1).normal(size=(10_000 if quick else 200_000, 128)).astype(np.float32)
@@ -103,13 +88,13 @@ def dense_rows(quick, threads, repeats):
     for axis, name in ((1, "dense rows"), (0, "dense columns")):
         ours = lambda axis=axis: cso.sparse_normalize(X, axis=axis, copy=False, num_threads=threads)  # noqa: E731
         theirs = lambda axis=axis: normalize(X, axis=axis, copy=False)  # noqa: E731
-        out.append(row(f"{name}, in place", "scikit-learn", ours, theirs, threads, None, repeats))
+        out.append(row(f"{name}, in place", "scikit-learn", ours, theirs, threads, None))
         copy = lambda: np.copyto(other, X)  # noqa: E731
-        out.append(row(f"{name}, in place", "plain copy", ours, copy, threads, 0.6, repeats))
+        out.append(row(f"{name}, in place", "plain copy", ours, copy, threads, 0.6))
     return out
 
 
-def table_rows(quick, threads, repeats):
+def table_rows(quick, threads):
     """A tenth of the rows of a table; all are too long because each call asks for less."""
     size, named = (100_000, 10_000) if quick else (1_000_000, 100_000)
     rng = np.random.default_rng(2)
@@ -152,16 +137,15 @@ def table_rows(quick, threads, repeats):
     part = np.empty((named, 128), np.float32)
     gather = lambda: np.take(table, rows, 0, part)  # noqa: E731
     work.append((short, "plain gather of the rows", ours_nothing, gather, 0.6))
-    return [row(n, p, a, b, threads, goal, repeats) for n, p, a, b, goal in work]
+    return [row(n, p, a, b, threads, goal) for n, p, a, b, goal in work]
 
 
 def main(quick):
     """One row a measurement: name, peer, ours_ms, peer_ms, ratio, threads, goal."""
-    repeats = 15
     out = []
-    for threads in (1, 2):
+    for threads in (2,) if quick else (1, 2):
         for part in (sparse_rows, dense_rows, table_rows):
-            out += part(quick, threads, repeats)
+            out += part(quick, threads)
     return out
 
 

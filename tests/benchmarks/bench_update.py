@@ -53,7 +53,7 @@ def compare(n_classes, labels, calls, threads, quick):
         theirs |= gensim_loop(labels, threads)
     seconds = {name: [] for name in (*calls, *theirs)}
     for _ in range(2 if quick else 3):
-        for name, ms in race(calls, repeats=7 if quick else 5).items():
+        for name, ms in race(calls, repeats=5).items():
             seconds[name].append(ms / 1e3)
         for name, call in theirs.items():
             seconds[name].append(call())

@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 sys.path[:0] = [str(HERE)]
+import timing  # noqa: E402
 
 
 def main(arguments=None):
@@ -33,6 +34,7 @@ def main(arguments=None):
     if unknown:
         parser.error(f"NAME must be one of {', '.join(found)}, got {', '.join(sorted(unknown))}")
     options.output.mkdir(parents=True, exist_ok=True)
+    timing.REPEATS = 5 if options.quick else timing.REPEATS
     start, results, failed = time.perf_counter(), [], []
     for name in names:
         print(f"== {name}", file=sys.stderr, flush=True)

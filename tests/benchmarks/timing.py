@@ -14,7 +14,7 @@ import numpy as np
 
 import cython_sparseops as cso
 
-REPEATS = 15
+REPEATS = 15  # run.py --quick takes fewer
 _TURN = 15e-3  # seconds: shorter calls are repeated until a turn lasts as long
 PAUSE = 30e-3  # between turns: GCC's OpenMP threads spin for 300 000 pauses of up to 140 cycles
 
@@ -112,13 +112,14 @@ class Call:
         self.samples.append((time.perf_counter() - start) / self.loops)
 
 
-def race(calls, *, repeats=REPEATS, budget=None):
+def race(calls, *, repeats=None, budget=None):
     """Median milliseconds of each contestant.
 
     `calls`: {name: f(i)}. They take turns (A B A B ...), `repeats` of them after a warm-up. With a
     `budget` in seconds, one that would take more than its share gets fewer turns, at least three,
     spread over the run.
     """
+    repeats = repeats or REPEATS
     runners = [Call(name, f) for name, f in calls.items()]
     turns = {}
     for one in runners:
