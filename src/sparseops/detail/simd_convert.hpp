@@ -80,7 +80,7 @@ SPARSEOPS_INLINE float from_float16(std::uint16_t h) {
 // To the nearest, ties to even; NaN stays a quiet NaN.
 SPARSEOPS_INLINE std::uint16_t to_float16(float f) {
 #if defined(__F16C__)
-    return _cvtss_sh(f, 0);
+    return static_cast<std::uint16_t>(_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(f), 0)));  // _cvtss_sh is not C++ in clang 14
 #else
     std::uint32_t bits;
     std::memcpy(&bits, &f, sizeof bits);
