@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 from bench_normalize import print_table, row
+from timing import thread_counts
 
 import cython_sparseops as cso
 
@@ -48,7 +49,7 @@ def main(quick):
     x = np.random.default_rng(0).random(500_000 if quick else 10_000_000, dtype=np.float32)
     own = x.copy()
     out = []
-    for threads in (2,) if quick else (1, 2):
+    for threads in thread_counts(quick):
 
         def new(threads=threads):
             return cso.sparse_dropout_with_replacement(x, 0.3, 0.5, rng=1, num_threads=threads)

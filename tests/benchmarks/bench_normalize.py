@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-from timing import race
+from timing import race, thread_counts
 
 import cython_sparseops as cso
 
@@ -143,7 +143,7 @@ def table_rows(quick, threads):
 def main(quick):
     """One row a measurement: name, peer, ours_ms, peer_ms, ratio, threads, goal."""
     out = []
-    for threads in (2,) if quick else (1, 2):
+    for threads in thread_counts(quick):
         for part in (sparse_rows, dense_rows, table_rows):
             out += part(quick, threads)
     return out

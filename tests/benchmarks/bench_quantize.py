@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 from bench_normalize import print_table, row
+from timing import thread_counts
 
 import cython_sparseops as cso
 
@@ -74,7 +75,7 @@ def main(quick):
                     "goal": 3.8 if kind == "int8" else 2,
                 }
             )
-            for threads in (2,) if quick else (1, 2):
+            for threads in thread_counts(quick):
 
                 def search(rows, x, k, h=h, b=b, threads=threads):
                     return lambda: cso.hsoftmax_search(x, rows, b, h, k, num_threads=threads)
