@@ -95,7 +95,7 @@ def test_the_kernel_unit_includes_c_headers_alone():
     }
     names = ["kernels.hpp", "kernels_stream.hpp", "kernels_quantized.hpp"]
     names += [p.name for p in (CPP / "detail").glob("kernels*_isa.cpp")]
-    units = [CPP / "detail" / n for n in (*names, "simd.hpp")]
+    units = [CPP / "detail" / n for n in (*names, "simd.hpp", "prefetch.hpp")]
     more = sorted((CPP / "detail").glob("simd*.hpp")) + sorted(
         (CPP / "detail").glob("kernels*.inc")
     )

@@ -9,6 +9,7 @@
 
 #include "detail/kernels.hpp"
 #include "detail/parallel.hpp"
+#include "detail/prefetch.hpp"
 #include "detail/random.hpp"
 #include "detail/require.hpp"
 #include "dropout.hpp"

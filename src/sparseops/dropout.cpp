@@ -8,6 +8,7 @@
 
 #include "detail/kernels_stream.hpp"
 #include "detail/parallel.hpp"
+#include "detail/prefetch.hpp"
 #include "detail/random.hpp"
 #include "detail/require.hpp"
 
@@ -84,11 +85,6 @@ void each_block(std::size_t n, int threads, F f) {
 }
 
 template <class U>
-void prefetch(const U* x, std::size_t n) noexcept {
-    for (std::size_t i = 0; i < n; i += 64 / sizeof(U)) __builtin_prefetch(x + i);
-}
-
-template <class U>
 void require_finite(std::span<const U> x, U exponent) {
     for (std::size_t i = 0; exponent && i < x.size(); ++i) {
         require((x[i] & exponent) != exponent, "x must be finite, got nan or inf at stored value ", i);
@@ -146,8 +142,8 @@ void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacemen
     each_block(n, threads, [&](std::size_t from, std::size_t count) {
         std::uint64_t bits[block / 64];
         U buffer[block];
-        prefetch(x.data() + from, count);
-        if (!in_place) prefetch(y.data() + from, count);
+        if (!in_place) detail::prefetch(x.data() + from, count, block * sizeof(U));
+        detail::prefetch_to_write(y.data() + from, count, block * sizeof(U));
         Drops here = drops;
         here.first += from;
         draw_drops(here, count, bits);

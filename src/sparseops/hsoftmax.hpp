@@ -32,6 +32,7 @@ public:
     std::span<const std::int32_t> shared() const noexcept { return shared_; }     // steps in common with the one before
     std::span<const std::int64_t> logits() const noexcept { return logit_ptr_; }  // of order, + 1: first logit of each
     std::span<const Segment> segments() const noexcept { return segments_; }      // one a touched node, rising row
+    std::span<const std::int32_t> opened() const noexcept { return opened_; }     // segments as they begin; empty: 0, 1, 2, …
     std::span<const std::int64_t> slots() const noexcept { return slot_ptr_; }    // first touched row of each segment, + 1
     std::size_t touched_rows() const noexcept { return static_cast<std::size_t>(slot_ptr_.back()); }
     std::size_t n_logits() const noexcept { return static_cast<std::size_t>(logit_ptr_.back()); }
@@ -43,7 +44,7 @@ private:
 
     HierarchyView h_;
     std::size_t examples_ = 0;
-    std::vector<std::int32_t> order_, label_, shared_;
+    std::vector<std::int32_t> order_, label_, shared_, opened_;
     std::vector<std::int64_t> logit_ptr_, slot_ptr_;
     std::vector<Segment> segments_;
 };
@@ -89,15 +90,15 @@ void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& i
                              std::span<T> db);
 
 // Where the gradient of a row goes. target(self, slot, row) is where its D numbers are to be written, or null for scratch;
-// done(self, slot, row, grad, bias) is called once they are. Every slot is visited once, on any thread, after all nll, dX and
-// checks are complete, so `done` may write W (dX belongs to the old one) and may use
-// grad as it likes.
+// done(self, slot, row, grad, bias) is called once they are. Every slot is visited once, on any thread. Unless `at_once`, it is so
+// after all nll, dX and checks are complete: then `done` may write W (dX belongs to the old one). It may use grad as it likes.
 template <Real T>
 struct GradientSink {
     void* self = nullptr;
     T* (*target)(void* self, std::size_t slot, std::size_t row) = nullptr;
     void (*done)(void* self, std::size_t slot, std::size_t row, T* grad, T bias) = nullptr;
     void (*soon)(void* self, std::size_t row) = nullptr;  // may be null: `done` comes a few rows later, time to prefetch
+    bool at_once = false;                                 // as soon as the row's examples are done: what they meet is in the caches
 };
 template <Real T>
 void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,

@@ -1,4 +1,5 @@
 // The gradient as arrays: of the touched rows, or of all.
+#include "detail/prefetch.hpp"
 #include "detail/require.hpp"
 #include "hsoftmax.hpp"
 
@@ -16,6 +17,7 @@ struct Writer {
 
     static T* target(void* self, std::size_t slot, std::size_t row) {
         auto& w = *static_cast<Writer*>(self);
+        if (!w.dense && slot + 8 < w.dW.rows) detail::prefetch_to_write(w.dW.row(slot + 8), w.dW.cols);
         return w.dW.row(w.dense ? row : slot);
     }
     static void done(void* self, std::size_t slot, std::size_t row, T*, T bias) {
@@ -32,7 +34,7 @@ void write_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::s
             ")");
     require(db.size() == rows, "db must have ", rows, " entries, got ", db.size());
     Writer<T> writer{dW, db, dense};
-    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&writer, Writer<T>::target, Writer<T>::done});
+    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&writer, Writer<T>::target, Writer<T>::done, nullptr, true});
 }
 
 }  // namespace

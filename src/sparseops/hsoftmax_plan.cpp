@@ -1,6 +1,7 @@
 // What comes before the arithmetic: labels sorted for the tree, arrays checked.
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "detail/kernels.hpp"
 #include "detail/require.hpp"
@@ -102,7 +103,19 @@ void HSoftmaxPlan::segment() {
     }
     for (const std::size_t at : open) segments_[at].last = static_cast<std::int32_t>(n);
     if (!h_.ordered) {
-        std::sort(segments_.begin(), segments_.end(), [](const Segment& a, const Segment& b) { return a.node < b.node; });
+        std::vector<std::int32_t> by_node(segments_.size());
+        std::iota(by_node.begin(), by_node.end(), 0);
+        std::sort(by_node.begin(), by_node.end(), [this](auto a, auto b) {
+            return segments_[static_cast<std::size_t>(a)].node < segments_[static_cast<std::size_t>(b)].node;
+        });
+        std::vector<Segment> sorted(segments_.size());
+        opened_.resize(segments_.size());
+        for (std::size_t u = 0; u < sorted.size(); ++u) {
+            const auto before = static_cast<std::size_t>(by_node[u]);
+            sorted[u] = segments_[before];
+            opened_[before] = static_cast<std::int32_t>(u);
+        }
+        segments_.swap(sorted);
     }
     slot_ptr_.resize(segments_.size() + 1);
     slot_ptr_[0] = 0;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "detail/parallel.hpp"
+#include "detail/prefetch.hpp"
 #include "detail/require.hpp"
 #include "detail/sizes.hpp"
 #include "normalize.hpp"
@@ -49,12 +50,6 @@ template <Real T>
 void scale_row(const T* row, std::size_t n, double norm, bool max_norm, double size, double factor, T* out) {
     const std::size_t all[2] = {0, n};
     detail::scale_segments(row, all, 1, Norm::l2, T(-1), norm, max_norm, &size, &factor, out);
-}
-
-template <class T>
-void prefetch(const T* row, std::size_t n) noexcept {
-    const char* first = reinterpret_cast<const char*>(row);
-    for (std::size_t at = 0; at < std::min<std::size_t>(n * sizeof(T), 1024); at += 64) __builtin_prefetch(first + at);
 }
 
 }  // namespace
@@ -115,14 +110,14 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
         Storage<T>::store(target, n, row(i));
     };
     each_row([&](std::size_t i, R* buffer) {
-        if (i + ahead < count) prefetch(row(i + ahead), n);
+        if (i + ahead < count) detail::prefetch(row(i + ahead), n);
         norms[i] = measure_row(Storage<T>::load(row(i), n, buffer), n, norm, max_norm, factor[i]);
         if (!check_finite) scale(i, buffer);
     });
     if (!check_finite) return;
     for (std::size_t i = 0; i < count; ++i) require(!std::isnan(norms[i]), "param must be finite, got nan or inf in row ", rows[i]);
     each_row([&](std::size_t i, R* buffer) {
-        if (i + ahead < count && factor[i + ahead] != 1) prefetch(row(i + ahead), n);
+        if (i + ahead < count && factor[i + ahead] != 1) detail::prefetch_to_write(row(i + ahead), n);
         scale(i, buffer);
     });
 }

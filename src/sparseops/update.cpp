@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "detail/kernels.hpp"
+#include "detail/prefetch.hpp"
 #include "detail/require.hpp"
 #include "normalize.hpp"
 
@@ -91,9 +92,9 @@ void step_freely(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::siz
 
 template <Real T>
 void prefetch_row(const Optimizer<T>& o, std::size_t row, MatrixView<T> W) {
-    detail::prefetch(W.row(row), W.cols);
-    if (o.first.data) detail::prefetch(o.first.row(row), o.first.cols);
-    if (o.second.data) detail::prefetch(o.second.row(row), o.second.cols);
+    detail::prefetch_to_write(W.row(row), W.cols);
+    if (o.first.data) detail::prefetch_to_write(o.first.row(row), o.first.cols);
+    if (o.second.data) detail::prefetch_to_write(o.second.row(row), o.second.cols);
 }
 
 template <Real T>

@@ -17,6 +17,7 @@ public:
         dots(n);
         weighted_sum(n);
         weighted_sums(n);
+        path_kernels(n);
         node_kernels(n);
         optimiser_kernels(n);
     }
@@ -73,6 +74,22 @@ private:
                 out[o] = outs + o * n;
             }
             call("weighted_sums", n, [&] { k_.weighted_sums(weight, {rows, n, nullptr}, count, n, accumulate, out, outputs); });
+        }
+    }
+
+    void path_kernels(std::size_t n) {
+        for (const std::size_t count : {1u, 4u, 7u}) {
+            const T* x = array(0, n);
+            T* rows = array(1, count * n);
+            auto* index = fences_[2].place<std::int32_t>(count, at_end_, random_, 0, static_cast<double>(count) - 0.5);
+            index[count / 2] = static_cast<std::int32_t>(count - 1);
+            T* dot = array(3, (count + 3) / 4 * 4);
+            call("path_dots", n, [&] { k_.path_dots(x, rows, index, count, n, dot); });
+            const T* weight = array(2, count);
+            T* out[7];
+            for (std::size_t j = 0; j < count; ++j) out[j] = rows + j * n;
+            double* sum = fences_[3].place<double>(count, at_end_, random_, 0, 1);
+            call("outer", n, [&] { k_.outer(weight, x, n, out, count / 2, count, sum); });
         }
     }
 

@@ -19,24 +19,20 @@ struct Rows {
     const T* operator[](std::size_t i) const noexcept { return data + (index ? static_cast<std::size_t>(index[i]) : i) * stride; }
 };
 
-// Asks for the n elements at p to be brought near; at most a kilobyte, the hardware streams the rest.
-template <class T>
-inline void prefetch(const T* p, std::size_t n) noexcept {
-    const char* first = reinterpret_cast<const char*>(p);
-    const std::size_t bytes = n * sizeof(T) < 1024 ? n * sizeof(T) : 1024;
-    for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(first + at);
-}
-
 template <class T>
 struct Kernels {
     // out[i * out_stride + j] = a[i] · b[j], n elements a row.
     void (*dots)(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride);
+    // out[j] = x · (row index[j] of `rows`, which are n elements apart). Up to three elements after out[count) are overwritten.
+    void (*path_dots)(const T* x, const T* rows, const std::int32_t* index, std::size_t count, std::size_t n, T* out);
     // out[0..n) = Σ_j weight[j * weight_stride] · rows[j], in the order of j; added to out if `accumulate`.
     void (*weighted_sum)(const T* weight, std::size_t weight_stride, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate,
                          T* out);
     // The same for n_out outputs over the same rows: out[o][0..n) = Σ_j weight[o][j] · rows[j].
     void (*weighted_sums)(const T* const* weight, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* const* out,
                           std::size_t n_out);
+    // out[j][0..n) = weight[j] · x and sum[j] = weight[j], both added to what is there for j < kept. No two outputs overlap.
+    void (*outer)(const T* weight, const T* x, std::size_t n, T* const* out, std::size_t kept, std::size_t count, double* sum);
     // y += a x
     void (*axpy)(T a, const T* x, T* y, std::size_t n);
     // Logistic steps with logit z and target t in [0, 1]: loss = -t log σ(z) - (1-t) log σ(-z), delta = σ(z) - t.

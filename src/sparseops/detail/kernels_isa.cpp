@@ -190,6 +190,10 @@ std::size_t first_not_finite(const T* x, std::size_t n) {
         const T sum = sum_lanes(a + b);
         if (sum != T(0)) break;
     }
+    for (; at + L <= n; at += L) {
+        const V v = load<V>(x + at);
+        if (sum_lanes(v - v) != T(0)) break;
+    }
     for (; at < n; ++at) {
         if (!(x[at] - x[at] == T(0))) return at;
     }
@@ -249,8 +253,8 @@ void adam(const T* grad, T step, T root, T beta1, T rest1, T beta2, T rest2, T e
 
 template <class T>
 constexpr sparseops::detail::Kernels<T> table = {
-    dots<T>,        weighted_sum<T>, weighted_sums<T>,    axpy<T>,    logistic_loss<T>,
-    log_sigmoid<T>, softmax_nll<T>,  first_not_finite<T>, adagrad<T>, adam<T>,
+    dots<T>,          path_dots<T>,   weighted_sum<T>, weighted_sums<T>,    outer<T>,   axpy<T>,
+    logistic_loss<T>, log_sigmoid<T>, softmax_nll<T>,  first_not_finite<T>, adagrad<T>, adam<T>,
 };
 
 #define SPARSEOPS_TEXT_(x) #x

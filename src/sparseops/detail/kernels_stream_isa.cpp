@@ -1,5 +1,6 @@
 // Compiled once per instruction set with -DSPARSEOPS_ISA_NAME=…; exports its table and nothing else.
 #include "kernels_stream.hpp"
+#include "prefetch.hpp"
 #include "simd.hpp"
 #include "simd_convert.hpp"
 #include "simd_items.hpp"
@@ -66,7 +67,12 @@ SPARSEOPS_INLINE V dropped(V x, V threshold) {
 // The hardware's own prefetching ends with each page of memory.
 template <class T>
 SPARSEOPS_INLINE void look_ahead(const T* p) {
-    __builtin_prefetch(reinterpret_cast<const char*>(p) + 3072);
+    sparseops::detail::prefetch_line(reinterpret_cast<const char*>(p) + 3072);
+}
+template <class T>
+SPARSEOPS_INLINE void look_ahead(const T* from, T* to) {
+    if (from != to) look_ahead(from);
+    sparseops::detail::prefetch_line_to_write(reinterpret_cast<char*>(to) + 3072);
 }
 
 template <class Term, bool Drop>
@@ -125,7 +131,7 @@ SPARSEOPS_INLINE Vec<float> times(Vec<float> x, Vec<double> low, Vec<double> hig
 template <bool Drop>
 SPARSEOPS_INLINE void scale_run(const float* x, std::size_t n, Vec<float> threshold, const double* f, float* out) {
     each_vector<float>(n, [&](std::size_t i, std::size_t m) {
-        look_ahead(x + i);
+        look_ahead(x + i, out + i);
         store_m(out + i, m,
                 times(dropped<Drop>(load_m(x + i, m, 0.0f), threshold), load<Vec<double>>(f + i), load<Vec<double>>(f + i + 8)));
     });
@@ -133,7 +139,7 @@ SPARSEOPS_INLINE void scale_run(const float* x, std::size_t n, Vec<float> thresh
 template <bool Drop>
 SPARSEOPS_INLINE void scale_run(const double* x, std::size_t n, Vec<double> threshold, const double* f, double* out) {
     each_vector<double>(n, [&](std::size_t i, std::size_t m) {
-        look_ahead(x + i);
+        look_ahead(x + i, out + i);
         store_m(out + i, m, dropped<Drop>(load_m(x + i, m, 0.0), threshold) * load<Vec<double>>(f + i));
     });
 }
@@ -172,10 +178,10 @@ SPARSEOPS_INLINE void scale_segments(const T* x, const std::size_t* offset, std:
         if (at < end) {
             const V last = load<V>(x + end - L);
             for (; at + L < end; at += L) {
-                look_ahead(x + at);
+                look_ahead(x + at, out + at);
                 store(out + at, scaled<Drop>(load<V>(x + at), limit, own));
             }
-            look_ahead(x + at);
+            look_ahead(x + at, out + at);
             store(out + end - L, scaled<Drop>(last, limit, own));
         }
         from = at = end;

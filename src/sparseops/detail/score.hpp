@@ -10,6 +10,7 @@
 #include "kernels.hpp"
 #include "kernels_quantized.hpp"
 #include "parallel.hpp"
+#include "prefetch.hpp"
 #include "require.hpp"
 
 namespace sparseops::detail {
@@ -51,6 +52,14 @@ public:
         if (!quantized_) [[likely]]
             return k_.dots(rows(X_, x), nx, rows(W_, w), nw, X_.cols, out, stride);
         if constexpr (std::is_same_v<T, float>) quantized_dots(x, nx, w, nw, out, stride);
+    }
+
+    // out[j] = X[x] · W[w j]; up to three elements after out[count) are overwritten.
+    void path(std::size_t x, const std::int32_t* w, std::size_t count, T* out) const {
+        if (!quantized_) [[likely]]
+            return k_.path_dots(X_.row(x), W_.data, w, count, W_.cols, out);
+        const auto row = static_cast<std::int32_t>(x);
+        if constexpr (std::is_same_v<T, float>) quantized_dots({0, &row}, 1, {0, w}, count, out, count);
     }
 
     // out[i] = X[x i] · W[row]

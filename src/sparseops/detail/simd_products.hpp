@@ -62,9 +62,16 @@ SPARSEOPS_INLINE void dot_tile(const T* const* a, const T* const* b, std::size_t
         }
     };
     std::size_t i = 0;
-    for (; i + 2 * L <= n; i += 2 * L) {
+    for (; i + 4 * L <= n; i += 4 * L) {
         add(even, i, L);
         add(odd, i + L, L);
+        add(even, i + 2 * L, L);
+        add(odd, i + 3 * L, L);
+    }
+    if (i + 2 * L <= n) {
+        add(even, i, L);
+        add(odd, i + L, L);
+        i += 2 * L;
     }
     if (i + L <= n) {
         add(even, i, L);
@@ -78,9 +85,44 @@ SPARSEOPS_INLINE void dot_tile(const T* const* a, const T* const* b, std::size_t
         sum_lanes4(even[r][0] + odd[r][0], even[r][1] + odd[r][1], even[r][2] + odd[r][2], even[r][3] + odd[r][3], out[r]);
 }
 
+// One row against many.
+template <class T>
+void dots_of_one(const T* x, const Rows<T>& b, std::size_t nb, std::size_t n, T* out) {
+    std::size_t j = 0;
+    for (; j + 4 <= nb; j += 4) {
+        const T* const four[4] = {b[j], b[j + 1], b[j + 2], b[j + 3]};
+        dot_tile<T, 1>(&x, four, n, &out);
+        out += 4;
+    }
+    if (j == nb) return;
+    if (j + 1 == nb) {
+        *out = dot1(x, b[j], n);
+        return;
+    }
+    T result[4];  // of two or three rows; the last fills the tile
+    T* to = result;
+    const T* const four[4] = {b[j], b[j + 1], b[nb - 1], b[nb - 1]};
+    dot_tile<T, 1>(&x, four, n, &to);
+    std::memcpy(out, result, (nb - j) * sizeof(T));
+}
+
+template <class T>
+void path_dots(const T* x, const T* rows, const std::int32_t* index, std::size_t count, std::size_t n, T* out) {
+    for (std::size_t j = 0; j < count; j += 4) {
+        const std::size_t last = count - 1;
+        const T* const four[4] = {rows + static_cast<std::size_t>(index[j]) * n,
+                                  rows + static_cast<std::size_t>(index[j + 1 < last ? j + 1 : last]) * n,
+                                  rows + static_cast<std::size_t>(index[j + 2 < last ? j + 2 : last]) * n,
+                                  rows + static_cast<std::size_t>(index[j + 3 < last ? j + 3 : last]) * n};
+        T* const to = out + j;
+        dot_tile<T, 1>(&x, four, n, &to);
+    }
+}
+
 // Four rows of b at a time against all of a, so that b is read from far away once.
 template <class T>
 void dots(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride) {
+    if (na == 1) return dots_of_one(a[0], b, nb, n, out);
     std::size_t j = 0;
     for (; j + 4 <= nb; j += 4) {
         const T* const four[4] = {b[j], b[j + 1], b[j + 2], b[j + 3]};
@@ -182,6 +224,46 @@ void weighted_sums(const T* const* weight, Rows<T> rows, std::size_t count, std:
         if (at < n) sum_columns4<T, 1>(weight + o, rows, count, at, n - at, accumulate, out + o);
     }
     for (; o < n_out; ++o) weighted_sum(weight[o], 1, rows, count, n, accumulate, out[o]);
+}
+
+// ---- outer product ------------------------------------------------------------------------------------------
+
+// Columns [at, at + (Block - 1) vectors + m) of all outputs; x stays in registers.
+template <class T, int Block>
+SPARSEOPS_INLINE void outer_columns(const T* weight, const T* x, std::size_t at, std::size_t m, T* const* out, std::size_t kept,
+                                    std::size_t count, double* sum) {
+    typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
+    V v[Block];
+#pragma GCC unroll 8
+    for (int b = 0; b < Block; ++b) v[b] = load_m(x + at + static_cast<std::size_t>(b) * L, m, T(0));
+    for (std::size_t j = 0; j < kept; ++j) {
+        if (sum) sum[j] += static_cast<double>(weight[j]);
+        const V w = splat<V>(weight[j]);
+        T* const to = out[j] + at;
+#pragma GCC unroll 8
+        for (int b = 0; b < Block; ++b) {
+            T* const p = to + static_cast<std::size_t>(b) * L;
+            store_m(p, m, fma(w, v[b], load_m(p, m, T(0))));
+        }
+    }
+    for (std::size_t j = kept; j < count; ++j) {
+        if (sum) sum[j] = static_cast<double>(weight[j]);
+        const V w = splat<V>(weight[j]);
+        T* const to = out[j] + at;
+#pragma GCC unroll 8
+        for (int b = 0; b < Block; ++b) store_m(to + static_cast<std::size_t>(b) * L, m, fma(w, v[b], V{}));
+    }
+}
+
+template <class T>
+void outer(const T* weight, const T* x, std::size_t n, T* const* out, std::size_t kept, std::size_t count, double* sum) {
+    constexpr std::size_t L = lanes<T>;
+    std::size_t at = 0;
+    for (; at + sum_block * L <= n; at += sum_block * L)
+        outer_columns<T, sum_block>(weight, x, at, L, out, kept, count, at == 0 ? sum : nullptr);
+    for (; at + L <= n; at += L) outer_columns<T, 1>(weight, x, at, L, out, kept, count, at == 0 ? sum : nullptr);
+    if (at < n) outer_columns<T, 1>(weight, x, at, n - at, out, kept, count, at == 0 ? sum : nullptr);
 }
 
 }  // namespace

@@ -1,0 +1,36 @@
+// Asking for memory before it is needed. Internal linkage: a kernel unit includes this too.
+#pragma once
+
+#include <cstddef>
+
+namespace sparseops::detail {
+
+constexpr std::size_t cache_line = 64;
+
+[[gnu::always_inline]] static inline void prefetch_line(const void* p) noexcept { __builtin_prefetch(p); }
+
+// For writing: the line comes as this core's own, so that the store need not ask for it again. On x86 the compilers' prefetch for
+// writing is one for reading unless they are told that the processor has PREFETCHW; where it has not, it does nothing.
+[[gnu::always_inline]] static inline void prefetch_line_to_write(void* p) noexcept {
+#if defined(__x86_64__)
+    asm volatile("prefetchw %0" : : "m"(*static_cast<char*>(p)));
+#else
+    __builtin_prefetch(p, 1);
+#endif
+}
+
+// The n elements at p, but at most `most` bytes: of a long row the hardware streams the rest.
+template <class T>
+[[gnu::always_inline]] static inline void prefetch(const T* p, std::size_t n, std::size_t most = 1024) noexcept {
+    const char* first = reinterpret_cast<const char*>(p);
+    const std::size_t bytes = n * sizeof(T) < most ? n * sizeof(T) : most;
+    for (std::size_t at = 0; at < bytes; at += cache_line) prefetch_line(first + at);
+}
+template <class T>
+[[gnu::always_inline]] static inline void prefetch_to_write(T* p, std::size_t n, std::size_t most = 1024) noexcept {
+    char* first = reinterpret_cast<char*>(p);
+    const std::size_t bytes = n * sizeof(T) < most ? n * sizeof(T) : most;
+    for (std::size_t at = 0; at < bytes; at += cache_line) prefetch_line_to_write(first + at);
+}
+
+}  // namespace sparseops::detail

@@ -1,0 +1,107 @@
+"""Gradients by one walk through the sorted examples: batches of many chunks, trees of all kinds.
+
+A chunk is 32 to 128 examples, by the size of the batch, and a node's sum joins a part from each of
+its chunks. Where the tree is too deep for a walk, each node collects its examples instead.
+"""
+
+import numpy as np
+import pytest
+
+import cython_sparseops as cso
+import reference
+from trees import BUILDERS, digest, make_batch, paths_of_splits
+
+
+def assert_close(got, expected, tolerance):
+    assert got.shape == np.shape(expected)
+    assert np.abs(got.astype(float) - expected).max(initial=0) <= tolerance
+
+
+def chain(depth):
+    """One class leaves at every step; depth + 1 of them."""
+    return cso.Hierarchy.from_parents(
+        np.concatenate([np.arange(-1, depth - 1), np.arange(depth), [depth - 1]])
+    )
+
+
+def renumbered(n_classes):
+    """Logistic nodes with numbers of the caller's own, so that the walk meets rows out of order."""
+    rng = np.random.default_rng(5)
+    splits = [(int(i), 2) for i in rng.integers(0, 1000, n_classes - 1)]
+    return paths_of_splits(splits, [True], rng).hierarchy()
+
+
+TREES = {
+    "huffman": lambda: BUILDERS["huffman"](300),
+    "balanced": lambda: cso.Hierarchy.balanced(64),
+    "two classes": lambda: cso.Hierarchy.balanced(2),
+    "renumbered": lambda: renumbered(200),
+    "chain of 40": lambda: chain(40),  # more parts than examples, unless the batch is one chunk
+    "chain of 300": lambda: chain(300),  # deeper than the stack
+    "softmax nodes": lambda: BUILDERS["balanced of arity 3"](300),
+}
+
+
+def test_the_trees_are_what_their_names_say():
+    trees = {name: tree() for name, tree in TREES.items()}
+    assert [trees[f"chain of {depth}"].depth for depth in (40, 300)] == [40, 300]
+    assert (np.diff(trees["renumbered"].row_ptr) == 1).all()
+    first_steps = trees["renumbered"].path_node[trees["renumbered"].path_ptr[:-1]]
+    assert (first_steps == first_steps[0]).all()
+    assert first_steps[0] != 0  # the root of a tree numbered depth first
+
+
+BATCHES = [(name, N) for name in TREES for N in (33, 640)]
+BATCHES += [(name, N) for name in ("huffman", "renumbered") for N in (1, 129, 700, 2100)]
+
+
+@pytest.mark.parametrize(("name", "N"), BATCHES)
+def test_batches_of_many_chunks_agree_with_the_reference(name, N):
+    p = make_batch(TREES[name](), N=N, D=5, seed=N)
+    rng = np.random.default_rng(N)
+    labels = np.where(rng.random(N) < 0.1, -1, p.labels)
+    p = p._replace(labels=np.minimum(labels, rng.integers(0, p.h.n_classes, N)))  # some often
+    g = rng.normal(size=N)
+    nll, dX, dW, db, touched = reference.gradient(p.tree, *p[:4], grad_output=g, ignore_index=-1)
+    tolerance = p.gradient_tolerance(np.abs(g).max())
+    options = {"grad_output": g, "ignore_index": -1}
+    got = cso.hsoftmax_gradient(*p, **options)
+    assert got.rows.tolist() == np.flatnonzero(touched).tolist()
+    assert_close(got.nll, nll, p.tolerance)
+    for mine, theirs in ((got.X, dX), (got.W, dW[touched]), (got.b, db[touched])):
+        assert_close(mine, theirs, tolerance)
+    dense = cso.hsoftmax_gradient(*p, sparse=False, **options)
+    assert digest([dense.W[got.rows], dense.b[got.rows]]) == digest([got.W, got.b])
+    assert np.count_nonzero(np.abs(dense.W).sum(axis=1)) <= len(got.rows)
+    for threads in (1, 2, 3):
+        assert digest(cso.hsoftmax_gradient(*p, num_threads=threads, **options)) == digest(got)
+    if N > 1:
+        nll, residuals = cso.hsoftmax(*p, ignore_index=-1, return_residuals=True)
+        again = cso.hsoftmax_gradient(*p, residuals=residuals, **options)
+        assert digest(again) == digest(got)
+
+
+@pytest.mark.parametrize("name", ["huffman", "renumbered", "chain of 40"])
+def test_an_update_steps_by_the_bytes_of_the_gradient(name):
+    p = make_batch(TREES[name](), N=700, D=5, dtype="float32")
+    g = cso.hsoftmax_gradient(*p)
+    W, b = p.W.copy(), p.b.copy()
+    cso.hsoftmax_update(p.X, W, b, p.labels, p.h, cso.SGD(lr=0.5))
+    expected, bias = p.W.copy(), p.b.copy()
+    expected[g.rows] -= np.float32(0.5) * g.W  # halving is exact, so it matters not what is fused
+    bias[g.rows] -= np.float32(0.5) * g.b
+    assert digest([W, b]) == digest([expected, bias])
+
+
+def test_a_logit_that_is_not_finite_is_refused_wherever_it_lies():
+    p = make_batch(TREES["huffman"](), N=700, D=5)
+    for row in p.h.path_node[p.h.path_ptr[p.labels[[3, 350, 699]]] + 1]:
+        W = p.W.copy()
+        W[row, 2] = np.inf
+        for function in (cso.hsoftmax, cso.hsoftmax_gradient):
+            with pytest.raises(ValueError, match=r"W and b must be finite.* on the path to class"):
+                function(p.X, W, p.b, p.labels, p.h)
+        before = W.copy()
+        with pytest.raises(ValueError, match="W and b must be finite"):
+            cso.hsoftmax_update(p.X, W, p.b, p.labels, p.h, cso.SGD(lr=0.5))
+        assert np.array_equal(W, before, equal_nan=True)
