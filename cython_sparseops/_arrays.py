@@ -20,6 +20,7 @@ FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 INT32 = np.dtype(np.int32)
 INT64 = np.dtype(np.int64)
+_READY = 0x101  # bits of flags.num: C-contiguous and aligned
 KEY = {
     FLOAT32: "float",
     FLOAT64: "double",
@@ -48,6 +49,18 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         raise MemoryError(f"an array of shape {shape} does not fit") from None
 
 
+def roomy_empty(rows: int, cols: int, dtype: np.dtype[Any]) -> Array:
+    """An uninitialised array, the first rows of one whose size is rounded up by a quarter at most.
+
+    Arrays that are nearly as large as those before do not fit where those were: `malloc` gives the
+    pages back to the system and asks for new ones, which the system clears.
+    """
+    if rows * cols < 1 << 15:
+        return np.empty((rows, cols), dtype)
+    step = 1 << (rows.bit_length() - 3)
+    return np.empty((-(-rows // step) * step, cols), dtype)[:rows]
+
+
 def as_array(name: str, value: object) -> Array:
     """`value` as an ndarray of a numeric dtype."""
     try:
@@ -66,7 +79,8 @@ def as_array(name: str, value: object) -> Array:
 def as_real(name: str, value: object, ndim: int) -> Array:
     """`value` as C-contiguous float32 or float64; float16 becomes float32, integers float64."""
     array: Array = value if type(value) is np.ndarray else as_array(name, value)
-    if array.dtype != FLOAT32 and array.dtype != FLOAT64:
+    dtype = array.dtype
+    if dtype is not FLOAT32 and dtype is not FLOAT64 and dtype not in (FLOAT32, FLOAT64):
         array = as_array(name, array)
         if array.dtype.kind == "f" and array.dtype.itemsize > 8:
             raise TypeError(f"{name} must have dtype float32 or float64, got {array.dtype}")
@@ -74,7 +88,7 @@ def as_real(name: str, value: object, ndim: int) -> Array:
         array = array.astype(FLOAT32 if narrow else FLOAT64)
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {array.ndim}")
-    return array if array.flags.c_contiguous and array.flags.aligned else array.copy(order="C")
+    return array if array.flags.num & _READY == _READY else array.copy(order="C")
 
 
 def cast(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -103,7 +117,7 @@ def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | No
 
 def is_quantized(W: object) -> bool:
     """Whether these are `QuantizedWeights`."""
-    return isinstance(getattr(W, "compiled_rows", None), Quantized)
+    return type(W) is not np.ndarray and isinstance(getattr(W, "compiled_rows", None), Quantized)
 
 
 def as_scored_inputs(X: object, W: object, b: object) -> tuple[Array, Any, Array | None]:
@@ -140,6 +154,13 @@ def as_weight(name: str, value: object, dtype: np.dtype[Any], size: int) -> Arra
 
 def as_integers(name: str, value: object, ndim: int | None = 1) -> npt.NDArray[np.int64]:
     """`value` as a C-contiguous int64 array; floats are refused, not rounded."""
+    if (
+        type(value) is np.ndarray
+        and value.dtype is INT64
+        and value.ndim == ndim
+        and value.flags.num & _READY == _READY
+    ):
+        return value
     array = as_array(name, value)
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(INT64)  # np.asarray([]) is float64

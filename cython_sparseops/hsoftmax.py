@@ -24,6 +24,7 @@ from ._arrays import (
     as_vector,
     as_weight,
     describe,
+    roomy_empty,
 )
 from .hierarchy import Hierarchy
 from .runtime import resolve_threads
@@ -272,11 +273,11 @@ def hsoftmax_gradient(
     plan = as_plan(h, labels, n, ignore_index)
     kept = as_vector("residuals", residuals, x.dtype, plan.n_logits)
     nll = np.empty(n, x.dtype)
-    dX = np.empty_like(x)
+    dX = np.empty(x.shape, x.dtype)
     rows = np.empty(plan.touched_rows, np.int64) if touched else None
     if rows is not None:
         plan.write_rows(rows)
-        dW, db = np.empty((len(rows), dim), x.dtype), np.empty(len(rows), x.dtype)
+        dW, db = roomy_empty(len(rows), dim, x.dtype), np.empty(len(rows), x.dtype)
     else:
         dW, db = np.zeros((h.n_rows, dim), x.dtype), np.zeros(h.n_rows, x.dtype)
     _GRADIENT[x.dtype](

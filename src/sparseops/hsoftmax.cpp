@@ -80,7 +80,7 @@ public:
                                           : std::max({chunk_ * stretch, 4 * piece, h_.widest}));
             s.loss.resize(longest);
             s.target.resize(longest);
-            s.row.resize(h_.logistic ? dim_ : 4 * dim_);
+            if (!out_.sink) s.row.resize(h_.logistic ? dim_ : 4 * dim_);
             s.open.reserve(h_.logistic ? 0 : static_cast<std::size_t>(h_.depth) + 1);
             s.nodes.reserve(most_nodes);
         }

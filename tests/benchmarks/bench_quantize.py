@@ -17,7 +17,7 @@ KINDS = ("int8", "bfloat16", "float16")
 
 
 def wordnet_rows(quick):
-    """P@1 in percent instead of milliseconds; the ratio is the change in points, goal ±0.2."""
+    """P@1 in percent instead of milliseconds; the ratio is the change in points, at worst -0.2."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     from cython_sparseops._demo import load_wordnet
@@ -44,7 +44,7 @@ def wordnet_rows(quick):
                 "peer_ms": 100 * report.p_at_1_reference,
                 "ratio": 100 * report.top1_change,
                 "threads": 0,
-                "goal": 0.2,
+                "goal": -0.2,
             }
         )
     return out

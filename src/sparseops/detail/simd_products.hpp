@@ -145,39 +145,59 @@ void dots(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T
     }
 }
 
-// ---- weighted sums of rows ----------------------------------------------------------------------------------
-
-template <class T, int Block>
-SPARSEOPS_INLINE void sum_columns(const T* weight, std::size_t weight_stride, const Rows<T>& rows, std::size_t count, std::size_t at,
-                                  bool accumulate, T* out) {
-    typedef Vec<T> V;
-    constexpr std::size_t L = lanes<T>;
-    V s[Block];
-#pragma GCC unroll 8
-    for (int v = 0; v < Block; ++v) s[v] = accumulate ? load<V>(out + at + static_cast<std::size_t>(v) * L) : V{};
-    for (std::size_t j = 0; j < count; ++j) {
-        const V w = splat<V>(weight[j * weight_stride]);
-        const T* row = rows[j] + at;
-#pragma GCC unroll 8
-        for (int v = 0; v < Block; ++v) s[v] = fma(w, load<V>(row + static_cast<std::size_t>(v) * L), s[v]);
+// Calls f<B, m == lanes>(at, m) for stretches of B vectors, as many as Most, the last of which has m elements.
+template <class T, int Most, class F>
+SPARSEOPS_INLINE void last_stretch(std::size_t at, std::size_t n, F f) {
+    constexpr std::size_t before = (Most - 1) * lanes<T>;
+    if (n - at > before) {
+        if (n - at == before + lanes<T>)
+            f.template operator()<Most, true>(at, lanes<T>);
+        else
+            f.template operator()<Most, false>(at, n - at - before);
+    } else if constexpr (Most > 1) {
+        last_stretch<T, Most - 1>(at, n, f);
     }
-#pragma GCC unroll 8
-    for (int v = 0; v < Block; ++v) store(out + at + static_cast<std::size_t>(v) * L, s[v]);
 }
+template <class T, int Most, class F>
+SPARSEOPS_INLINE void each_stretch(std::size_t n, F f) {
+    std::size_t at = 0;
+    for (; at + Most * lanes<T> < n; at += Most * lanes<T>) f.template operator()<Most, true>(at, lanes<T>);
+    last_stretch<T, Most>(at, n, f);
+}
+
+// Vector v of a stretch, the last of which may be partial.
+template <int Block, bool Whole, class T>
+SPARSEOPS_INLINE Vec<T> load_of(const T* p, int v, std::size_t m) {
+    p += static_cast<std::size_t>(v) * lanes<T>;
+    return Whole || v + 1 < Block ? load<Vec<T>>(p) : load_n(p, m, T(0));
+}
+template <int Block, bool Whole, class T>
+SPARSEOPS_INLINE void store_of(T* p, int v, std::size_t m, Vec<T> x) {
+    p += static_cast<std::size_t>(v) * lanes<T>;
+    if (Whole || v + 1 < Block)
+        store(p, x);
+    else
+        store_n(p, m, x);
+}
+
+// ---- weighted sums of rows ----------------------------------------------------------------------------------
 
 template <class T>
 void weighted_sum(const T* weight, std::size_t weight_stride, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* out) {
     typedef Vec<T> V;
-    constexpr std::size_t L = lanes<T>;
-    std::size_t at = 0;
-    for (; at + sum_block * L <= n; at += sum_block * L) sum_columns<T, sum_block>(weight, weight_stride, rows, count, at, accumulate, out);
-    for (; at + 2 * L <= n; at += 2 * L) sum_columns<T, 2>(weight, weight_stride, rows, count, at, accumulate, out);
-    for (; at + L <= n; at += L) sum_columns<T, 1>(weight, weight_stride, rows, count, at, accumulate, out);
-    if (at < n) {
-        V s = accumulate ? load_n(out + at, n - at, T(0)) : V{};
-        for (std::size_t j = 0; j < count; ++j) s = fma(splat<V>(weight[j * weight_stride]), load_n(rows[j] + at, n - at, T(0)), s);
-        store_n(out + at, n - at, s);
-    }
+    each_stretch<T, sum_block>(n, [&]<int Block, bool Whole>(std::size_t at, std::size_t m) __attribute__((always_inline)) {
+        V s[Block];
+#pragma GCC unroll 8
+        for (int v = 0; v < Block; ++v) s[v] = accumulate ? load_of<Block, Whole>(out + at, v, m) : V{};
+        for (std::size_t j = 0; j < count; ++j) {
+            const V w = splat<V>(weight[j * weight_stride]);
+            const T* row = rows[j] + at;
+#pragma GCC unroll 8
+            for (int v = 0; v < Block; ++v) s[v] = fma(w, load_of<Block, Whole>(row, v, m), s[v]);
+        }
+#pragma GCC unroll 8
+        for (int v = 0; v < Block; ++v) store_of<Block, Whole>(out + at, v, m, s[v]);
+    });
 }
 
 // Columns [at, at + Block vectors) of four sums; a load of a row serves all four.
@@ -228,42 +248,28 @@ void weighted_sums(const T* const* weight, Rows<T> rows, std::size_t count, std:
 
 // ---- outer product ------------------------------------------------------------------------------------------
 
-// Columns [at, at + (Block - 1) vectors + m) of all outputs; x stays in registers.
-template <class T, int Block>
-SPARSEOPS_INLINE void outer_columns(const T* weight, const T* x, std::size_t at, std::size_t m, T* const* out, std::size_t kept,
-                                    std::size_t count, double* sum) {
-    typedef Vec<T> V;
-    constexpr std::size_t L = lanes<T>;
-    V v[Block];
-#pragma GCC unroll 8
-    for (int b = 0; b < Block; ++b) v[b] = load_m(x + at + static_cast<std::size_t>(b) * L, m, T(0));
-    for (std::size_t j = 0; j < kept; ++j) {
-        if (sum) sum[j] += static_cast<double>(weight[j]);
-        const V w = splat<V>(weight[j]);
-        T* const to = out[j] + at;
-#pragma GCC unroll 8
-        for (int b = 0; b < Block; ++b) {
-            T* const p = to + static_cast<std::size_t>(b) * L;
-            store_m(p, m, fma(w, v[b], load_m(p, m, T(0))));
-        }
-    }
-    for (std::size_t j = kept; j < count; ++j) {
-        if (sum) sum[j] = static_cast<double>(weight[j]);
-        const V w = splat<V>(weight[j]);
-        T* const to = out[j] + at;
-#pragma GCC unroll 8
-        for (int b = 0; b < Block; ++b) store_m(to + static_cast<std::size_t>(b) * L, m, fma(w, v[b], V{}));
-    }
-}
-
 template <class T>
 void outer(const T* weight, const T* x, std::size_t n, T* const* out, std::size_t kept, std::size_t count, double* sum) {
-    constexpr std::size_t L = lanes<T>;
-    std::size_t at = 0;
-    for (; at + sum_block * L <= n; at += sum_block * L)
-        outer_columns<T, sum_block>(weight, x, at, L, out, kept, count, at == 0 ? sum : nullptr);
-    for (; at + L <= n; at += L) outer_columns<T, 1>(weight, x, at, L, out, kept, count, at == 0 ? sum : nullptr);
-    if (at < n) outer_columns<T, 1>(weight, x, at, n - at, out, kept, count, at == 0 ? sum : nullptr);
+    typedef Vec<T> V;
+    each_stretch<T, sum_block>(n, [&]<int Block, bool Whole>(std::size_t at, std::size_t m) __attribute__((always_inline)) {
+        V piece[Block];  // of x, in registers
+#pragma GCC unroll 8
+        for (int v = 0; v < Block; ++v) piece[v] = load_of<Block, Whole>(x + at, v, m);
+        for (std::size_t j = 0; j < kept; ++j) {
+            if (at == 0) sum[j] += static_cast<double>(weight[j]);
+            const V w = splat<V>(weight[j]);
+            T* const to = out[j] + at;
+#pragma GCC unroll 8
+            for (int v = 0; v < Block; ++v) store_of<Block, Whole>(to, v, m, fma(w, piece[v], load_of<Block, Whole>(to, v, m)));
+        }
+        for (std::size_t j = kept; j < count; ++j) {
+            if (at == 0) sum[j] = static_cast<double>(weight[j]);
+            const V w = splat<V>(weight[j]);
+            T* const to = out[j] + at;
+#pragma GCC unroll 8
+            for (int v = 0; v < Block; ++v) store_of<Block, Whole>(to, v, m, fma(w, piece[v], V{}));
+        }
+    });
 }
 
 }  // namespace

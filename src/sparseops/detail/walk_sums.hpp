@@ -10,8 +10,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "../types.hpp"
@@ -26,9 +24,9 @@ class WalkSums {
 public:
     // Without effect (see `fits`) if the parts would take more room than X, or the stack too much.
     WalkSums(const Plan& plan, std::size_t chunk, std::size_t dim, int workers)
-        : plan_(plan), h_(plan.hierarchy()), k_(kernels<T>()), chunk_(chunk), dim_(dim), depth_(static_cast<std::size_t>(h_.depth)) {
+        : plan_(plan), k_(kernels<T>()), chunk_(chunk), dim_(dim), depth_(static_cast<std::size_t>(plan.hierarchy().depth)) {
         constexpr std::size_t deepest = 256;
-        if (!h_.logistic || depth_ > deepest) return;
+        if (!plan.hierarchy().logistic || depth_ > deepest) return;
         const auto shared = plan.shared();
         const std::size_t n = shared.size();
         std::size_t opened = 0, parts = 0;
@@ -48,11 +46,10 @@ public:
         }
         if (parts > n) return;
         fits_ = true;
-        parts_ = std::make_unique_for_overwrite<T[]>(parts * dim);
+        if (parts > 0) parts_ = std::make_unique_for_overwrite<T[]>(parts * dim);
         part_bias_.resize(parts);
         stacks_.resize(static_cast<std::size_t>(std::max(1, workers)));
         for (Stack& s : stacks_) {
-            s.rows = std::make_unique_for_overwrite<T[]>(depth_ * dim);
             s.out.resize(depth_);
             s.bias.resize(depth_);
             s.level.resize(depth_);
@@ -78,9 +75,9 @@ public:
         if (stack.open > common) close(c, common, sink, stack);
         for (std::size_t d = common; d < steps; ++d, ++stack.slot) {
             const auto row = static_cast<std::size_t>(nodes[d]);
-            const std::size_t slot = h_.ordered ? stack.slot : static_cast<std::size_t>(plan_.opened()[stack.slot]);
+            const std::size_t slot = plan_.opened().empty() ? stack.slot : static_cast<std::size_t>(plan_.opened()[stack.slot]);
             T* const target = sink.target(sink.self, slot, row);
-            stack.out[d] = target ? target : stack.rows.get() + d * dim_;
+            stack.out[d] = target ? target : own_row(stack, d);
             stack.level[d] = {slot, row};
         }
         stack.open = steps;
@@ -99,6 +96,7 @@ public:
     }
 
     void join(const Sink& sink) {
+        if (chunks_.size() <= 1) return;
         const auto segments = plan_.segments();
         const T one = 1;
         std::vector<std::int32_t> rows(chunks_.size());
@@ -115,7 +113,7 @@ public:
                 bias += part_bias_[part];
             }
             T* out = sink.target(sink.self, u, row);
-            if (!out) out = stacks_[0].rows.get();
+            if (!out) out = own_row(stacks_[0], 0);
             k_.weighted_sum(&one, 0, {parts_.get(), dim_, rows.data()}, last - first + 1, dim_, false, out);
             sink.done(sink.self, u, row, out, static_cast<T>(bias));
         }
@@ -138,6 +136,12 @@ private:
         bool fresh;                       // nothing has been added yet
     };
 
+    // Where a sum is taken that the sink has no place for.
+    T* own_row(Stack& stack, std::size_t d) const {
+        if (!stack.rows) stack.rows = std::make_unique_for_overwrite<T[]>(depth_ * dim_);
+        return stack.rows.get() + d * dim_;
+    }
+
     // Part of a node on level d that chunk opens and leaves open.
     static std::size_t left(const Chunk& chunk, std::size_t d) noexcept {
         return chunk.part + static_cast<std::size_t>(chunk.before - chunk.all) + d;
@@ -155,7 +159,6 @@ private:
     }
 
     const Plan& plan_;
-    const std::remove_cvref_t<decltype(std::declval<Plan>().hierarchy())>& h_;
     const Kernels<T>& k_;
     const std::size_t chunk_, dim_, depth_;
     bool fits_ = false;
