@@ -142,8 +142,8 @@ void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacemen
     each_block(n, threads, [&](std::size_t from, std::size_t count) {
         std::uint64_t bits[block / 64];
         U buffer[block];
-        if (!in_place) detail::prefetch(x.data() + from, count, block * sizeof(U));
-        detail::prefetch_to_write(y.data() + from, count, block * sizeof(U));
+        detail::prefetch(x.data() + from, count, block * sizeof(U));
+        if (!in_place) detail::prefetch_to_write(y.data() + from, count, block * sizeof(U));
         Drops here = drops;
         here.first += from;
         draw_drops(here, count, bits);

@@ -117,7 +117,7 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
     if (!check_finite) return;
     for (std::size_t i = 0; i < count; ++i) require(!std::isnan(norms[i]), "param must be finite, got nan or inf in row ", rows[i]);
     each_row([&](std::size_t i, R* buffer) {
-        if (i + ahead < count && factor[i + ahead] != 1) detail::prefetch_to_write(row(i + ahead), n);
+        if (i + ahead < count && factor[i + ahead] != 1) detail::prefetch(row(i + ahead), n);
         scale(i, buffer);
     });
 }

@@ -71,8 +71,8 @@ SPARSEOPS_INLINE void look_ahead(const T* p) {
 }
 template <class T>
 SPARSEOPS_INLINE void look_ahead(const T* from, T* to) {
-    if (from != to) look_ahead(from);
-    sparseops::detail::prefetch_line_to_write(reinterpret_cast<char*>(to) + 3072);
+    look_ahead(from);
+    if (from != to) sparseops::detail::prefetch_line_to_write(reinterpret_cast<char*>(to) + 3072);
 }
 
 template <class Term, bool Drop>

@@ -54,19 +54,12 @@ public:
         if constexpr (std::is_same_v<T, float>) quantized_dots(x, nx, w, nw, out, stride);
     }
 
-    // out[j] = X[x] · W[w j]; up to three elements after out[count) are overwritten.
+    // out[j] = X[x] · W[w[j]]; up to three elements after out[count) are overwritten.
     void path(std::size_t x, const std::int32_t* w, std::size_t count, T* out) const {
         if (!quantized_) [[likely]]
             return k_.path_dots(X_.row(x), W_.data, w, count, W_.cols, out);
         const auto row = static_cast<std::int32_t>(x);
         if constexpr (std::is_same_v<T, float>) quantized_dots({0, &row}, 1, {0, w}, count, out, count);
-    }
-
-    // out[i] = X[x i] · W[row]
-    void column(std::size_t row, Pick x, std::size_t nx, T* out) const {
-        if (!quantized_) [[likely]]
-            return k_.dots({W_.row(row), W_.cols, nullptr}, 1, rows(X_, x), nx, X_.cols, out, 0);
-        if constexpr (std::is_same_v<T, float>) quantized_dots(x, nx, {row}, 1, out, 1);
     }
 
     void prefetch(std::size_t row) const {
