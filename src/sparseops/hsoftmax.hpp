@@ -80,6 +80,7 @@ template <Real T>
 void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, std::span<T> residuals);
 
 // Sparse gradient: dW (touched_rows(), D) and db (touched_rows()) for the rows of plan.write_rows; dX (N, D).
+// After a throw because a number is not finite, dX, dW and db are unspecified.
 template <Real T>
 void hsoftmax_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
                        std::span<T> db);
@@ -90,8 +91,9 @@ void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& i
                              std::span<T> db);
 
 // Where the gradient of a row goes. target(self, slot, row) is where its D numbers are to be written, or null for scratch;
-// done(self, slot, row, grad, bias) is called once they are. Every slot is visited once, on any thread. Unless `at_once`, it is so
-// after all nll, dX and checks are complete: then `done` may write W (dX belongs to the old one). It may use grad as it likes.
+// it may be asked for more than once. done(self, slot, row, grad, bias) is called once they are, once a slot, on any thread. Unless
+// `at_once`, that is after all nll, dX and checks are complete: then `done` may write W (dX belongs to the old one). It may use grad
+// as it likes.
 template <Real T>
 struct GradientSink {
     void* self = nullptr;
