@@ -189,6 +189,17 @@ def test_places_that_cannot_be_filled_hold_minus_one_and_minus_infinity():
     assert (nothing.bound >= cso.hsoftmax_log_proba(*p[:3], p.h).max(axis=1)).all()
 
 
+def test_a_step_of_probability_zero_is_a_result_and_not_left_out():
+    """Found by fuzzing: a difference of logits beyond the largest float counted as out of reach."""
+    h = Hierarchy.from_parents([3, 3, 3, -1])
+    W = np.array([[1e308], [-1e308], [0.0]])
+    got = cso.hsoftmax_search(np.ones((1, 1)), W, None, h, 3)
+    assert got.classes.tolist() == [[0, 2, 1]]
+    assert got.log_probs.tolist() == [[0.0, -1e308, -np.inf]]
+    some = cso.hsoftmax_search(np.ones((1, 1)), W, None, h, 3, edge_beam=np.inf)
+    assert some.classes.tolist() == [[0, 2, -1]]
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"beam": 1}, {"edge_beam": 1.0}, {"nodes": True}, {"min_prob": 1.0}]
 )

@@ -51,7 +51,7 @@ public:
           options_(options),
           k_(detail::kernels<T>()),
           limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
-          edge_(options.edge_beam ? *options.edge_beam : std::numeric_limits<double>::infinity()),
+          edge_(options.edge_beam ? std::nextafter(*options.edge_beam, -1.0) : std::numeric_limits<double>::infinity()),
           log_p_(std::max<std::size_t>(2, h.widest)),
           z_(std::max<std::size_t>(2, h.widest)) {}
 
@@ -183,7 +183,7 @@ private:
         for (std::size_t j = 0; j < children.size(); ++j) {
             const double step = static_cast<double>(log_p[j * stride]), total = node.log_p + step;
             const T key = static_cast<T>(total);
-            if (!(-step < edge_)) {
+            if (!(-step <= edge_)) {  // without an edge beam a step of probability 0 stays
                 leave(key);
                 continue;
             }
@@ -243,7 +243,7 @@ private:
     const SearchOptions& options_;
     const detail::Kernels<T>& k_;
     std::size_t limit_;
-    double edge_;
+    double edge_;  // the largest -log P of a step that is looked at
     std::vector<T> log_p_, z_;
     std::vector<Found<T>> found_;
     std::vector<Open<T>> open_, batch_;
