@@ -79,8 +79,7 @@ def as_array(name: str, value: object) -> Array:
 def as_real(name: str, value: object, ndim: int) -> Array:
     """`value` as C-contiguous float32 or float64; float16 becomes float32, integers float64."""
     array: Array = value if type(value) is np.ndarray else as_array(name, value)
-    dtype = array.dtype
-    if dtype is not FLOAT32 and dtype is not FLOAT64 and dtype not in (FLOAT32, FLOAT64):
+    if array.dtype not in (FLOAT32, FLOAT64):
         array = as_array(name, array)
         if array.dtype.kind == "f" and array.dtype.itemsize > 8:
             raise TypeError(f"{name} must have dtype float32 or float64, got {array.dtype}")

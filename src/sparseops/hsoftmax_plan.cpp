@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "detail/kernels.hpp"
+#include "detail/prefetch.hpp"
 #include "detail/require.hpp"
 #include "hsoftmax.hpp"
 
@@ -76,8 +77,8 @@ void HSoftmaxPlan::segment() {
     std::span<const std::int32_t> before;
     for (std::size_t s = 0; s < n; ++s) {
         if (s + ahead < n) {  // where the path of a label lies, and, a little later, the path
-            __builtin_prefetch(h_.path_ptr.data() + label_[std::min(n - 1, s + 2 * ahead)]);
-            __builtin_prefetch(h_.path_nodes(static_cast<std::size_t>(label_[s + ahead])).data());
+            detail::prefetch_line(h_.path_ptr.data() + label_[std::min(n - 1, s + 2 * ahead)]);
+            detail::prefetch_line(h_.path_nodes(static_cast<std::size_t>(label_[s + ahead])).data());
         }
         const auto path = h_.path_nodes(static_cast<std::size_t>(label_[s]));
         std::size_t common = 0;

@@ -132,8 +132,8 @@ private:
     void prefetch(std::size_t node) const {
         if (!h_.logistic) return score_.prefetch(h_.row(node));
         score_.prefetch(node);
-        __builtin_prefetch(h_.child.data() + 2 * node);
-        if (!in_.b.empty()) __builtin_prefetch(in_.b.data() + node);
+        detail::prefetch_line(h_.child.data() + 2 * node);
+        if (!in_.b.empty()) detail::prefetch_line(in_.b.data() + node);
     }
 
     void search_levels(std::size_t width) {

@@ -67,7 +67,7 @@ public:
             return detail::prefetch(W_.row(row), W_.cols);
         if (q_.kind == QuantizedKind::int8) {
             detail::prefetch(static_cast<const std::int8_t*>(q_.data) + row * q_.cols, q_.cols);
-            __builtin_prefetch(&q_.scale[row]);
+            prefetch_line(&q_.scale[row]);
         } else {
             detail::prefetch(static_cast<const std::uint16_t*>(q_.data) + row * q_.cols, q_.cols);
         }
