@@ -8,7 +8,6 @@
 
 #include "detail/kernels_stream.hpp"
 #include "detail/parallel.hpp"
-#include "detail/prefetch.hpp"
 #include "detail/random.hpp"
 #include "detail/require.hpp"
 
@@ -17,8 +16,7 @@ namespace {
 
 using detail::require;
 
-// Entries whose mask is made at a time. Their lines are fetched meanwhile: 512 entries of 4 bytes measured 1.4 times as fast
-// as without, and as with stores that bypass the caches.
+// Entries whose mask is made at a time, while the lines of the next ones are fetched.
 constexpr std::size_t block = 512;
 constexpr std::size_t blocks_an_item = 128;
 static_assert(static_cast<std::uint64_t>(DropPurpose::entries) == static_cast<std::uint64_t>(detail::Stream::dropout));
@@ -97,7 +95,9 @@ std::array<std::uint32_t, 4> philox4x32_10(std::uint64_t key, std::uint64_t coun
     return detail::philox(key, counter_low, counter_high);
 }
 
-void draw_drops(const Drops& drops, std::size_t n, std::span<std::uint64_t> bits) noexcept {
+namespace {
+
+void draw(const Drops& drops, std::size_t n, std::span<std::uint64_t> bits, detail::Ahead ahead) noexcept {
     const std::uint64_t threshold = threshold_of(drops.rate);
     const std::size_t words = (n + 63) / 64, tail = n % 64;
     if (n == 0) return;
@@ -107,15 +107,19 @@ void draw_drops(const Drops& drops, std::size_t n, std::span<std::uint64_t> bits
         const std::uint64_t high = (static_cast<std::uint64_t>(drops.purpose) << 56) | drops.part, group = drops.first / 64;
         const auto& k = detail::stream_kernels();
         const auto limit = static_cast<std::uint32_t>(threshold);
-        k.draw_bits(drops.seed, high, group, words, limit, bits.data());
+        k.draw_bits(drops.seed, high, group, words, limit, bits.data(), ahead);
         if (const unsigned shift = drops.first % 64) {
             std::uint64_t next = 0;
-            if (shift + n > words * 64) k.draw_bits(drops.seed, high, group + words, 1, limit, &next);
+            if (shift + n > words * 64) k.draw_bits(drops.seed, high, group + words, 1, limit, &next, {});
             for (std::size_t w = 0; w < words; ++w) bits[w] = (bits[w] >> shift) | ((w + 1 < words ? bits[w + 1] : next) << (64 - shift));
         }
     }
     if (tail) bits[words - 1] &= (std::uint64_t{1} << tail) - 1;
 }
+
+}  // namespace
+
+void draw_drops(const Drops& drops, std::size_t n, std::span<std::uint64_t> bits) noexcept { draw(drops, n, bits, {}); }
 
 template <class U>
 void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacement, U exponent, std::span<U> y,
@@ -132,6 +136,10 @@ void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacemen
     const int threads = detail::team_size(num_threads, 4 * static_cast<double>(n));
     const bool one = replacement.values.size() == 1, in_place = x.data() == y.data();
     const U never = static_cast<U>(~U{0}), nonfinite = exponent ? exponent : never;
+    const auto ahead = [&](std::size_t from) {
+        return detail::Ahead{reinterpret_cast<const char*>(x.data() + from), in_place ? nullptr : reinterpret_cast<char*>(y.data() + from),
+                             64 * sizeof(U)};
+    };
     std::vector<std::uint8_t> bad(exponent ? (n + block - 1) / block : 0, 0);
     const auto any_bad = [&] { return std::find(bad.begin(), bad.end(), 1) != bad.end(); };
     if (exponent && in_place) {
@@ -142,11 +150,10 @@ void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacemen
     each_block(n, threads, [&](std::size_t from, std::size_t count) {
         std::uint64_t bits[block / 64];
         U buffer[block];
-        detail::prefetch(x.data() + from, count, block * sizeof(U));
-        if (!in_place) detail::prefetch_to_write(y.data() + from, count, block * sizeof(U));
         Drops here = drops;
         here.first += from;
-        draw_drops(here, count, bits);
+        const std::size_t next = from + block;
+        draw(here, count, bits, next < n ? ahead(next) : detail::Ahead{});
         const U* r = one ? replacement.values.data() : cells(replacement, from, count, buffer);
         const bool found = k.select(x.data() + from, bits, r, !one, count, nonfinite, y.data() + from);
         if (exponent) bad[from / block] = found;

@@ -159,7 +159,7 @@ public:
         selects<std::uint64_t>(n);
         halves(n);
         auto* bits = array<std::uint64_t>(0, n);
-        call("draw_bits", n, [&] { k_.draw_bits(1, 2, 3, n, 4, bits); });
+        call("draw_bits", n, [&] { k_.draw_bits(1, 2, 3, n, 4, bits, {}); });
     }
 
 private:

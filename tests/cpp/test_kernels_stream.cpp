@@ -214,7 +214,7 @@ void test_draw_bits(Random& random) {
                 for (std::size_t d = 0; d < word.size(); ++d) exact[d / 64] |= std::uint64_t{word[d] < threshold} << (d % 64);
                 for (const auto& [name, table, fma] : streams()) {
                     std::vector<std::uint64_t> bits(groups, 0xa5a5a5a5a5a5a5a5u);
-                    table->draw_bits(key, high, first, groups, threshold, bits.data());
+                    table->draw_bits(key, high, first, groups, threshold, bits.data(), {});
                     check(same_bytes(bits, exact), name, " draw_bits of ", groups, " groups from ", first, " below ", threshold,
                           " should compare the words of Philox");
                 }

@@ -35,6 +35,13 @@ struct SelectKernels {
     bool (*select)(const U* x, const std::uint64_t* bits, const U* r, std::size_t stride, std::size_t n, U exponent, U* y);
 };
 
+// What draw_bits asks for on the way, so that memory and arithmetic go on at once: `bytes` a group, to be read and to be written.
+struct Ahead {
+    const char* read = nullptr;
+    char* write = nullptr;
+    std::size_t bytes = 0;
+};
+
 struct StreamTable {
     NormKernels<float> norm_f32;
     NormKernels<double> norm_f64;
@@ -44,7 +51,7 @@ struct StreamTable {
     // Bit l of bits[g] = (word of draw 64 · (first + g) + l) < threshold; the word of draw d is word d % 4 of the
     // Philox4x32-10 block with counter (d / 4, high).
     void (*draw_bits)(std::uint64_t key, std::uint64_t high, std::uint64_t first, std::size_t groups, std::uint32_t threshold,
-                      std::uint64_t* bits);
+                      std::uint64_t* bits, Ahead ahead);
     void (*from_float16)(const std::uint16_t* x, std::size_t n, float* out);
     void (*to_float16)(const float* x, std::size_t n, std::uint16_t* out);
     void (*from_bfloat16)(const std::uint16_t* x, std::size_t n, float* out);

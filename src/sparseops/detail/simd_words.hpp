@@ -19,13 +19,14 @@ struct Words {
 constexpr int word_lanes = 8;
 SPARSEOPS_INLINE Words words(std::uint64_t x) { return {_mm512_set1_epi64(static_cast<long long>(x))}; }
 SPARSEOPS_INLINE Words count_up(std::uint64_t x) { return {_mm512_add_epi64(words(x).v, _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0))}; }
+SPARSEOPS_INLINE Words add(Words a, Words b) { return {_mm512_add_epi64(a.v, b.v)}; }
 SPARSEOPS_INLINE Words multiply_low(Words a, Words b) { return {_mm512_mul_epu32(a.v, b.v)}; }
 SPARSEOPS_INLINE Words high_half(Words a) { return {_mm512_shuffle_epi32(a.v, _MM_PERM_DDBB)}; }
 SPARSEOPS_INLINE Words exclusive_or(Words a, Words b, Words c) { return {_mm512_ternarylogic_epi64(a.v, b.v, c.v, 0x96)}; }
 SPARSEOPS_INLINE Words exclusive_or(Words a, Words b) { return {_mm512_xor_si512(a.v, b.v)}; }
 // Bit 2l: the low half of even's lane l is below that of t; bit 2l + 1: the same for odd.
 SPARSEOPS_INLINE std::uint64_t below(Words even, Words odd, Words t) {
-    const __m512i both = _mm512_mask_blend_epi32(0xaaaa, even.v, _mm512_slli_epi64(odd.v, 32));
+    const __m512i both = _mm512_mask_shuffle_epi32(even.v, 0xaaaa, odd.v, _MM_PERM_CCAA);
     return _mm512_cmplt_epu32_mask(both, t.v);
 }
 #elif defined(__AVX2__)
@@ -35,6 +36,7 @@ struct Words {
 constexpr int word_lanes = 4;
 SPARSEOPS_INLINE Words words(std::uint64_t x) { return {_mm256_set1_epi64x(static_cast<long long>(x))}; }
 SPARSEOPS_INLINE Words count_up(std::uint64_t x) { return {_mm256_add_epi64(words(x).v, _mm256_set_epi64x(3, 2, 1, 0))}; }
+SPARSEOPS_INLINE Words add(Words a, Words b) { return {_mm256_add_epi64(a.v, b.v)}; }
 SPARSEOPS_INLINE Words multiply_low(Words a, Words b) { return {_mm256_mul_epu32(a.v, b.v)}; }
 SPARSEOPS_INLINE Words high_half(Words a) { return {_mm256_shuffle_epi32(a.v, 0xf5)}; }
 SPARSEOPS_INLINE Words exclusive_or(Words a, Words b, Words c) { return {_mm256_xor_si256(_mm256_xor_si256(a.v, b.v), c.v)}; }
@@ -51,6 +53,7 @@ struct Words {
 constexpr int word_lanes = 2;
 SPARSEOPS_INLINE Words words(std::uint64_t x) { return {_mm_set1_epi64x(static_cast<long long>(x))}; }
 SPARSEOPS_INLINE Words count_up(std::uint64_t x) { return {_mm_add_epi64(words(x).v, _mm_set_epi64x(1, 0))}; }
+SPARSEOPS_INLINE Words add(Words a, Words b) { return {_mm_add_epi64(a.v, b.v)}; }
 SPARSEOPS_INLINE Words multiply_low(Words a, Words b) { return {_mm_mul_epu32(a.v, b.v)}; }
 SPARSEOPS_INLINE Words high_half(Words a) { return {_mm_shuffle_epi32(a.v, 0xf5)}; }
 SPARSEOPS_INLINE Words exclusive_or(Words a, Words b, Words c) { return {_mm_xor_si128(_mm_xor_si128(a.v, b.v), c.v)}; }
@@ -68,6 +71,7 @@ struct Words {
 constexpr int word_lanes = 2;
 SPARSEOPS_INLINE Words words(std::uint64_t x) { return {u64x2{x, x}}; }
 SPARSEOPS_INLINE Words count_up(std::uint64_t x) { return {u64x2{x, x + 1}}; }
+SPARSEOPS_INLINE Words add(Words a, Words b) { return {a.v + b.v}; }
 #if defined(__ARM_NEON)
 SPARSEOPS_INLINE Words multiply_low(Words a, Words b) { return {(u64x2)vmull_u32(vmovn_u64((uint64x2_t)a.v), vmovn_u64((uint64x2_t)b.v))}; }
 #else
