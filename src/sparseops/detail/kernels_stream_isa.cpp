@@ -4,11 +4,9 @@
 #include "simd.hpp"
 #include "simd_convert.hpp"
 #include "simd_items.hpp"
-#include "simd_words.hpp"
+#include "simd_philox.hpp"
 
 namespace {
-
-using sparseops::detail::Ahead;
 
 // ---- norms --------------------------------------------------------------------------------------------------
 // A measure is the sum or the largest of terms in double: two accumulators of 8 lanes, then their join, then its
@@ -66,35 +64,52 @@ SPARSEOPS_INLINE V dropped(V x, V threshold) {
     return Drop ? drop_small(x, threshold) : x;
 }
 
-// The hardware's own prefetching ends with each page of memory.
-template <class T>
+// The hardware's own prefetching ends with each page of memory. Far says whether what lies behind will be wanted, too.
+template <bool Far = true, class T>
 SPARSEOPS_INLINE void look_ahead(const T* p) {
-    sparseops::detail::prefetch_line(reinterpret_cast<const char*>(p) + 3072);
+    if constexpr (Far) sparseops::detail::prefetch_line(reinterpret_cast<const char*>(p) + 3072);
 }
-template <class T>
+template <bool Far, class T>
 SPARSEOPS_INLINE void look_ahead(const T* from, T* to) {
-    look_ahead(from);
-    if (from != to) sparseops::detail::prefetch_line_to_write(reinterpret_cast<char*>(to) + 3072);
+    look_ahead<Far>(from);
+    if constexpr (Far) {
+        if (from != to) sparseops::detail::prefetch_line_to_write(reinterpret_cast<char*>(to) + 3072);
+    }
 }
 
-template <class Term, bool Drop>
+template <bool Is>
+struct Case {
+    static constexpr bool value = Is;
+};
+
+// f(Case, Case): whether to drop what is small, and to look ahead: beyond a single short segment may lie anything.
+template <class T, class F>
+SPARSEOPS_INLINE void each_case(const std::size_t* offset, std::size_t count, T threshold, F f) {
+    const bool far = count > 1 || offset[count] - offset[0] > 4096;
+    if (threshold < T(0))
+        far ? f(Case<false>{}, Case<true>{}) : f(Case<false>{}, Case<false>{});
+    else
+        far ? f(Case<true>{}, Case<true>{}) : f(Case<true>{}, Case<false>{});
+}
+
+template <class Term, bool Drop, bool Far>
 SPARSEOPS_INLINE Vec<double> measure_one(const float* x, std::size_t n, Vec<float> threshold) {
     Vec<double> p{}, q{};
     each_vector<float>(n, [&](std::size_t i, std::size_t m) {
-        look_ahead(x + i);
+        look_ahead<Far>(x + i);
         const Doubles d = widen(dropped<Drop>(load_m(x + i, m, 0.0f), threshold));
         p = Term::join(p, d.low);
         q = Term::join(q, d.high);
     });
     return Term::combine(p, q);
 }
-template <class Term, bool Drop>
+template <class Term, bool Drop, bool Far>
 SPARSEOPS_INLINE Vec<double> measure_one(const double* x, std::size_t n, Vec<double> threshold) {
     Vec<double> p{}, q{};
     std::size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        look_ahead(x + i);
-        look_ahead(x + i + 8);
+        look_ahead<Far>(x + i);
+        look_ahead<Far>(x + i + 8);
         p = Term::join(p, dropped<Drop>(load<Vec<double>>(x + i), threshold));
         q = Term::join(q, dropped<Drop>(load<Vec<double>>(x + i + 8), threshold));
     }
@@ -104,13 +119,14 @@ SPARSEOPS_INLINE Vec<double> measure_one(const double* x, std::size_t n, Vec<dou
 }
 
 // Four segments at a time, whose lanes are joined together.
-template <class Term, bool Drop, class T>
+template <class Term, bool Drop, bool Far, class T>
 SPARSEOPS_INLINE void measure_segments(const T* x, const std::size_t* offset, std::size_t count, Vec<T> limit, double* out) {
     for (std::size_t i = 0; i < count; i += 4) {
         const std::size_t n = count - i < 4 ? count - i : 4;
         Vec<double> v[4] = {};
         double joined[4];
-        for (std::size_t r = 0; r < n; ++r) v[r] = measure_one<Term, Drop>(x + offset[i + r], offset[i + r + 1] - offset[i + r], limit);
+        for (std::size_t r = 0; r < n; ++r)
+            v[r] = measure_one<Term, Drop, Far>(x + offset[i + r], offset[i + r + 1] - offset[i + r], limit);
         Term::join_lanes(v, joined);
         std::memcpy(out + i, joined, n * sizeof(double));
     }
@@ -118,10 +134,8 @@ SPARSEOPS_INLINE void measure_segments(const T* x, const std::size_t* offset, st
 template <class Term, class T>
 void measure(const T* x, const std::size_t* offset, std::size_t count, T threshold, double* out) {
     const Vec<T> limit = splat<Vec<T>>(threshold);
-    if (threshold < T(0))
-        measure_segments<Term, false>(x, offset, count, limit, out);
-    else
-        measure_segments<Term, true>(x, offset, count, limit, out);
+    each_case(offset, count, threshold,
+              [&](auto drop, auto far) { measure_segments<Term, drop.value, far.value>(x, offset, count, limit, out); });
 }
 
 SPARSEOPS_INLINE Vec<float> times(Vec<float> x, Vec<double> low, Vec<double> high) {
@@ -130,18 +144,18 @@ SPARSEOPS_INLINE Vec<float> times(Vec<float> x, Vec<double> low, Vec<double> hig
 }
 
 // out = x times the factors f, entry by entry.
-template <bool Drop>
+template <bool Drop, bool Far>
 SPARSEOPS_INLINE void scale_run(const float* x, std::size_t n, Vec<float> threshold, const double* f, float* out) {
     each_vector<float>(n, [&](std::size_t i, std::size_t m) {
-        look_ahead(x + i, out + i);
+        look_ahead<Far>(x + i, out + i);
         store_m(out + i, m,
                 times(dropped<Drop>(load_m(x + i, m, 0.0f), threshold), load<Vec<double>>(f + i), load<Vec<double>>(f + i + 8)));
     });
 }
-template <bool Drop>
+template <bool Drop, bool Far>
 SPARSEOPS_INLINE void scale_run(const double* x, std::size_t n, Vec<double> threshold, const double* f, double* out) {
     each_vector<double>(n, [&](std::size_t i, std::size_t m) {
-        look_ahead(x + i, out + i);
+        look_ahead<Far>(x + i, out + i);
         store_m(out + i, m, dropped<Drop>(load_m(x + i, m, 0.0), threshold) * load<Vec<double>>(f + i));
     });
 }
@@ -158,7 +172,7 @@ SPARSEOPS_INLINE Vec<double> scaled(Vec<double> x, Vec<double> threshold, Vec<do
 
 // A segment of a vector at least is whole vectors, the last of which ends with it and is read before anything is written. Shorter
 // ones wait for each other, and their factors are laid out as one run: a masked store would hold up the next segment's loads.
-template <class T, bool Drop>
+template <class T, bool Drop, bool Far>
 SPARSEOPS_INLINE void scale_segments(const T* x, const std::size_t* offset, std::size_t count, Vec<T> limit, const double* factor, T* out) {
     typedef Vec<T> V;
     constexpr std::size_t L = lanes<T>, run = 512;
@@ -166,7 +180,7 @@ SPARSEOPS_INLINE void scale_segments(const T* x, const std::size_t* offset, std:
     std::size_t from = offset[0], at = from;
     const auto flush = [&] {
         for (std::size_t j = at - from; j % 16; ++j) f[j] = 1;  // what a last partial vector reads beyond
-        scale_run<Drop>(x + from, at - from, limit, f, out + from);
+        scale_run<Drop, Far>(x + from, at - from, limit, f, out + from);
     };
     for (std::size_t i = 0; i < count; ++i) {
         const Vec<double> own = splat<Vec<double>>(factor[i]);
@@ -180,10 +194,10 @@ SPARSEOPS_INLINE void scale_segments(const T* x, const std::size_t* offset, std:
         if (at < end) {
             const V last = load<V>(x + end - L);
             for (; at + L < end; at += L) {
-                look_ahead(x + at, out + at);
+                look_ahead<Far>(x + at, out + at);
                 store(out + at, scaled<Drop>(load<V>(x + at), limit, own));
             }
-            look_ahead(x + at, out + at);
+            look_ahead<Far>(x + at, out + at);
             store(out + end - L, scaled<Drop>(last, limit, own));
         }
         from = at = end;
@@ -193,10 +207,8 @@ SPARSEOPS_INLINE void scale_segments(const T* x, const std::size_t* offset, std:
 template <class T>
 void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold, const double* factor, T* out) {
     const Vec<T> limit = splat<Vec<T>>(threshold);
-    if (threshold < T(0))
-        scale_segments<T, false>(x, offset, count, limit, factor, out);
-    else
-        scale_segments<T, true>(x, offset, count, limit, factor, out);
+    each_case(offset, count, threshold,
+              [&](auto drop, auto far) { scale_segments<T, drop.value, far.value>(x, offset, count, limit, factor, out); });
 }
 
 SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
@@ -255,106 +267,6 @@ template <class T>
 void scale_columns(const T* x, std::size_t rows, std::size_t cols, T threshold, const double* factor, T* out) {
     const Vec<T> limit = splat<Vec<T>>(threshold);
     for (std::size_t i = 0; i < rows; ++i) scale_row(x + i * cols, cols, limit, factor, out + i * cols);
-}
-
-// ---- random masks -------------------------------------------------------------------------------------------
-
-// Moves pairs of bits apart: bits 2l, 2l + 1 of x go to 4l, 4l + 1.
-SPARSEOPS_INLINE std::uint64_t spread_pairs(std::uint64_t x) {
-#if defined(__AVX512F__)  // every processor that has it deposits bits in one cycle
-    return _pdep_u64(x, 0x3333333333333333u);
-#else
-    x = (x | (x << 16)) & 0x0000ffff0000ffffu;
-    x = (x | (x << 8)) & 0x00ff00ff00ff00ffu;
-    x = (x | (x << 4)) & 0x0f0f0f0f0f0f0f0fu;
-    return (x | (x << 2)) & 0x3333333333333333u;
-#endif
-}
-
-// Philox4x32-10 (detail/random.hpp has it one block at a time): a lane is a block. The 16 blocks of a group differ in the low
-// word of the counter alone, as do all groups up to the next multiple of 2²⁸: half of the first two rounds is done once for them.
-struct Philox {
-    static constexpr std::uint64_t m0 = 0xD2511F53u, m1 = 0xCD9E8D57u;
-    Words k0[10], k1[10], w0, w1, c3_k1, q0_k0, p1_low, p1_k1, limit;
-};
-
-// The bits of G groups; p is m0 times the counters of the first lanes. A chain of ten multiplications leaves room for others beside it.
-template <int G>
-SPARSEOPS_INLINE void draw_groups(const Philox& k, Words p0, std::uint64_t* bits) {
-    constexpr int parts = 16 / word_lanes, at_once = parts < 2 ? parts : 2, chains = G * at_once;
-    std::uint64_t even[G] = {}, odd[G] = {};  // words 0, 1 and words 2, 3 of the 16 blocks
-    for (int part = 0; part < parts; part += at_once) {
-        Words c0[chains], c1[chains], c2[chains], c3[chains];
-        for (int u = 0; u < chains; ++u) {
-            const int block = 16 * (u / at_once) + word_lanes * (part + u % at_once);
-            const Words p = add(p0, words(Philox::m0 * static_cast<std::uint64_t>(block))),
-                        q = multiply_low(exclusive_or(high_half(p), k.c3_k1), k.w1);
-            c0[u] = exclusive_or(high_half(q), k.q0_k0);
-            c1[u] = q;
-            c2[u] = exclusive_or(p, k.p1_k1);
-            c3[u] = k.p1_low;
-        }
-#pragma GCC unroll 8
-        for (int r = 2; r < 10; ++r) {
-#pragma GCC unroll 4
-            for (int u = 0; u < chains; ++u) {
-                const Words p = multiply_low(c0[u], k.w0), q = multiply_low(c2[u], k.w1);
-                c0[u] = exclusive_or(high_half(q), c1[u], k.k0[r]);
-                c2[u] = exclusive_or(high_half(p), c3[u], k.k1[r]);
-                c1[u] = q;
-                c3[u] = p;
-            }
-        }
-        for (int u = 0; u < chains; ++u) {
-            const int shift = 2 * word_lanes * (part + u % at_once);
-            even[u / at_once] |= below(c0[u], c1[u], k.limit) << shift;
-            odd[u / at_once] |= below(c2[u], c3[u], k.limit) << shift;
-        }
-    }
-    for (int g = 0; g < G; ++g) bits[g] = spread_pairs(even[g]) | (spread_pairs(odd[g]) << 2);
-}
-
-SPARSEOPS_INLINE void ask(const Ahead& ahead, std::size_t g, std::size_t groups) {
-    for (std::size_t at = g * ahead.bytes; at < (g + groups) * ahead.bytes; at += sparseops::detail::cache_line) {
-        if (ahead.read) sparseops::detail::prefetch_line(ahead.read + at);
-        if (ahead.write) sparseops::detail::prefetch_line_to_write(ahead.write + at);
-    }
-}
-
-void draw_bits(std::uint64_t key, std::uint64_t high, std::uint64_t first, std::size_t groups, std::uint32_t threshold, std::uint64_t* bits,
-               Ahead ahead) {
-    constexpr std::size_t G = word_lanes < 8 ? 1 : 2;  // at once: more would not fit the registers
-    constexpr std::uint64_t low_word = 0xffffffffu, alike = std::uint64_t{1} << 28;
-    const auto key0 = static_cast<std::uint32_t>(key), key1 = static_cast<std::uint32_t>(key >> 32);
-    const std::uint64_t q0 = Philox::m1 * (high & low_word);
-    Philox k;
-    for (std::uint32_t r = 0; r < 10; ++r) {
-        k.k0[r] = words(key0 + r * 0x9E3779B9u);
-        k.k1[r] = words(key1 + r * 0xBB67AE85u);
-    }
-    k.w0 = words(Philox::m0);
-    k.w1 = words(Philox::m1);
-    k.c3_k1 = words((high >> 32) ^ key1);
-    k.q0_k0 = words(q0 ^ (key0 + 0x9E3779B9u));
-    k.limit = words((static_cast<std::uint64_t>(threshold) << 32) | threshold);
-    for (std::size_t g = 0; g < groups;) {
-        const std::uint64_t here = first + g, left = alike - here % alike;
-        const std::size_t end = groups - g < left ? groups : g + left;
-        const std::uint64_t p1 = Philox::m0 * (((q0 >> 32) ^ (here / alike) ^ key) & low_word);
-        k.p1_low = words(p1);
-        k.p1_k1 = words((p1 >> 32) ^ (key1 + 0xBB67AE85u));
-        Words p = multiply_low(count_up(here * 16), k.w0);
-        for (; g + G <= end; g += G) {
-            ask(ahead, g, G);
-            draw_groups<G>(k, p, bits + g);
-            p = add(p, words(Philox::m0 * 16 * G));
-        }
-        for (; g < end; ++g) {
-            ask(ahead, g, 1);
-            draw_groups<1>(k, p, bits + g);
-            p = add(p, words(Philox::m0 * 16));
-        }
-    }
 }
 
 // ---- selects ------------------------------------------------------------------------------------------------
