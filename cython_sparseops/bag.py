@@ -33,7 +33,7 @@ from ._arrays import (
 )
 from .dropout import as_rate
 from .hierarchy import Hierarchy
-from .hsoftmax import as_tree, init_weights
+from .hsoftmax import as_real_dtype, as_tree, uniform
 from .runtime import resolve_threads
 from .update import SGD, Adagrad, Adam
 
@@ -225,16 +225,12 @@ class BagModel:
         """
         features, seed = as_integer("n_features", n_features, 1), as_seed(rng)
         width = features if hidden_dim is None else as_integer("hidden_dim", hidden_dim, 1)
-        W, b = init_weights(hierarchy, width, dtype=dtype, rng=seed)
+        as_tree(hierarchy)
+        real = as_real_dtype(dtype)
+        W = aligned_empty((hierarchy.n_rows, width), real)
         W[:] = 0
-        E = None
-        if hidden_dim is not None:
-            generator = np.random.Generator(np.random.Philox(seed))
-            E = aligned_empty((features, width), W.dtype)
-            generator.random(out=E, dtype=W.dtype)
-            E -= 0.5
-            E *= 2 / width
-        return cls(hierarchy, E, W, b, mode)
+        E = None if hidden_dim is None else uniform((features, width), real, seed, 1 / width)
+        return cls(hierarchy, E, W, np.zeros(hierarchy.n_rows, real), mode)
 
     @property
     def n_features(self) -> int:

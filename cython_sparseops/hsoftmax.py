@@ -289,7 +289,8 @@ def hsoftmax_gradient(
     return HSoftmaxGradient(nll, dX, rows, dW, db)
 
 
-def _as_real_dtype(dtype: Any) -> np.dtype[Any]:
+def as_real_dtype(dtype: Any) -> np.dtype[Any]:
+    """float32 or float64 from what names it."""
     try:
         real: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
     except (TypeError, ValueError, AttributeError):
@@ -337,13 +338,23 @@ def init_weights(
     ((4, 8), (4,), dtype('float32'))
     """
     as_tree(h)
-    real, width, seed = _as_real_dtype(dtype), as_integer("dim", dim, 1), as_seed(rng)
+    real, width, seed = as_real_dtype(dtype), as_integer("dim", dim, 1), as_seed(rng)
+    return uniform((h.n_rows, width), real, seed, float(1 / np.sqrt(width))), np.zeros(
+        h.n_rows, real
+    )
+
+
+def uniform(shape: tuple[int, int], dtype: np.dtype[Any], seed: int, bound: float) -> Array:
+    """An array on a cache line with numbers uniform in ±bound."""
     generator = np.random.Generator(np.random.Philox(seed))
-    W = aligned_empty((h.n_rows, width), real)
-    generator.random(out=W, dtype=real)
-    W -= 0.5
-    W *= 2 / np.sqrt(width)
-    return W, np.zeros(h.n_rows, real)
+    out = aligned_empty(shape, dtype)
+    rows = max(1, (1 << 15) // max(1, shape[1]))
+    for start in range(0, shape[0], rows):  # what is drawn is still in the cache when it is scaled
+        part = out[start : start + rows]
+        generator.random(out=part, dtype=dtype)
+        part -= 0.5
+        part *= 2 * bound
+    return out
 
 
 def estimate_memory(
@@ -380,7 +391,7 @@ def estimate_memory(
     from .update import as_optimizer  # which imports this module
 
     as_tree(h)
-    width, item = as_integer("dim", dim, 1), _as_real_dtype(dtype).itemsize
+    width, item = as_integer("dim", dim, 1), as_real_dtype(dtype).itemsize
     tree = sum(array.nbytes for array in h.to_arrays().values()) + 4 * (h.n_nodes + h.n_classes)
     state = 0
     if optimizer is not None:

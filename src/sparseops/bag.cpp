@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "detail/kernels.hpp"
@@ -203,12 +204,33 @@ void require_training(const HierarchyView& h, std::size_t examples, std::span<co
     require(s.total >= 1, "total must be at least 1, got ", s.total);
 }
 
+// What a step needs to know of its minibatch, whatever E, W and b are by then.
+template <Real T>
+struct Prepared {
+    std::span<const std::int64_t> examples;
+    std::vector<std::int64_t> label;
+    std::vector<T> weight;
+    std::optional<HSoftmaxPlan> plan;
+    Bags<T> bags;
+    ByFeature<T> by;
+
+    void plan_for(const HierarchyView& h, std::span<const std::int64_t> labels, std::span<const T> weights) {
+        label.resize(examples.size());
+        weight.resize(weights.empty() ? 0 : examples.size());
+        for (std::size_t i = 0; i < examples.size(); ++i) {
+            label[i] = labels[static_cast<std::size_t>(examples[i])];
+            if (!weights.empty()) weight[i] = weights[static_cast<std::size_t>(examples[i])];
+        }
+        plan.emplace(h, label);
+    }
+};
+
 // One minibatch of what both models share: hidden rows in, their gradient and the loss out, W and b stepped.
 template <Real T>
 class TreeStep {
 public:
-    TreeStep(const HierarchyView& h, MatrixView<T> W, std::span<T> b, Optimizer<T>& optimizer, int num_threads)
-        : h_(h), W_(W), b_(b), optimizer_(optimizer), lr_(optimizer.lr), num_threads_(num_threads) {}
+    TreeStep(MatrixView<T> W, std::span<T> b, Optimizer<T>& optimizer, int num_threads)
+        : W_(W), b_(b), optimizer_(optimizer), lr_(optimizer.lr), num_threads_(num_threads) {}
     ~TreeStep() { optimizer_.lr = lr_; }
     TreeStep(const TreeStep&) = delete;
     TreeStep& operator=(const TreeStep&) = delete;
@@ -218,22 +240,15 @@ public:
     void resize(std::size_t n) {
         hidden.resize(n * W_.cols);
         d_hidden.resize(n * W_.cols);
-        label_.resize(n);
-        weight_.resize(n);
         nll_.resize(n);
     }
 
-    double run(std::span<const std::int64_t> examples, std::span<const std::int64_t> labels, std::span<const T> weight, double factor) {
-        const std::size_t n = examples.size();
-        for (std::size_t i = 0; i < n; ++i) {
-            label_[i] = labels[static_cast<std::size_t>(examples[i])];
-            if (!weight.empty()) weight_[i] = weight[static_cast<std::size_t>(examples[i])];
-        }
-        const HSoftmaxPlan plan(h_, label_);
+    double run(const Prepared<T>& batch, double factor) {
+        const std::size_t n = batch.examples.size();
         HSoftmaxInput<T> in{{hidden.data(), n, W_.cols}, W_, b_, {}, true, 0, true, {}, num_threads_};
-        if (!weight.empty()) in.scale = weight_;
+        if (!batch.weight.empty()) in.scale = batch.weight;
         optimizer_.lr = lr_ * factor;
-        hsoftmax_update(plan, in, W_, b_, optimizer_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols});
+        hsoftmax_update(*batch.plan, in, W_, b_, optimizer_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols});
         ++optimizer_.step;
         double sum = 0;
         for (const T v : nll_) sum += static_cast<double>(v);
@@ -241,24 +256,36 @@ public:
     }
 
 private:
-    const HierarchyView& h_;
     MatrixView<T> W_;
     std::span<T> b_;
     Optimizer<T>& optimizer_;
     double lr_;
     int num_threads_;
-    std::vector<std::int64_t> label_;
-    std::vector<T> weight_, nll_;
+    std::vector<T> nll_;
 };
 
-// Calls step(examples, learning rate factor) for every minibatch; returns the sum of what it returns.
-template <class Step>
-double each_batch(std::span<const std::int64_t> order, const BagSchedule& s, Step step) {
+// For every minibatch: prepare(Prepared), several at a time on several threads; then, in their order, step(Prepared, learning rate
+// factor). Returns the sum of what step returns. `work`: of preparing one example.
+template <Real T, class Prepare, class Step>
+double each_batch(std::span<const std::int64_t> order, const BagSchedule& s, double work, Prepare prepare, Step step) {
+    constexpr std::size_t near = 2048, most = 65536;  // examples prepared at once: still in the caches, still in memory
+    const auto size = std::max<std::size_t>(1, std::min(s.batch_size, order.size())), all = (order.size() + size - 1) / size;
+    const int threads = detail::team_size(s.num_threads, work * static_cast<double>(order.size()));
+    const std::size_t wanted = std::max(near / size, static_cast<std::size_t>(threads));
+    std::vector<Prepared<T>> batches(threads > 1 ? std::clamp<std::size_t>(wanted, 1, std::max<std::size_t>(1, most / size)) : 1);
     double sum = 0;
-    for (std::size_t at = 0; at < order.size(); at += s.batch_size) {
-        const auto batch = order.subspan(at, std::min(s.batch_size, order.size() - at));
-        const double progress = static_cast<double>(s.done + static_cast<std::int64_t>(at)) / static_cast<double>(s.total);
-        sum += step(batch, 1 - s.decay * std::min(1.0, progress));
+    for (std::size_t from = 0; from < all; from += batches.size()) {
+        const std::size_t n = std::min(batches.size(), all - from);
+        detail::parallel_for(n, threads, [&](std::size_t i, std::size_t) {
+            const std::size_t at = (from + i) * size;
+            batches[i].examples = order.subspan(at, std::min(size, order.size() - at));
+            prepare(batches[i]);
+        });
+        for (std::size_t i = 0; i < n; ++i) {
+            const double progress =
+                static_cast<double>(s.done + static_cast<std::int64_t>((from + i) * size)) / static_cast<double>(s.total);
+            sum += step(batches[i], 1 - s.decay * std::min(1.0, progress));
+        }
     }
     return sum;
 }
@@ -297,24 +324,28 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
     require(W.cols == E.cols, "W must have as many columns as E, ", E.cols, ", got ", W.cols);
     require_optimizer(E_optimizer, E.rows, E.cols, false);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
-    TreeStep<T> tree(h, W, b, W_optimizer, schedule.num_threads);
-    Bags<T> bags;
-    ByFeature<T> by;
+    TreeStep<T> tree(W, b, W_optimizer, schedule.num_threads);
     require(schedule.dropout >= 0 && schedule.dropout <= 1, "dropout must be in [0, 1], got ", schedule.dropout);
     require(schedule.replacement < static_cast<std::int64_t>(E.rows), "replacement must be below ", E.rows, ", got ", schedule.replacement);
     const Drops drops{schedule.seed, 0, schedule.dropout, DropPurpose::ids, schedule.epoch};
     const double lr = E_optimizer.lr;
-    const double sum = each_batch(order, schedule, [&](std::span<const std::int64_t> batch, double factor) {
-        tree.resize(batch.size());
-        bags.fill(X, batch.size(), mode, [&](std::size_t i) { return static_cast<std::size_t>(batch[i]); }, drops, schedule.replacement);
-        sum_bags(bags, MatrixView<const T>(E), tree.hidden.data(), schedule.num_threads);
-        const double nll = tree.run(batch, labels, weight, factor);
-        by.invert(bags, E.rows);
+    const auto prepare = [&](Prepared<T>& batch) {
+        const auto row = [&](std::size_t i) { return static_cast<std::size_t>(batch.examples[i]); };
+        batch.bags.fill(X, batch.examples.size(), mode, row, drops, schedule.replacement);
+        batch.by.invert(batch.bags, E.rows);
+        batch.plan_for(h, labels, weight);
+    };
+    const auto step = [&](const Prepared<T>& batch, double factor) {
+        tree.resize(batch.examples.size());
+        sum_bags(batch.bags, MatrixView<const T>(E), tree.hidden.data(), schedule.num_threads);
+        const double nll = tree.run(batch, factor);
         E_optimizer.lr = lr * factor;
-        step_embedding(by, tree.d_hidden, E, E_optimizer, schedule.num_threads);
+        step_embedding(batch.by, tree.d_hidden, E, E_optimizer, schedule.num_threads);
         ++E_optimizer.step;
         return nll;
-    });
+    };
+    const double entries = static_cast<double>(X.indptr.back()) / static_cast<double>(std::max<std::size_t>(1, X.rows()));
+    const double sum = each_batch<T>(order, schedule, 64 * (entries + 4), prepare, step);
     E_optimizer.lr = lr;
     return sum;
 }
@@ -326,14 +357,15 @@ double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<cons
     require_training(h, X.rows, labels, weight, order, schedule);
     require(X.cols == W.cols, "X must have ", W.cols, " columns, got ", X.cols);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
-    TreeStep<T> tree(h, W, b, W_optimizer, schedule.num_threads);
-    return each_batch(order, schedule, [&](std::span<const std::int64_t> batch, double factor) {
-        tree.resize(batch.size());
-        for (std::size_t i = 0; i < batch.size(); ++i) {
-            std::copy_n(X.row(static_cast<std::size_t>(batch[i])), X.cols, tree.hidden.data() + i * X.cols);
+    TreeStep<T> tree(W, b, W_optimizer, schedule.num_threads);
+    const auto step = [&](const Prepared<T>& batch, double factor) {
+        tree.resize(batch.examples.size());
+        for (std::size_t i = 0; i < batch.examples.size(); ++i) {
+            std::copy_n(X.row(static_cast<std::size_t>(batch.examples[i])), X.cols, tree.hidden.data() + i * X.cols);
         }
-        return tree.run(batch, labels, weight, factor);
-    });
+        return tree.run(batch, factor);
+    };
+    return each_batch<T>(order, schedule, 256, [&](Prepared<T>& batch) { batch.plan_for(h, labels, weight); }, step);
 }
 
 template void embedding_bag(CsrView<const float, std::int32_t>, MatrixView<const float>, BagMode, MatrixView<float>, int);
