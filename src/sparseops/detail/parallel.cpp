@@ -179,9 +179,12 @@ public:
     }
 
 private:
+    // Long enough for what a caller does between the parallel parts of one call, and of one call and the next: waking a sleeping
+    // worker costs more than what it would do of a small batch. (Gradient of 128 examples from Python, two threads: 205 µs with 50,
+    // 135 from 200 on; of 1024, 0.9 of the time with 600.) The core is yielded to whoever wants it.
     template <class Done>
     static void spin_until(Done done) {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(500);
         while (!done() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
     }
 
