@@ -74,6 +74,9 @@ void HSoftmaxPlan::segment() {
     logit_ptr_.assign(n + 1, 0);
     segments_.reserve(n * 4);
     std::vector<std::size_t> open;  // segment of each node on the way to the example at hand
+    const auto rows = [&](std::int32_t v) {
+        return h_.logistic ? 1 : static_cast<std::int32_t>(h_.row_count(static_cast<std::size_t>(v)));
+    };
     std::span<const std::int32_t> before;
     for (std::size_t s = 0; s < n; ++s) {
         if (s + ahead < n) {  // where the path of a label lies, and, a little later, the path
@@ -92,12 +95,12 @@ void HSoftmaxPlan::segment() {
         std::int32_t z = 0;
         if (common > 0) {
             const Segment& above = segments_[open.back()];
-            z = above.z + static_cast<std::int32_t>(h_.row_count(static_cast<std::size_t>(above.node)));
+            z = above.z + rows(above.node);
         }
         for (std::size_t d = common; d < path.size(); ++d) {
             open.push_back(segments_.size());
             segments_.push_back({path[d], static_cast<std::int32_t>(s), 0, z});
-            z += h_.logistic ? 1 : static_cast<std::int32_t>(h_.row_count(static_cast<std::size_t>(path[d])));
+            z += rows(path[d]);
         }
         logit_ptr_[s + 1] = logit_ptr_[s] + z;
         before = path;
@@ -120,9 +123,7 @@ void HSoftmaxPlan::segment() {
     }
     slot_ptr_.resize(segments_.size() + 1);
     slot_ptr_[0] = 0;
-    for (std::size_t u = 0; u < segments_.size(); ++u) {
-        slot_ptr_[u + 1] = slot_ptr_[u] + static_cast<std::int64_t>(h_.row_count(static_cast<std::size_t>(segments_[u].node)));
-    }
+    for (std::size_t u = 0; u < segments_.size(); ++u) slot_ptr_[u + 1] = slot_ptr_[u] + rows(segments_[u].node);
 }
 
 void HSoftmaxPlan::write_rows(std::span<std::int64_t> rows) const {
@@ -130,6 +131,10 @@ void HSoftmaxPlan::write_rows(std::span<std::int64_t> rows) const {
     std::size_t at = 0;
     for (const Segment& segment : segments_) {
         const auto v = static_cast<std::size_t>(segment.node);
+        if (h_.logistic) {  // row v belongs to node v
+            rows[at++] = segment.node;
+            continue;
+        }
         for (std::int64_t row = h_.row_ptr[v]; row < h_.row_ptr[v + 1]; ++row) rows[at++] = row;
     }
 }

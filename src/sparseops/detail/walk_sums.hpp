@@ -98,25 +98,29 @@ public:
     void join(const Sink& sink) {
         if (chunks_.size() <= 1) return;
         const auto segments = plan_.segments();
+        constexpr std::size_t block = 128;
         const T one = 1;
-        std::vector<std::int32_t> rows(chunks_.size());
-        for (std::size_t u = 0; u < segments.size(); ++u) {
-            const auto& segment = segments[u];
-            const std::size_t first = static_cast<std::size_t>(segment.first) / chunk_,
-                              last = static_cast<std::size_t>(segment.last - 1) / chunk_, level = static_cast<std::size_t>(segment.z),
-                              row = static_cast<std::size_t>(segment.node);
-            if (first == last) continue;
-            double bias = 0;
-            for (std::size_t c = first; c <= last; ++c) {
-                const std::size_t part = c == first ? left(chunks_[c], level) : chunks_[c].part + level;
-                rows[c - first] = static_cast<std::int32_t>(part);
-                bias += part_bias_[part];
+        parallel_for((segments.size() + block - 1) / block, static_cast<int>(stacks_.size()), [&](std::size_t item, std::size_t worker) {
+            Stack& stack = stacks_[worker];
+            for (std::size_t u = item * block; u < std::min(segments.size(), (item + 1) * block); ++u) {
+                const auto& segment = segments[u];
+                const std::size_t first = static_cast<std::size_t>(segment.first) / chunk_,
+                                  last = static_cast<std::size_t>(segment.last - 1) / chunk_, level = static_cast<std::size_t>(segment.z),
+                                  row = static_cast<std::size_t>(segment.node);
+                if (first == last) continue;
+                stack.parts.resize(last - first + 1);
+                double bias = 0;
+                for (std::size_t c = first; c <= last; ++c) {
+                    const std::size_t part = c == first ? left(chunks_[c], level) : chunks_[c].part + level;
+                    stack.parts[c - first] = static_cast<std::int32_t>(part);
+                    bias += part_bias_[part];
+                }
+                T* out = sink.target(sink.self, u, row);
+                if (!out) out = own_row(stack, 0);
+                k_.weighted_sum(&one, 0, {parts_.get(), dim_, stack.parts.data()}, stack.parts.size(), dim_, false, out);
+                sink.done(sink.self, u, row, out, static_cast<T>(bias));
             }
-            T* out = sink.target(sink.self, u, row);
-            if (!out) out = own_row(stacks_[0], 0);
-            k_.weighted_sum(&one, 0, {parts_.get(), dim_, rows.data()}, last - first + 1, dim_, false, out);
-            sink.done(sink.self, u, row, out, static_cast<T>(bias));
-        }
+        });
     }
 
 private:
@@ -132,6 +136,7 @@ private:
         std::vector<T*> out;
         std::vector<double> bias;
         std::vector<Level> level;
+        std::vector<std::int32_t> parts;  // of one node
         std::size_t open, entered, slot;  // levels open, and how many of them were so when the chunk began; the next slot
         bool fresh;                       // nothing has been added yet
     };
