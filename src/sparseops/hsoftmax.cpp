@@ -63,6 +63,7 @@ public:
           z_(std::make_unique_for_overwrite<T[]>(plan.n_logits())),
           chunk_(h_.logistic ? std::clamp<std::size_t>(plan.order().size() / (16 * block) * block, 32, 128) : wide_chunk),
           chunks_((plan.order().size() + chunk_ - 1) / chunk_),
+          at_once_(h_.logistic || (h_.rows() == 2 * h_.nodes() && h_.widest == 2 && in.label_smoothing == 0)),
           threads_(detail::team_size(in.num_threads, static_cast<double>(plan.n_logits()) * static_cast<double>(dim_ + 16) * 3)),
           scratch_(static_cast<std::size_t>(std::max(1, threads_))) {
         const std::size_t n = plan.order().size(), part = h_.logistic && out.residuals.empty() ? block : chunk_;
@@ -304,31 +305,29 @@ private:
 
     // Losses of the examples [from, to), and with a gradient, their logits become the scaled gradients of themselves.
     void losses(std::size_t from, std::size_t to, Scratch<T>& scratch) {
-        if (h_.logistic) logistic_losses(from, to, scratch);
+        if (at_once_) step_losses(from, to, scratch);
         const T* loss = scratch.loss.data();
         for (std::size_t s = from; s < to; ++s) {
             const T scale = in_.scale.empty() ? T(1) : in_.scale[example(s)];
             double sum = 0;
-            if (h_.logistic) {
-                for (std::size_t i = at(s + 1) - at(s); i > 0; --i) sum += static_cast<double>(*loss++);
-            } else {
+            for (std::size_t d = at_once_ ? path(s).size() : 0; d > 0; --d) sum += static_cast<double>(*loss++);
+            if (!at_once_)
                 sum = detail::path_loss(k_, h_, static_cast<std::size_t>(plan_.labels()[s]), in_.label_smoothing, out_.gradient,
                                         z_.get() + at(s), scratch.products.data());
-            }
             out_.nll[example(s)] = static_cast<T>(in_.scale_loss ? sum * static_cast<double>(scale) : sum);
             if (!out_.gradient || in_.scale.empty()) continue;
             for (std::size_t i = at(s); i < at(s + 1); ++i) z_[i] *= scale;
         }
     }
 
-    void logistic_losses(std::size_t from, std::size_t to, Scratch<T>& scratch) {
+    void step_losses(std::size_t from, std::size_t to, Scratch<T>& scratch) {
         const T targets[2] = {detail::soft_target<T>(0, in_.label_smoothing), detail::soft_target<T>(1, in_.label_smoothing)};
         T* target = scratch.target.data();
-        for (std::size_t s = from; s < to; ++s) {
+        for (std::size_t s = from; s < to; ++s)
             for (const std::int32_t child : h_.path_children(static_cast<std::size_t>(plan_.labels()[s]))) *target++ = targets[child];
-        }
-        T* z = z_.get() + at(from);
-        k_.logistic_loss(z, scratch.target.data(), at(to) - at(from), scratch.loss.data(), out_.gradient ? z : nullptr);
+        T* const z = z_.get() + at(from);
+        (h_.logistic ? k_.logistic_loss : k_.pair_loss)(z, scratch.target.data(), static_cast<std::size_t>(target - scratch.target.data()),
+                                                        scratch.loss.data(), out_.gradient ? z : nullptr);
     }
 
     // The gradient of Count rows of one node: its examples' deltas times their x, in sorted order.
@@ -389,6 +388,7 @@ private:
     const std::size_t dim_;
     const std::unique_ptr<T[]> z_;  // logits, then their gradients, in sorted order
     const std::size_t chunk_, chunks_;
+    const bool at_once_;  // all losses of a block: its nodes are logistic, or have two rows each and no soft target
     const int threads_;
     std::vector<Scratch<T>> scratch_;
     std::optional<detail::WalkSums<T, HSoftmaxPlan, GradientSink<T>>> sums_;  // if there is a gradient

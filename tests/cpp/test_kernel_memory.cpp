@@ -108,6 +108,9 @@ private:
             call("logistic_loss", n, [&] { k_.logistic_loss(z, target, n, loss, delta); });
             call("logistic_loss without delta", n, [&] { k_.logistic_loss(z, target, n, loss, nullptr); });
             call("log_sigmoid", n, [&] { k_.log_sigmoid(z, n, loss, delta); });
+            T* pairs = array(0, 2 * n, -20, 20);
+            call("pair_loss", n, [&] { k_.pair_loss(pairs, target, n, loss, pairs); });
+            call("pair_loss without delta", n, [&] { k_.pair_loss(pairs, target, n, loss, nullptr); });
         }
         if (n == 0) return;
         T* z = array(0, n, -20, 20);

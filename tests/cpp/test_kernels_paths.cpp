@@ -1,4 +1,9 @@
 // The kernels of a path, against the ones that go row by row: the same bytes, on every table.
+#include <cmath>
+#include <limits>
+
+#include <sparseops/detail/path_loss.hpp>
+
 #include "check.hpp"
 #include "kernel_tables.hpp"
 
@@ -57,6 +62,41 @@ void test_outer(Random& random) {
     }
 }
 
+// Steps between two children: as softmax_nll one by one, ties, large gaps and what is not finite (as NaN) too.
+template <class T>
+void test_pair_loss(Random& random) {
+    const T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+    const T special[][2] = {{0, 0}, {T(-0.0), 0}, {3, 3}, {200, -200}, {-5000, 5000}, {inf, 1}, {-inf, 1}, {1, nan}, {nan, 1}, {inf, inf}};
+    for (const std::size_t n : sizes()) {
+        for (const double spread : {0.01, 3.0, 60.0, 900.0}) {
+            auto z = random.vector<T>(2 * n, -spread, spread);
+            std::vector<T> target;
+            for (std::size_t i = 0; i < n; ++i) {
+                target.push_back(T(random.bits() % 2));
+                if (i % 5 == 3) std::copy_n(special[i / 5 % std::size(special)], 2, &z[2 * i]);
+            }
+            for (const KernelTable* table : tables()) {
+                const Kernels<T>& k = of<T>(*table);
+                std::vector<T> alone(n), delta = z, loss(n), only(n), together = z;
+                for (std::size_t i = 0; i < n; ++i) {
+                    T nll[2];
+                    k.softmax_nll(&z[2 * i], 2, nll, &delta[2 * i]);
+                    const auto child = static_cast<std::size_t>(target[i]);
+                    alone[i] = nll[child];
+                    sparseops::detail::softmax_delta(&delta[2 * i], 2, child, 0.0);
+                }
+                k.pair_loss(z.data(), target.data(), n, only.data(), nullptr);
+                k.pair_loss(together.data(), target.data(), n, loss.data(), together.data());
+                for (std::vector<T>* all : {&alone, &delta, &loss, &only, &together}) {  // one NaN is as good as another
+                    for (T& v : *all) v = std::isnan(v) ? nan : v;
+                }
+                check(same_bytes(alone, loss) && same_bytes(alone, only) && same_bytes(delta, together), table->name, " ", type_name<T>,
+                      " pair_loss of ", n, " should have the bytes of softmax_nll");
+            }
+        }
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -65,5 +105,7 @@ int main() {
     test_path_dots<double>(random);
     test_outer<float>(random);
     test_outer<double>(random);
+    test_pair_loss<float>(random);
+    test_pair_loss<double>(random);
     return finish("kernels of a path");
 }

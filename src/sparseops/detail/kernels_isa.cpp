@@ -147,6 +147,33 @@ void log_sigmoid(const T* z, std::size_t n, T* log_p0, T* log_p1) {
     });
 }
 
+// Pair by pair what softmax_nll does with two logits, and path_loss.hpp with its probabilities: the same bytes.
+template <class T>
+void pair_loss(const T* z, const T* target, std::size_t n, T* loss, T* delta) {
+    typedef Vec<T> V;
+    each_vector<T>(n, [&](std::size_t i, std::size_t m) {
+        T first[lanes<T>] = {}, second[lanes<T>] = {};
+        for (std::size_t j = 0; j < m; ++j) {
+            first[j] = z[2 * (i + j)];
+            second[j] = z[2 * (i + j) + 1];
+        }
+        const V a = load<V>(first), b = load<V>(second), t = load_m(target + i, m, T(0)), one = splat<V>(T(1)), half = splat<V>(T(0.5));
+        const V most = select_less(a, b, b, a), e = exp_nonpositive<T>(select_less(a, b, a, b) - most), inverse = one / (one + e);
+        store_m(loss + i, m, (most - select_less(t, half, a, b)) + log1p_unit<T>(e));
+        if (!delta) return;
+        const V high = ((most - most) + one) * inverse, low = e * inverse;
+        const V p = select_less(a, b, low, high), q = select_less(a, b, high, low);
+        const V own = select_less(t, half, p, q), other = select_less(t, half, q, p);
+        const V change = select_less(own, half, own - one, -other);  // 1 - p from the other where p is near 1
+        store(first, select_less(t, half, change, other));
+        store(second, select_less(t, half, other, change));
+        for (std::size_t j = 0; j < m; ++j) {
+            delta[2 * (i + j)] = first[j];
+            delta[2 * (i + j) + 1] = second[j];
+        }
+    });
+}
+
 template <class T>
 void softmax_nll(const T* z, std::size_t k, T* nll, T* probability) {
     typedef Vec<T> V;
@@ -253,8 +280,8 @@ void adam(const T* grad, T step, T root, T beta1, T rest1, T beta2, T rest2, T e
 
 template <class T>
 constexpr sparseops::detail::Kernels<T> table = {
-    dots<T>,          path_dots<T>,   weighted_sum<T>, weighted_sums<T>,    outer<T>,   axpy<T>,
-    logistic_loss<T>, log_sigmoid<T>, softmax_nll<T>,  first_not_finite<T>, adagrad<T>, adam<T>,
+    dots<T>,        path_dots<T>, weighted_sum<T>, weighted_sums<T>,    outer<T>,   axpy<T>, logistic_loss<T>,
+    log_sigmoid<T>, pair_loss<T>, softmax_nll<T>,  first_not_finite<T>, adagrad<T>, adam<T>,
 };
 
 #define SPARSEOPS_TEXT_(x) #x
