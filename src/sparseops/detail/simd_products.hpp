@@ -44,18 +44,18 @@ SPARSEOPS_INLINE T dot1(const T* a, const T* b, std::size_t n) {
     return sum_lanes(p + q);
 }
 
-// A rows against four; a load of b serves all A, a load of a all four.
-template <class T, int A>
+// A rows against B, four or two; a load of b serves all A, a load of a all B.
+template <class T, int A, int B = 4>
 SPARSEOPS_INLINE void dot_tile(const T* const* a, const T* const* b, std::size_t n, T* const* out) {
     typedef Vec<T> V;
     constexpr std::size_t L = lanes<T>;
-    V even[A][4] = {}, odd[A][4] = {};
-    const auto add = [a, b](V(&sum)[A][4], std::size_t i, std::size_t m) __attribute__((always_inline)) {
+    V even[A][B] = {}, odd[A][B] = {};
+    const auto add = [a, b](V(&sum)[A][B], std::size_t i, std::size_t m) __attribute__((always_inline)) {
         V x[A];
 #pragma GCC unroll 4
         for (int r = 0; r < A; ++r) x[r] = load_m(a[r] + i, m, T(0));
 #pragma GCC unroll 4
-        for (int c = 0; c < 4; ++c) {
+        for (int c = 0; c < B; ++c) {
             const V y = load_m(b[c] + i, m, T(0));
 #pragma GCC unroll 4
             for (int r = 0; r < A; ++r) sum[r][c] = fma(x[r], y, sum[r][c]);
@@ -81,8 +81,15 @@ SPARSEOPS_INLINE void dot_tile(const T* const* a, const T* const* b, std::size_t
         add(even, i, n - i);
     }
 #pragma GCC unroll 4
-    for (int r = 0; r < A; ++r)
-        sum_lanes4(even[r][0] + odd[r][0], even[r][1] + odd[r][1], even[r][2] + odd[r][2], even[r][3] + odd[r][3], out[r]);
+    for (int r = 0; r < A; ++r) {
+        if constexpr (B == 4) {
+            sum_lanes4(even[r][0] + odd[r][0], even[r][1] + odd[r][1], even[r][2] + odd[r][2], even[r][3] + odd[r][3], out[r]);
+        } else {
+            T both[4];
+            sum_lanes4(even[r][0] + odd[r][0], even[r][1] + odd[r][1], V{}, V{}, both);
+            std::memcpy(out[r], both, 2 * sizeof(T));
+        }
+    }
 }
 
 // One row against many.
@@ -99,9 +106,13 @@ void dots_of_one(const T* x, const Rows<T>& b, std::size_t nb, std::size_t n, T*
         *out = dot1(x, b[j], n);
         return;
     }
-    T result[4];  // of two or three rows; the last fills the tile
+    if (j + 2 == nb) {
+        const T* const two[2] = {b[j], b[j + 1]};
+        return dot_tile<T, 1, 2>(&x, two, n, &out);
+    }
+    T result[4];  // of three rows; the last fills the tile
     T* to = result;
-    const T* const four[4] = {b[j], b[j + 1], b[nb - 1], b[nb - 1]};
+    const T* const four[4] = {b[j], b[j + 1], b[j + 2], b[j + 2]};
     dot_tile<T, 1>(&x, four, n, &to);
     std::memcpy(out, result, (nb - j) * sizeof(T));
 }
@@ -119,6 +130,24 @@ void path_dots(const T* x, const T* rows, const std::int32_t* index, std::size_t
     }
 }
 
+// All of a against B rows of b.
+template <class T, int B>
+SPARSEOPS_INLINE void dots_of_all(const Rows<T>& a, std::size_t na, const T* const* b, std::size_t n, T* out, std::size_t out_stride) {
+    std::size_t i = 0;
+    if constexpr (dot_rows == 2) {
+        for (; i + 2 <= na; i += 2) {
+            const T* const rows[2] = {a[i], a[i + 1]};
+            T* const to[2] = {out + i * out_stride, out + (i + 1) * out_stride};
+            dot_tile<T, 2, B>(rows, b, n, to);
+        }
+    }
+    for (; i < na; ++i) {
+        const T* const row = a[i];
+        T* const to = out + i * out_stride;
+        dot_tile<T, 1, B>(&row, b, n, &to);
+    }
+}
+
 // Four rows of b at a time against all of a, so that b is read from far away once.
 template <class T>
 void dots(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride) {
@@ -126,23 +155,14 @@ void dots(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T
     std::size_t j = 0;
     for (; j + 4 <= nb; j += 4) {
         const T* const four[4] = {b[j], b[j + 1], b[j + 2], b[j + 3]};
-        std::size_t i = 0;
-        if constexpr (dot_rows == 2) {
-            for (; i + 2 <= na; i += 2) {
-                const T* const rows[2] = {a[i], a[i + 1]};
-                T* const to[2] = {out + i * out_stride + j, out + (i + 1) * out_stride + j};
-                dot_tile<T, 2>(rows, four, n, to);
-            }
-        }
-        for (; i < na; ++i) {
-            const T* const row = a[i];
-            T* const to = out + i * out_stride + j;
-            dot_tile<T, 1>(&row, four, n, &to);
-        }
+        dots_of_all<T, 4>(a, na, four, n, out + j, out_stride);
     }
-    for (; j < nb; ++j) {
-        for (std::size_t i = 0; i < na; ++i) out[i * out_stride + j] = dot1(a[i], b[j], n);
+    if (j + 2 <= nb) {
+        const T* const two[2] = {b[j], b[j + 1]};
+        dots_of_all<T, 2>(a, na, two, n, out + j, out_stride);
+        j += 2;
     }
+    for (std::size_t i = 0; j < nb && i < na; ++i) out[i * out_stride + j] = dot1(a[i], b[j], n);
 }
 
 // Calls f<B, m == lanes>(at, m) for stretches of B vectors, as many as Most, the last of which has m elements.
