@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -339,9 +340,8 @@ def init_weights(
     """
     as_tree(h)
     real, width, seed = as_real_dtype(dtype), as_integer("dim", dim, 1), as_seed(rng)
-    return uniform((h.n_rows, width), real, seed, float(1 / np.sqrt(width))), np.zeros(
-        h.n_rows, real
-    )
+    W = uniform((h.n_rows, width), real, seed, 1 / math.sqrt(width))
+    return W, np.zeros(h.n_rows, real)
 
 
 def uniform(shape: tuple[int, int], dtype: np.dtype[Any], seed: int, bound: float) -> Array:
