@@ -207,16 +207,17 @@ def test_bad_settings_are_refused(options, message):
 # ---- promises ---------------------------------------------------------------------------------
 
 
-def trained(num_threads):
+def trained(num_threads, batch_size):
     X, _ = some_bags(n=3000, features=500, dtype=np.float32)
     labels = np.random.default_rng(4).integers(0, 300, 3000)
     model = BagModel.create(Hierarchy.huffman(np.arange(1, 301)), 500, hidden_dim=33, rng=0)
-    run(model, X, labels, lr=0.2, epochs=2, batch_size=700, num_threads=num_threads)
+    run(model, X, labels, lr=0.2, epochs=2, batch_size=batch_size, num_threads=num_threads)
     return digest(model)
 
 
-def test_training_gives_the_same_bytes_on_one_two_and_three_threads():
-    assert trained(1) == trained(2) == trained(3)
+@pytest.mark.parametrize("batch_size", [7, 256, 700, 5000])  # hundreds prepared at once, 8, 3, one
+def test_training_gives_the_same_bytes_on_one_two_and_three_threads(batch_size):
+    assert trained(1, batch_size) == trained(2, batch_size) == trained(3, batch_size)
 
 
 def test_training_goes_on_from_where_it_stopped_between_two_yields():
