@@ -152,10 +152,8 @@ SPARSEOPS_INLINE void draw_groups(const Philox& k, Words p0, std::uint64_t* bits
 }
 
 SPARSEOPS_INLINE void ask(const Ahead& ahead, std::size_t g, std::size_t groups) {
-    for (std::size_t at = g * ahead.bytes; at < (g + groups) * ahead.bytes; at += sparseops::detail::cache_line) {
-        if (ahead.read) sparseops::detail::prefetch_line(ahead.read + at);
-        if (ahead.write) sparseops::detail::prefetch_line_to_write(ahead.write + at);
-    }
+    if (ahead.read) sparseops::detail::prefetch(ahead.read + g * ahead.bytes, groups * ahead.bytes);
+    if (ahead.write) sparseops::detail::prefetch_to_write(ahead.write + g * ahead.bytes, groups * ahead.bytes);
 }
 
 void draw_bits(std::uint64_t key, std::uint64_t high, std::uint64_t first, std::size_t groups, std::uint32_t threshold, std::uint64_t* bits,
