@@ -19,22 +19,21 @@ constexpr std::size_t cache_line = 64;
 #endif
 }
 
+template <auto Line, class Byte>
+[[gnu::always_inline]] static inline void each_line(Byte* first, std::size_t bytes) noexcept {
+    if (bytes == 0) return;
+    for (std::size_t at = 0; at < bytes; at += cache_line) Line(first + at);
+    Line(first + bytes - 1);  // another line, unless the first byte starts one
+}
+
 // The lines of the n elements at p, but of at most `most` bytes: of a long row the hardware streams the rest.
 template <class T>
 [[gnu::always_inline]] static inline void prefetch(const T* p, std::size_t n, std::size_t most = 1024) noexcept {
-    const char* const first = reinterpret_cast<const char*>(p);
-    const std::size_t bytes = n * sizeof(T) < most ? n * sizeof(T) : most;
-    if (bytes == 0) return;
-    for (std::size_t at = 0; at < bytes; at += cache_line) prefetch_line(first + at);
-    prefetch_line(first + bytes - 1);  // another line, unless p is at the start of one
+    each_line<prefetch_line>(reinterpret_cast<const char*>(p), n * sizeof(T) < most ? n * sizeof(T) : most);
 }
 template <class T>
 [[gnu::always_inline]] static inline void prefetch_to_write(T* p, std::size_t n, std::size_t most = 1024) noexcept {
-    char* const first = reinterpret_cast<char*>(p);
-    const std::size_t bytes = n * sizeof(T) < most ? n * sizeof(T) : most;
-    if (bytes == 0) return;
-    for (std::size_t at = 0; at < bytes; at += cache_line) prefetch_line_to_write(first + at);
-    prefetch_line_to_write(first + bytes - 1);
+    each_line<prefetch_line_to_write>(reinterpret_cast<char*>(p), n * sizeof(T) < most ? n * sizeof(T) : most);
 }
 
 }  // namespace sparseops::detail
