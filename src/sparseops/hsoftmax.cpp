@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "detail/kernels.hpp"
+#include "detail/node_sums.hpp"
 #include "detail/parallel.hpp"
 #include "detail/path_loss.hpp"
 #include "detail/prefetch.hpp"
@@ -18,19 +19,18 @@ namespace {
 
 using detail::Kernels;
 using detail::require;
-using detail::Rows;
 
-constexpr std::size_t wide_chunk = 32;  // examples scored together where nodes are wide
+constexpr std::size_t narrow = 8;       // rows of the widest node up to which examples are scored path by path; 12 measure alike
+constexpr std::size_t wide_chunk = 32;  // examples scored together where nodes are wider
 constexpr std::size_t block = 16;       // a part of a chunk that goes through all steps while what it reads is near
 constexpr std::size_t ahead = 4;        // examples whose rows are prefetched, twice that for their paths
-constexpr std::size_t piece = 256;      // examples whose coefficients are gathered at once
-constexpr std::size_t row_block = 16;   // touched rows a work item
 constexpr std::size_t stretch = 64;     // rows of a wide node that all examples of a chunk meet before the next ones
 
 // One worker's scratch: grown before the team starts, never inside it.
 template <Real T>
 struct alignas(detail::apart) Scratch {
-    std::vector<T> products, loss, target, row;
+    std::vector<T> products, loss, target;
+    std::vector<std::int32_t> rows;  // on the paths of a block
     struct Node {
         std::int32_t node, first, last, z;  // the chunk's examples [first, last) pass it; its logits start at place z of theirs
     };
@@ -61,28 +61,30 @@ public:
           score_(in.X, in.W, in.quantized, detail::team_size(in.num_threads, static_cast<double>(in.X.size()))),
           dim_(in.X.cols),
           z_(std::make_unique_for_overwrite<T[]>(plan.n_logits())),
-          chunk_(h_.logistic ? std::clamp<std::size_t>(plan.order().size() / (16 * block) * block, 32, 128) : wide_chunk),
+          narrow_(h_.widest <= narrow),
+          chunk_(narrow_ ? std::clamp<std::size_t>(plan.order().size() / (16 * block) * block, 32, 128) : wide_chunk),
           chunks_((plan.order().size() + chunk_ - 1) / chunk_),
           at_once_(h_.logistic || (h_.rows() == 2 * h_.nodes() && h_.widest == 2 && in.label_smoothing == 0)),
           threads_(detail::team_size(in.num_threads, static_cast<double>(plan.n_logits()) * static_cast<double>(dim_ + 16) * 3)),
           scratch_(static_cast<std::size_t>(std::max(1, threads_))) {
-        const std::size_t n = plan.order().size(), part = h_.logistic && out.residuals.empty() ? block : chunk_;
-        std::size_t longest = 0, most_nodes = 0;
+        const std::size_t n = plan.order().size(), part = narrow_ && out.residuals.empty() ? block : chunk_;
+        std::size_t longest = 0, deepest = 0, most_nodes = 0;
         for (std::size_t s = 0; s < n; s += part) longest = std::max(longest, at(std::min(n, s + part)) - at(s));
-        for (std::size_t c = 0; c < chunks_ && !h_.logistic; ++c) {
+        for (std::size_t s = 0; s < n; ++s) deepest = std::max(deepest, at(s + 1) - at(s));
+        for (std::size_t c = 0; c < chunks_ && !narrow_; ++c) {
             std::size_t nodes = 0;
             for (std::size_t s = c * chunk_; s < last(c); ++s) nodes += path(s).size() - common(s, c);
             most_nodes = std::max(most_nodes, nodes);
         }
-        if (out.gradient) sums_.emplace(plan, chunk_, dim_, threads_);
-        if (!sums_ || !sums_->fits()) out_.sink = nullptr;
+        if (out.gradient && narrow_) sums_.emplace(plan, chunk_, dim_, deepest, threads_);
+        walks_ = sums_ && sums_->fits();
+        if (!walks_) out_.sink = nullptr;
         for (auto& s : scratch_) {
-            s.products.resize(h_.logistic ? std::max(piece, static_cast<std::size_t>(h_.depth) + 3)
-                                          : std::max({chunk_ * stretch, 4 * piece, h_.widest}));
+            s.products.resize(std::max(narrow_ ? deepest + 3 : chunk_ * stretch, h_.widest));
             s.loss.resize(longest);
             s.target.resize(longest);
-            if (!out_.sink) s.row.resize(h_.logistic ? dim_ : 4 * dim_);
-            s.open.reserve(h_.logistic ? 0 : static_cast<std::size_t>(h_.depth) + 1);
+            s.rows.resize(narrow_ && !h_.logistic ? longest : 0);
+            s.open.reserve(narrow_ ? 0 : static_cast<std::size_t>(h_.depth) + 1);
             s.nodes.reserve(most_nodes);
         }
     }
@@ -97,7 +99,7 @@ public:
         if (!in_.residuals.empty()) copy_residuals(in_.residuals.data(), z_.get());
         detail::FirstPlace bad;
         detail::parallel_for(chunks_, threads_, [&](std::size_t c, std::size_t worker) {
-            h_.logistic ? score_paths(c, worker, bad) : score_nodes(c, scratch_[worker], bad);
+            narrow_ ? score_paths(c, worker, bad) : score_nodes(c, scratch_[worker], bad);
         });
         if (bad.any()) {
             require_finite(in_);
@@ -109,12 +111,16 @@ public:
     }
 
     void rows(const GradientSink<T>& sink) {
-        if (!sums_->fits()) return node_rows(sink);
+        if (!walks_) return detail::NodeSums<T, HSoftmaxPlan, GradientSink<T>>(plan_, in_.X, z_.get(), threads_).run(sink);
         detail::parallel_for(out_.sink ? 0 : chunks_, threads_, [&](std::size_t c, std::size_t worker) {  // unless `score` did
             sums_->begin(c, worker);
-            for (std::size_t s = c * chunk_; s < last(c); ++s) {
-                prefetch_step(s + ahead, sink);
-                add(c, s, sink, worker);
+            for (std::size_t first = c * chunk_; first < last(c); first += block) {
+                const std::size_t end = std::min(last(c), first + block);
+                lay_out(first, end, scratch_[worker]);
+                for (std::size_t s = first; s < end; ++s) {
+                    prefetch_step(s + ahead, sink);
+                    add(c, s, first, sink, worker);
+                }
             }
             sums_->end(c, sink, worker);
         });
@@ -122,32 +128,12 @@ public:
     }
 
 private:
-    // The rows of each node from all its examples.
-    void node_rows(const GradientSink<T>& sink) {
-        const auto slots = plan_.slots();
-        const std::size_t touched = plan_.touched_rows();
-        detail::parallel_for((touched + row_block - 1) / row_block, threads_, [&](std::size_t block, std::size_t worker) {
-            std::size_t slot = block * row_block, u = slot;
-            const std::size_t end = std::min(touched, slot + row_block);
-            if (!h_.logistic)
-                u = static_cast<std::size_t>(std::upper_bound(slots.begin(), slots.end(), static_cast<std::int64_t>(slot)) -
-                                             slots.begin()) -
-                    1;
-            for (; slot < end; ++u) {
-                const std::size_t to = std::min(end, static_cast<std::size_t>(slots[u + 1]));
-                for (; slot + 4 <= to; slot += 4) sum_rows<4>(u, slot, sink, scratch_[worker]);
-                for (; slot < to; ++slot) sum_rows<1>(u, slot, sink, scratch_[worker]);
-            }
-        });
-    }
-
     using Node = typename Scratch<T>::Node;
 
     std::size_t at(std::size_t s) const { return static_cast<std::size_t>(plan_.logits()[s]); }
     std::size_t last(std::size_t c) const { return std::min(plan_.order().size(), (c + 1) * chunk_); }
     std::size_t example(std::size_t s) const { return static_cast<std::size_t>(plan_.order()[s]); }
     std::span<const std::int32_t> path(std::size_t s) const { return h_.path_nodes(static_cast<std::size_t>(plan_.labels()[s])); }
-    Rows<T> x_rows(std::size_t s) const { return {in_.X.data, dim_, plan_.order().data() + s}; }
     // Steps that example s has in common with the one before it in chunk c.
     std::size_t common(std::size_t s, std::size_t c) const { return s == c * chunk_ ? 0 : static_cast<std::size_t>(plan_.shared()[s]); }
 
@@ -159,37 +145,55 @@ private:
         return false;
     }
 
-    // ---- trees of logistic nodes: row v belongs to node v
+    // ---- trees with narrow nodes: the rows on an example's path, one after the other
 
     void score_paths(std::size_t c, std::size_t worker, detail::FirstPlace& bad) {
         Scratch<T>& scratch = scratch_[worker];
         if (out_.sink) sums_->begin(c, worker);
         for (std::size_t first = c * chunk_; first < last(c); first += block) {
             const std::size_t end = std::min(last(c), first + block);
-            if (in_.residuals.empty()) path_logits(first, end, scratch.products.data());
+            lay_out(first, end, scratch);
+            if (in_.residuals.empty()) path_logits(first, end, scratch);
             if (!finite(first, end, bad)) return;
             if (!out_.residuals.empty()) continue;  // loss comes from the copy
             losses(first, end, scratch);
             for (std::size_t s = first; s < end && out_.gradient; ++s) {
-                const auto nodes = path(s);
-                k_.weighted_sum(z_.get() + at(s), 1, {in_.W.data, dim_, nodes.data()}, nodes.size(), dim_, false,
+                const auto rows = path_rows(s, first, scratch);
+                k_.weighted_sum(z_.get() + at(s), 1, {in_.W.data, dim_, rows.data()}, rows.size(), dim_, false,
                                 out_.dX + example(s) * dim_);
             }
-            for (std::size_t s = first; s < end && out_.sink; ++s) add(c, s, *out_.sink, worker);
+            for (std::size_t s = first; s < end && out_.sink; ++s) add(c, s, first, *out_.sink, worker);
         }
         if (out_.sink) sums_->end(c, *out_.sink, worker);
     }
 
-    void path_logits(std::size_t first, std::size_t end, T* products) {
+    // The rows on the paths of a block's examples. Where all nodes are logistic, row v belongs to node v.
+    void lay_out(std::size_t first, std::size_t end, Scratch<T>& scratch) const {
+        if (h_.logistic) return;
+        std::int32_t* to = scratch.rows.data();
+        for (std::size_t s = first; s < end; ++s) {
+            for (const std::int32_t v : path(s)) {
+                const auto node = static_cast<std::size_t>(v);
+                for (std::size_t j = 0; j < h_.row_count(node); ++j) *to++ = static_cast<std::int32_t>(h_.row(node) + j);
+            }
+        }
+    }
+    std::span<const std::int32_t> path_rows(std::size_t s, std::size_t first, const Scratch<T>& scratch) const {
+        if (h_.logistic) return path(s);
+        return {scratch.rows.data() + (at(s) - at(first)), at(s + 1) - at(s)};
+    }
+
+    void path_logits(std::size_t first, std::size_t end, Scratch<T>& scratch) {
+        T* products = scratch.products.data();
         for (std::size_t s = first; s < end; ++s) {
             prefetch_path(s + ahead);
-            const auto nodes = path(s);
+            const auto rows = path_rows(s, first, scratch);
             T* z = z_.get() + at(s);
-            score_.path(example(s), nodes.data(), nodes.size(), products);
+            score_.path(example(s), rows.data(), rows.size(), products);
             if (in_.b.empty())
-                std::memcpy(z, products, nodes.size() * sizeof(T));
+                std::memcpy(z, products, rows.size() * sizeof(T));
             else
-                for (std::size_t d = 0; d < nodes.size(); ++d) z[d] = products[d] + in_.b[static_cast<std::size_t>(nodes[d])];
+                for (std::size_t d = 0; d < rows.size(); ++d) z[d] = products[d] + in_.b[static_cast<std::size_t>(rows[d])];
         }
     }
 
@@ -202,27 +206,36 @@ private:
         detail::prefetch_line(h_.path_children(later).data());
         if (in_.quantized.kind == QuantizedKind::none) detail::prefetch(in_.X.row(example(s)), dim_);
         if (out_.gradient) detail::prefetch_to_write(out_.dX + example(s) * dim_, dim_);
-        const auto nodes = path(s);
-        for (auto d = static_cast<std::size_t>(plan_.shared()[s]); d < nodes.size(); ++d) {
-            score_.prefetch(static_cast<std::size_t>(nodes[d]));
-            if (!in_.b.empty()) detail::prefetch_line(in_.b.data() + nodes[d]);
-        }
+        each_new_row(s, [&](std::size_t row) {
+            score_.prefetch(row);
+            if (!in_.b.empty()) detail::prefetch_line(in_.b.data() + row);
+        });
     }
 
     void prefetch_step(std::size_t s, const GradientSink<T>& sink) const {
         if (s >= plan_.order().size()) return;
         detail::prefetch(in_.X.row(example(s)), dim_);
-        const auto nodes = path(s);
-        for (auto d = static_cast<std::size_t>(plan_.shared()[s]); sink.soon && d < nodes.size(); ++d)
-            sink.soon(sink.self, static_cast<std::size_t>(nodes[d]));
+        if (sink.soon) each_new_row(s, [&](std::size_t row) { sink.soon(sink.self, row); });
     }
 
-    void add(std::size_t c, std::size_t s, const GradientSink<T>& sink, std::size_t worker) {
-        const auto nodes = path(s);
-        sums_->add(c, s, nodes.data(), nodes.size(), z_.get() + at(s), in_.X.row(example(s)), sink, worker);
+    template <class F>
+    void each_new_row(std::size_t s, F f) const {
+        const auto nodes = path(s).subspan(static_cast<std::size_t>(plan_.shared()[s]));
+        if (h_.logistic) {
+            for (const std::int32_t row : nodes) f(static_cast<std::size_t>(row));
+            return;
+        }
+        for (const std::int32_t node : nodes) {
+            const auto v = static_cast<std::size_t>(node);
+            for (std::size_t row = h_.row(v); row < h_.row(v + 1); ++row) f(row);
+        }
     }
 
-    // ---- trees with softmax nodes: products of blocks of examples with blocks of rows
+    void add(std::size_t c, std::size_t s, std::size_t first, const GradientSink<T>& sink, std::size_t worker) {
+        sums_->add(c, s, path_rows(s, first, scratch_[worker]), z_.get() + at(s), in_.X.row(example(s)), sink, worker);
+    }
+
+    // ---- trees with wider nodes: products of blocks of examples with blocks of rows
 
     void score_nodes(std::size_t c, Scratch<T>& scratch, detail::FirstPlace& bad) {
         find_nodes(c, scratch);
@@ -330,37 +343,6 @@ private:
                                                         scratch.loss.data(), out_.gradient ? z : nullptr);
     }
 
-    // The gradient of Count rows of one node: its examples' deltas times their x, in sorted order.
-    template <int Count>
-    void sum_rows(std::size_t u, std::size_t slot, const GradientSink<T>& sink, Scratch<T>& scratch) {
-        const auto& segment = plan_.segments()[u];
-        const auto first = static_cast<std::size_t>(segment.first), end = static_cast<std::size_t>(segment.last);
-        const std::size_t j = slot - static_cast<std::size_t>(plan_.slots()[u]), row = h_.row(static_cast<std::size_t>(segment.node)) + j;
-        const T* weight[Count];
-        T* out[Count];
-        double bias[Count] = {};
-        for (std::size_t q = 0; q < Count; ++q) {
-            weight[q] = scratch.products.data() + q * piece;
-            out[q] = sink.target(sink.self, slot + q, row + q);
-            if (!out[q]) out[q] = scratch.row.data() + q * dim_;
-        }
-        for (std::size_t s = first; s < end; s += piece) {
-            const std::size_t n = std::min(piece, end - s);
-            for (std::size_t i = 0; i < n; ++i) {
-                const T* delta = z_.get() + at(s + i) + static_cast<std::size_t>(segment.z) + j;
-                for (std::size_t q = 0; q < Count; ++q) {
-                    scratch.products[q * piece + i] = delta[q];
-                    bias[q] += static_cast<double>(delta[q]);
-                }
-            }
-            if constexpr (Count == 1)
-                k_.weighted_sum(weight[0], 1, x_rows(s), n, dim_, s > first, out[0]);
-            else
-                k_.weighted_sums(weight, x_rows(s), n, dim_, s > first, out, Count);
-        }
-        for (std::size_t q = 0; q < Count; ++q) sink.done(sink.self, slot + q, row + q, out[q], static_cast<T>(bias[q]));
-    }
-
     // Between example order (outside) and sorted order (z_).
     void copy_residuals(const T* from, T* to, bool outwards = false) const {
         std::vector<std::size_t> start(plan_.examples() + 1, 0);
@@ -387,11 +369,13 @@ private:
     const detail::Scorer<T> score_;
     const std::size_t dim_;
     const std::unique_ptr<T[]> z_;  // logits, then their gradients, in sorted order
+    const bool narrow_;
     const std::size_t chunk_, chunks_;
     const bool at_once_;  // all losses of a block: its nodes are logistic, or have two rows each and no soft target
     const int threads_;
     std::vector<Scratch<T>> scratch_;
-    std::optional<detail::WalkSums<T, HSoftmaxPlan, GradientSink<T>>> sums_;  // if there is a gradient
+    std::optional<detail::WalkSums<T, HSoftmaxPlan, GradientSink<T>>> sums_;  // of a gradient, if nodes are narrow
+    bool walks_ = false;                                                      // and fit
 };
 
 template <Real T>

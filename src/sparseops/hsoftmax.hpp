@@ -26,13 +26,14 @@ public:
     };
 
     const HierarchyView& hierarchy() const noexcept { return h_; }
-    std::size_t examples() const noexcept { return examples_; }                   // N
-    std::span<const std::int32_t> order() const noexcept { return order_; }       // examples that are not ignored, sorted
-    std::span<const std::int32_t> labels() const noexcept { return label_; }      // of order
-    std::span<const std::int32_t> shared() const noexcept { return shared_; }     // steps in common with the one before
+    std::size_t examples() const noexcept { return examples_; }                // N
+    std::span<const std::int32_t> order() const noexcept { return order_; }    // examples that are not ignored, sorted
+    std::span<const std::int32_t> labels() const noexcept { return label_; }   // of order
+    std::span<const std::int32_t> shared() const noexcept { return shared_; }  // steps in common with the one before
+    std::span<const std::int32_t> shared_rows() const noexcept { return h_.logistic ? shared_ : shared_rows_; }
     std::span<const std::int64_t> logits() const noexcept { return logit_ptr_; }  // of order, + 1: first logit of each
     std::span<const Segment> segments() const noexcept { return segments_; }      // one a touched node, rising row
-    std::span<const std::int32_t> opened() const noexcept { return opened_; }     // segments as they begin; empty: 0, 1, 2, …
+    std::span<const std::int32_t> opened() const noexcept { return opened_; }     // touched rows as they are met; empty: 0, 1, 2, …
     std::span<const std::int64_t> slots() const noexcept { return slot_ptr_; }    // first touched row of each segment, + 1
     std::size_t touched_rows() const noexcept { return static_cast<std::size_t>(slot_ptr_.back()); }
     std::size_t n_logits() const noexcept { return static_cast<std::size_t>(logit_ptr_.back()); }
@@ -44,7 +45,7 @@ private:
 
     HierarchyView h_;
     std::size_t examples_ = 0;
-    std::vector<std::int32_t> order_, label_, shared_, opened_;
+    std::vector<std::int32_t> order_, label_, shared_, shared_rows_, opened_;
     std::vector<std::int64_t> logit_ptr_, slot_ptr_;
     std::vector<Segment> segments_;
 };

@@ -71,6 +71,7 @@ void HSoftmaxPlan::sort(std::span<const std::int64_t> labels, std::optional<std:
 void HSoftmaxPlan::segment() {
     const std::size_t n = order_.size();
     shared_.resize(n);
+    if (!h_.logistic) shared_rows_.resize(n);
     logit_ptr_.assign(n + 1, 0);
     segments_.reserve(n * 4);
     std::vector<std::size_t> open;  // segment of each node on the way to the example at hand
@@ -97,6 +98,7 @@ void HSoftmaxPlan::segment() {
             const Segment& above = segments_[open.back()];
             z = above.z + rows(above.node);
         }
+        if (!h_.logistic) shared_rows_[s] = z;
         for (std::size_t d = common; d < path.size(); ++d) {
             open.push_back(segments_.size());
             segments_.push_back({path[d], static_cast<std::int32_t>(s), 0, z});
@@ -106,6 +108,7 @@ void HSoftmaxPlan::segment() {
         before = path;
     }
     for (const std::size_t at : open) segments_[at].last = static_cast<std::int32_t>(n);
+    std::vector<std::int32_t> place;  // of the segments as they began, if their nodes do not rise so
     if (!h_.ordered) {
         std::vector<std::int32_t> by_node(segments_.size());
         std::iota(by_node.begin(), by_node.end(), 0);
@@ -113,17 +116,22 @@ void HSoftmaxPlan::segment() {
             return segments_[static_cast<std::size_t>(a)].node < segments_[static_cast<std::size_t>(b)].node;
         });
         std::vector<Segment> sorted(segments_.size());
-        opened_.resize(segments_.size());
+        place.resize(segments_.size());
         for (std::size_t u = 0; u < sorted.size(); ++u) {
-            const auto before = static_cast<std::size_t>(by_node[u]);
-            sorted[u] = segments_[before];
-            opened_[before] = static_cast<std::int32_t>(u);
+            const auto began = static_cast<std::size_t>(by_node[u]);
+            sorted[u] = segments_[began];
+            place[began] = static_cast<std::int32_t>(u);
         }
         segments_.swap(sorted);
     }
     slot_ptr_.resize(segments_.size() + 1);
     slot_ptr_[0] = 0;
     for (std::size_t u = 0; u < segments_.size(); ++u) slot_ptr_[u + 1] = slot_ptr_[u] + rows(segments_[u].node);
+    opened_.reserve(place.empty() ? 0 : touched_rows());
+    for (const std::int32_t u : place) {
+        for (std::int64_t slot = slot_ptr_[static_cast<std::size_t>(u)]; slot < slot_ptr_[static_cast<std::size_t>(u) + 1]; ++slot)
+            opened_.push_back(static_cast<std::int32_t>(slot));
+    }
 }
 
 void HSoftmaxPlan::write_rows(std::span<std::int64_t> rows) const {
