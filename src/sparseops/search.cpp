@@ -107,17 +107,21 @@ private:
             const std::size_t n = open_.size();
             if (batch_.size() < n) batch_.resize(2 * n);
             std::size_t taken = 0, left = 0;
-            best = -std::numeric_limits<T>::infinity();
+            T later = -std::numeric_limits<T>::infinity(), never = later;  // the likeliest of those that stay, and of those that go
+            Open<T>*const open = open_.data(), *const batch = batch_.data();
             for (std::size_t i = 0; i < n; ++i) {  // without a branch, which would be guessed wrong every other time
-                const Open<T> node = open_[i];
-                const bool later = node.key < cut;
-                batch_[taken] = node;
-                open_[left] = node;
-                taken += !later;
-                left += later;
-                best = std::max(best, later ? node.key : best);
+                const Open<T> node = open[i];
+                const bool now = !(node.key < cut), gone = node.key < worst;
+                batch[taken] = node;
+                open[left] = node;
+                taken += now;
+                left += !now && !gone;
+                later = std::max(later, now || gone ? later : node.key);
+                never = std::max(never, gone ? node.key : never);
             }
             open_.resize(left);
+            leave(never);
+            best = later;
             margin = n > many && taken < n / 16 ? 2 * margin : T(least_margin);
             if (taken == 0) return leave(best);
             expand({batch_.data(), taken}, [&](const Open<T>& inner) {
