@@ -1,6 +1,7 @@
 // Compiled once per instruction set with -DSPARSEOPS_ISA_NAME=…; exports its table and nothing else.
 #include "kernels_quantized.hpp"
 #include "simd.hpp"
+#include "simd_products.hpp"
 
 #if defined(__SSE4_1__)
 #include <immintrin.h>
@@ -8,7 +9,6 @@
 
 namespace {
 
-using sparseops::detail::Rows;
 typedef Vec<float> V;
 constexpr std::size_t L = lanes<float>;
 
@@ -76,6 +76,14 @@ struct Float16 {
     static inline __attribute__((always_inline)) V of(const std::uint16_t* p) { return Widen<V>::float16(p); }
 };
 
+// The n < L elements at p, then zeros.
+template <class Kind>
+SPARSEOPS_INLINE V last_of(const std::uint16_t* p, std::size_t n) {
+    std::uint16_t buffer[L] = {};
+    std::memcpy(buffer, p, n * sizeof *p);
+    return Kind::of(buffer);
+}
+
 // ---- products with half precision rows ----------------------------------------------------------------------
 // The accumulators of kernels_isa.cpp's dots: even and odd vectors, their sum, its lanes by halves.
 
@@ -100,9 +108,7 @@ SPARSEOPS_INLINE void step(const float* const* x, const std::uint16_t* const* w,
 template <class Kind, std::size_t A, std::size_t B>
 SPARSEOPS_INLINE void last_step(const float* const* x, const std::uint16_t* const* w, std::size_t i, std::size_t n, V (&sums)[A][B]) {
     for (std::size_t j = 0; j < B; ++j) {
-        std::uint16_t buffer[L] = {};
-        std::memcpy(buffer, w[j] + i, n * sizeof(std::uint16_t));
-        const V b = Kind::of(buffer);
+        const V b = last_of<Kind>(w[j] + i, n);
         for (std::size_t s = 0; s < A; ++s) sums[s][j] = fma(load_n(x[s] + i, n, 0.0f), b, sums[s][j]);
     }
 }
@@ -164,14 +170,34 @@ SPARSEOPS_INLINE void each_tile(std::size_t nx, std::size_t nw, const Tile& tile
     }
 }
 
+constexpr std::size_t widened_row = 512;
+
+// Four rows of W of at most widened_row elements, widened once, against all of x; the same sums.
+template <class Kind>
+void widened_dots(const Rows<float>& x, std::size_t nx, const std::uint16_t* const* w, std::size_t n, float* out, std::size_t out_stride) {
+    alignas(64) float rows[4][widened_row];
+    const float* const four[4] = {rows[0], rows[1], rows[2], rows[3]};
+    for (std::size_t j = 0; j < 4; ++j) {
+        std::size_t i = 0;
+        for (; i + L <= n; i += L) store(rows[j] + i, Kind::of(w[j] + i));
+        if (i < n) store(rows[j] + i, last_of<Kind>(w[j] + i, n - i));
+    }
+    dots_of_all<float, 4>(x, nx, four, n, out, out_stride);
+}
+
 template <class Kind>
 void half_dots(Rows<float> x, std::size_t nx, Rows<std::uint16_t> w, std::size_t nw, std::size_t n, float* out, std::size_t out_stride) {
-    each_tile(nx, nw, [&]<std::size_t A, std::size_t B>(std::size_t i, std::size_t j, Shape<A, B>) {
+    std::size_t done = 0;
+    for (; nx >= 4 && n <= widened_row && done + 4 <= nw; done += 4) {
+        const std::uint16_t* const four[4] = {w[done], w[done + 1], w[done + 2], w[done + 3]};
+        widened_dots<Kind>(x, nx, four, n, out + done, out_stride);
+    }
+    each_tile(nx, nw - done, [&]<std::size_t A, std::size_t B>(std::size_t i, std::size_t j, Shape<A, B>) {
         const float* a[A];
         const std::uint16_t* b[B];
         for (std::size_t s = 0; s < A; ++s) a[s] = x[i + s];
-        for (std::size_t s = 0; s < B; ++s) b[s] = w[j + s];
-        half_tile<Kind, A, B>(a, b, n, out + i * out_stride + j, out_stride);
+        for (std::size_t s = 0; s < B; ++s) b[s] = w[done + j + s];
+        half_tile<Kind, A, B>(a, b, n, out + i * out_stride + done + j, out_stride);
     });
 }
 

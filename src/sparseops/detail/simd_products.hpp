@@ -1,6 +1,6 @@
 // Dot products and weighted sums of rows, several at a time so that what is loaded is used more than once.
 //
-// Included by kernels_isa.cpp alone; internal linkage, as in simd.hpp.
+// Included by kernel units alone; internal linkage, as in simd.hpp.
 #pragma once
 
 #include "kernels.hpp"
