@@ -16,10 +16,12 @@ from ._quantize import Quantized
 
 Array = npt.NDArray[Any]
 
+FLOAT16 = np.dtype(np.float16)
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 INT32 = np.dtype(np.int32)
 INT64 = np.dtype(np.int64)
+_ARRAY = np.ndarray
 _READY = 0x101  # bits of flags.num: C-contiguous and aligned
 KEY = {
     FLOAT32: "float",
@@ -76,9 +78,19 @@ def as_array(name: str, value: object) -> Array:
     return array if array.flags.aligned else array.copy()
 
 
+def is_ready(value: Any, dtype: np.dtype[Any], ndim: int) -> bool:
+    """Whether `value` is an array of this very dtype that needs no conversion."""
+    return (
+        type(value) is _ARRAY
+        and value.dtype is dtype
+        and value.ndim == ndim
+        and value.flags.num & _READY == _READY
+    )
+
+
 def as_real(name: str, value: object, ndim: int) -> Array:
     """`value` as C-contiguous float32 or float64; float16 becomes float32, integers float64."""
-    array: Array = value if type(value) is np.ndarray else as_array(name, value)
+    array: Array = value if type(value) is _ARRAY else as_array(name, value)
     if array.dtype not in (FLOAT32, FLOAT64):
         array = as_array(name, array)
         if array.dtype.kind == "f" and array.dtype.itemsize > 8:
@@ -100,6 +112,9 @@ def cast(array: Array, dtype: np.dtype[Any]) -> Array:
 
 def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | None]:
     """X (N, D), W (R, D) and b (R,) of one float dtype, the wider of theirs."""
+    for dtype in (FLOAT32, FLOAT64):  # of a call with one example, checks are a third
+        if is_ready(X, dtype, 2) and is_ready(W, dtype, 2) and (b is None or is_ready(b, dtype, 1)):
+            return X, W, b  # type: ignore[return-value]
     if is_quantized(W):
         raise TypeError(f"W must be a float array here, got {W.dtype} weights")  # type: ignore[attr-defined]
     x, w = as_real("X", X, 2), as_real("W", W, 2)
@@ -116,7 +131,7 @@ def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | No
 
 def is_quantized(W: object) -> bool:
     """Whether these are `QuantizedWeights`."""
-    return type(W) is not np.ndarray and isinstance(getattr(W, "compiled_rows", None), Quantized)
+    return type(W) is not _ARRAY and isinstance(getattr(W, "compiled_rows", None), Quantized)
 
 
 def as_scored_inputs(X: object, W: object, b: object) -> tuple[Array, Any, Array | None]:
@@ -153,13 +168,8 @@ def as_weight(name: str, value: object, dtype: np.dtype[Any], size: int) -> Arra
 
 def as_integers(name: str, value: object, ndim: int | None = 1) -> npt.NDArray[np.int64]:
     """`value` as a C-contiguous int64 array; floats are refused, not rounded."""
-    if (
-        type(value) is np.ndarray
-        and value.dtype is INT64
-        and value.ndim == ndim
-        and value.flags.num & _READY == _READY
-    ):
-        return value
+    if ndim is not None and is_ready(value, INT64, ndim):
+        return value  # type: ignore[return-value]
     array = as_array(name, value)
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(INT64)  # np.asarray([]) is float64
@@ -215,6 +225,8 @@ def as_integer(name: str, value: object, least: int | None = None) -> int:
 
 def as_float(name: str, value: object) -> float:
     """A Python float; text is refused, and so are arrays of one number."""
+    if type(value) is float:
+        return value
     try:
         if isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", 0) > 0:
             raise TypeError
@@ -227,9 +239,9 @@ def as_float(name: str, value: object) -> float:
 
 def as_flag(name: str, value: object) -> bool:
     """True or False; 1 and 0 will do."""
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)) and value in (0, 1):
+    if value is True or value is False:
+        return value
+    if isinstance(value, (int, np.integer, np.bool_)) and value in (0, 1):
         return bool(value)
     raise TypeError(f"{name} must be True or False, got {describe(value)}")
 
@@ -318,9 +330,6 @@ def as_csr(name: str, value: Any, dtype: np.dtype[Any]) -> Compressed:
     """A CSR matrix's parts: indices of one width (int32 or int64), data of this dtype."""
     parts = as_compressed(name, value, formats=("csr",))
     return parts._replace(data=cast(as_real(f"{name}.data", parts.data, 1), dtype))
-
-
-FLOAT16 = np.dtype(np.float16)
 
 
 def as_compressed(

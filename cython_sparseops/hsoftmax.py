@@ -99,9 +99,9 @@ class HSoftmaxGradient(NamedTuple):
 
 def as_tree(h: object) -> Any:
     """The compiled tree of a Hierarchy."""
-    if not isinstance(h, Hierarchy) or not hasattr(h, "_tree"):
-        raise TypeError(f"h must be a Hierarchy, got {describe(h)}")
-    return h._tree
+    if isinstance(h, Hierarchy) and (tree := getattr(h, "_tree", None)) is not None:
+        return tree
+    raise TypeError(f"h must be a Hierarchy, got {describe(h)}")
 
 
 def as_plan(h: object, labels: object, n: int, ignore_index: int | None) -> Any:
