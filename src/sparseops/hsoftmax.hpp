@@ -30,7 +30,7 @@ public:
     std::span<const std::int32_t> order() const noexcept { return order_; }    // examples that are not ignored, sorted
     std::span<const std::int32_t> labels() const noexcept { return label_; }   // of order
     std::span<const std::int32_t> shared() const noexcept { return shared_; }  // steps in common with the one before
-    std::span<const std::int32_t> shared_rows() const noexcept { return h_.logistic ? shared_ : shared_rows_; }
+    std::span<const std::int32_t> shared_rows() const noexcept { return h_.logistic ? shared_ : shared_rows_; }  // the same in rows
     std::span<const std::int64_t> logits() const noexcept { return logit_ptr_; }  // of order, + 1: first logit of each
     std::span<const Segment> segments() const noexcept { return segments_; }      // one a touched node, rising row
     std::span<const std::int32_t> opened() const noexcept { return opened_; }     // touched rows as they are met; empty: 0, 1, 2, …
