@@ -220,6 +220,20 @@ def test_a_tree_as_deep_as_it_has_classes_is_searched():
     assert_is(search(p, 7), reference.search(p.tree, *tables(p), 7))
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0, 3e4, 3e30])
+def test_classes_are_sorted_however_improbable(scale):
+    """Open nodes wait by their likelihood: thousands of nats, and more than a float holds."""
+    h = Hierarchy.huffman(2.0 ** -np.arange(60))  # as deep as it can be
+    X = np.linspace(-1, 1, 7, dtype=np.float32)[:, None]
+    W = np.float32(scale) * np.linspace(-1, 1, h.n_rows, dtype=np.float32)[:, None]
+    everything = cso.hsoftmax_log_proba(X, W, None, h)
+    for k in (1, 7, 60):
+        got = cso.hsoftmax_search(X, W, None, h, k)
+        order = np.argsort(-everything, axis=1, kind="stable")[:, :k]
+        np.testing.assert_array_equal(got.classes, order)
+        np.testing.assert_array_equal(got.log_probs, np.take_along_axis(everything, order, 1))
+
+
 def test_the_root_is_the_answer_if_nothing_else_is_sure():
     p = make_batch(BUILDERS["balanced"](8), N=4)._replace(W=np.zeros((7, 5)), b=np.zeros(7))
     got = search(p, 2, min_prob=0.9)

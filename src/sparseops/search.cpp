@@ -1,8 +1,10 @@
 #include "search.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "detail/kernels.hpp"
@@ -16,7 +18,8 @@ namespace {
 using detail::require;
 
 constexpr std::size_t most_together = 16;  // nodes whose rows are scored in one pass over x
-constexpr float least_margin = 0.693147F;  // nodes at least half as likely as the likeliest are expanded with it; 0.5 to 1 measure alike
+constexpr std::size_t lists = 32;          // of open nodes
+constexpr std::int32_t none = -1;
 
 // `key` orders: the log-probability as it is returned, rounded to T; `log_p` carries the digits on.
 template <Real T>
@@ -59,7 +62,7 @@ public:
     bool run(std::size_t x, std::int64_t* classes, T* log_probs, T* bound) {
         x_ = x;
         finite_ = true;
-        best_left_ = -std::numeric_limits<T>::infinity();
+        best_left_ = worst_ = -std::numeric_limits<T>::infinity();
         found_.clear();
         open_.clear();
         if (h_.nodes() == 0)
@@ -79,11 +82,14 @@ public:
     }
 
 private:
-    bool full() const { return found_.size() == limit_; }
+    struct Waiting {
+        Open<T> open;
+        std::int32_t next;
+    };
 
     // The results so far are a heap with the worst on top.
     void offer(const Found<T>& candidate) {
-        if (full()) {
+        if (found_.size() == limit_) {
             if (!better(candidate, found_.front())) return;
             std::pop_heap(found_.begin(), found_.end(), better<T>);
             found_.back() = candidate;
@@ -91,46 +97,68 @@ private:
             found_.push_back(candidate);
         }
         std::push_heap(found_.begin(), found_.end(), better<T>);
+        if (found_.size() == limit_) worst_ = found_.front().key;
     }
 
     void leave(T key) { best_left_ = std::max(best_left_, key); }
 
-    // All open nodes within a margin of the likeliest are expanded together: their rows are scored in one pass over x, and no heap
-    // is kept. Whatever is expanded beyond need only looks at more; what decides is the key.
+    // Open nodes lie in lists, those of one up to e times less likely than those of the list before it. The first list is
+    // expanded some nodes at a time, their rows scored in one pass over x, until it stays empty; no node is looked at before its
+    // turn. Whatever is expanded beyond need only looks at more; what decides is the key.
     void search_best_first() {
-        constexpr std::size_t many = 1024;  // open nodes, from which a pass over them may cost more than what it finds
-        T margin = least_margin;
-        open_.push_back({0.0, T(0), h_.preorder[0]});
-        for (T best = 0; !open_.empty();) {
-            const T worst = full() ? found_.front().key : -std::numeric_limits<T>::infinity();
-            const T cut = std::max(best - margin, worst);  // one as likely as the worst may hide the same key, lower id
-            const std::size_t n = open_.size();
-            if (batch_.size() < n) batch_.resize(2 * n);
-            std::size_t taken = 0, left = 0;
-            T later = -std::numeric_limits<T>::infinity(), never = later;  // the likeliest of those that stay, and of those that go
-            Open<T>*const open = open_.data(), *const batch = batch_.data();
-            for (std::size_t i = 0; i < n; ++i) {  // without a branch, which would be guessed wrong every other time
-                const Open<T> node = open[i];
-                const bool now = !(node.key < cut), gone = node.key < worst;
-                batch[taken] = node;
-                open[left] = node;
-                taken += now;
-                left += !now && !gone;
-                later = std::max(later, now || gone ? later : node.key);
-                never = std::max(never, gone ? node.key : never);
+        waiting_.clear();
+        first_of_.fill(none);
+        likeliest_ = 0;
+        per_nat_ = 1;
+        put({0.0, T(0), h_.preorder[0]});
+        const auto push = [&](const Open<T>& inner) {
+            if (inner.key < worst_) return leave(inner.key);
+            prefetch(static_cast<std::size_t>(inner.node));
+            put(inner);
+        };
+        do {
+            for (std::size_t list = 0; list < lists; ++list) {
+                while (first_of_[list] != none) expand(take(list), push);  // children may be as likely as their parents
             }
-            open_.resize(left);
-            leave(never);
-            best = later;
-            margin = n > many && taken < n / 16 ? 2 * margin : T(least_margin);
-            if (taken == 0) return leave(best);
-            expand({batch_.data(), taken}, [&](const Open<T>& inner) {
-                if (full() && inner.key < found_.front().key) return leave(inner.key);
-                prefetch(static_cast<std::size_t>(inner.node));
-                best = std::max(best, inner.key);
-                open_.push_back(inner);
-            });
+        } while (spread());
+    }
+
+    std::span<const Open<T>> take(std::size_t list) {
+        std::size_t n = 0;
+        for (std::int32_t& i = first_of_[list]; n < batch_.size() && i != none; i = next(i)) {
+            batch_[n] = waiting_[static_cast<std::size_t>(i)].open;
+            if (batch_[n].key < worst_)  // one as likely as the worst may hide the same key, lower id
+                leave(batch_[n].key);
+            else
+                ++n;
         }
+        return {batch_.data(), n};
+    }
+
+    // Spreads the nodes that were too unlikely for all lists over them, twice as many nats to a list: however far down they reach,
+    // it takes a few times. False if there are none.
+    bool spread() {
+        std::int32_t i = std::exchange(first_of_[lists], none);
+        if (i == none) return false;
+        per_nat_ /= 2;
+        likeliest_ = -std::numeric_limits<T>::infinity();
+        for (std::int32_t j = i; j != none; j = next(j)) likeliest_ = std::max(likeliest_, waiting_[static_cast<std::size_t>(j)].open.key);
+        while (i != none) link(std::exchange(i, next(i)));
+        return true;
+    }
+
+    std::int32_t next(std::int32_t i) const { return waiting_[static_cast<std::size_t>(i)].next; }
+
+    void put(const Open<T>& node) {
+        waiting_.push_back({node, none});
+        link(static_cast<std::int32_t>(waiting_.size() - 1));
+    }
+
+    void link(std::int32_t i) {
+        Waiting& node = waiting_[static_cast<std::size_t>(i)];
+        const T down = node.open.key < likeliest_ ? (likeliest_ - node.open.key) * per_nat_ : T(0);
+        std::int32_t& first = first_of_[down < T(lists) ? static_cast<std::size_t>(down) : lists];
+        node.next = std::exchange(first, i);
     }
 
     void prefetch(std::size_t node) const {
@@ -250,9 +278,13 @@ private:
     double edge_;  // the largest -log P of a step that is looked at
     std::vector<T> log_p_, z_;
     std::vector<Found<T>> found_;
-    std::vector<Open<T>> open_, batch_;
+    std::vector<Open<T>> open_;
+    std::array<Open<T>, most_together> batch_{};
+    std::vector<Waiting> waiting_;                    // every open node, in lists
+    std::array<std::int32_t, lists + 1> first_of_{};  // list j: down to e^(j + 1) times less likely than the likeliest; the last: even less
+    T likeliest_ = 0, per_nat_ = 1;
     std::size_t x_ = 0;
-    T best_left_ = 0;
+    T best_left_ = 0, worst_ = 0;
     bool finite_ = true;
 };
 
