@@ -1,5 +1,5 @@
-// The kernel file once more, under another name, for its inner functions; compiled with the options of its instruction set.
-#include <sparseops/detail/kernels_isa.cpp>
+// The elementary functions of the kernels, compiled with the options of an instruction set.
+#include <sparseops/detail/simd_math.hpp>
 
 #include "kernel_probe.hpp"
 

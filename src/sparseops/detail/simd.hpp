@@ -1,7 +1,7 @@
 // The virtual vector: 64 bytes (16 floats, 8 doubles) on every instruction set, as one native vector
 // or as nested pairs of narrower ones, so that one source has one lane order and one summation tree.
 //
-// Included by kernels_isa.cpp alone. Everything has internal linkage and no standard header is used:
+// Included by kernel units alone. Everything has internal linkage and no standard header is used:
 // a template instantiated here with wide instructions must never be the copy the linker keeps.
 #pragma once
 
