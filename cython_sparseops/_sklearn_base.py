@@ -16,11 +16,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from cython_sparseops import Hierarchy
+from cython_sparseops._arrays import is_one_of
 from cython_sparseops._progress import shown
-from cython_sparseops.bag import BagModel, BagTrainer, Progress
+from cython_sparseops.bag import OPTIMIZERS, BagModel, BagTrainer, Progress
 
 BLOCK = 4096  # rows predicted at a time
-OPTIMIZERS = ("adagrad", "sgd", "adam")
 TREES = ("huffman", "two_level", "balanced")
 Array = npt.NDArray[Any]
 
@@ -57,8 +57,10 @@ class BagTreeBase(BaseEstimator):  # type: ignore[misc]
             _require_count(name, getattr(self, name))
         if self.epochs is not None:
             _require_count("epochs", self.epochs)
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
+        if not is_one_of(self.optimizer, OPTIMIZERS):
+            raise ValueError(
+                f"optimizer must be one of {tuple(OPTIMIZERS)}, got {self.optimizer!r}"
+            )
         if not isinstance(self.hierarchy, Hierarchy) and self.hierarchy not in TREES:
             raise ValueError(
                 f"hierarchy must be one of {TREES} or a Hierarchy, got {self.hierarchy!r}"
@@ -202,4 +204,6 @@ def _require_count(name: str, value: Any) -> None:
 
 def _default_lr(optimizer: str, batch_size: int) -> float:
     """Measured on WordNet. A step sums its rows' gradients; plain SGD does not rescale them."""
-    return {"adagrad": 0.3, "adam": 0.02, "sgd": min(0.5, 8 / batch_size)}[optimizer]
+    if optimizer == "sgd":
+        return min(0.5, 8 / batch_size)
+    return 0.02 if optimizer == "adam" else 0.3

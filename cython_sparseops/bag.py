@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -320,7 +321,12 @@ class BagModel:
         return cls(hierarchy, E, arrays["W"], arrays["b"], mode)
 
 
-_OPTIMIZERS = {"sgd": SGD, "adagrad": Adagrad, "adam": Adam}
+OPTIMIZERS: dict[str, Callable[..., SGD | Adagrad | Adam]] = {
+    "adagrad": Adagrad,
+    "rowwise_adagrad": partial(Adagrad, rowwise=True),
+    "sgd": SGD,
+    "adam": Adam,
+}
 
 
 class BagTrainer:
@@ -330,8 +336,9 @@ class BagTrainer:
     ----------
     model : BagModel
         Its arrays are changed in place.
-    optimizer : {"adagrad", "sgd", "adam"}
-        As `Adagrad`, `SGD` and `Adam`; one for W and b, one for E.
+    optimizer : {"adagrad", "rowwise_adagrad", "sgd", "adam"}
+        As `Adagrad`, the second with ``rowwise=True``, `SGD` and `Adam`; one for W and b, one for
+        E.
     lr : float
         Learning rate of the sum of the losses of a minibatch.
     lr_schedule : {"linear", "constant"}
@@ -391,9 +398,9 @@ class BagTrainer:
         max_norm: float | None = None,
         num_threads: int | None = None,
     ) -> None:
-        if not is_one_of(optimizer, _OPTIMIZERS):
+        if not is_one_of(optimizer, OPTIMIZERS):
             raise ValueError(
-                f"optimizer must be one of {', '.join(_OPTIMIZERS)}, got {describe(optimizer)}"
+                f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {describe(optimizer)}"
             )
         if not is_one_of(lr_schedule, ("linear", "constant")):
             raise ValueError(
@@ -415,7 +422,7 @@ class BagTrainer:
         if max_norm is not None and not 0 < self.max_norm < np.inf:
             raise ValueError(f"max_norm must be positive and finite, got {self.max_norm}")
         self.epochs_done = 0
-        make = _OPTIMIZERS[optimizer]
+        make = OPTIMIZERS[optimizer]
         self.W_optimizer = make(lr, weight_decay=weight_decay)
         self.E_optimizer = make(lr, weight_decay=weight_decay)
         self.W_state = self.W_optimizer.prepare(model.W.shape, model.W.dtype)

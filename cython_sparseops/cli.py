@@ -15,6 +15,7 @@ import numpy as np
 import cython_sparseops as cso
 from cython_sparseops import _cli_data as data
 from cython_sparseops._table import facts, table
+from cython_sparseops.bag import OPTIMIZERS
 
 __all__ = ["main"]
 
@@ -198,7 +199,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--epoch", type=_positive, help="passes (default 5; more if the data are few)")
     sub.add_argument("--lr", type=float, help="(default 0.3; adam 0.02; sgd 8 / batch size)")
     sub.add_argument("--batch-size", type=_positive, default=256, help="(default %(default)s)")
-    sub.add_argument("--optimizer", choices=("adagrad", "sgd", "adam"), default="adagrad")
+    sub.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="adagrad")
     sub.add_argument("--weight-decay", type=float, default=0.0, help="(default %(default)s)")
     sub.add_argument(
         "--min-count", type=_positive, default=1, help="of a token (default %(default)s)"

@@ -52,11 +52,12 @@ class HSoftmaxClassifier(ClassifierMixin, BagTreeBase):  # type: ignore[misc]
         The tree, built from the class counts, or a tree of your own: its class ``i`` is
         ``classes_[i]``. If integer labels use only some of the numbers below
         ``hierarchy.n_classes``, ``classes_`` is all of them.
-    optimizer : {"adagrad", "sgd", "adam"}
-        The update rule.
+    optimizer : {"adagrad", "rowwise_adagrad", "sgd", "adam"}
+        The update rule. ``"rowwise_adagrad"`` keeps one number a row as its state, where
+        ``"adagrad"`` keeps one a weight: half the memory, and less of it to move in each step.
     lr : float or None
-        Learning rate of a batch's summed gradient; None takes 0.3 for adagrad, 0.02 for adam and
-        8 / `batch_size`, at most 0.5, for sgd.
+        Learning rate of a batch's summed gradient; None takes 0.3 for both Adagrads, 0.02 for adam
+        and 8 / `batch_size`, at most 0.5, for sgd.
     lr_schedule : {"linear", "constant"}
         Whether `lr` falls to 0 over a fit.
     epochs : int or None

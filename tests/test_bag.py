@@ -1,5 +1,6 @@
 """The bag room: embedding bag and the training loop."""
 
+import functools
 import hashlib
 
 import numpy as np
@@ -10,7 +11,12 @@ import reference_sparse
 from cython_sparseops import Hierarchy
 from cython_sparseops.bag import BagModel, BagTrainer, embedding_bag
 
-OPTIMIZERS = {"sgd": cso.SGD, "adagrad": cso.Adagrad, "adam": cso.Adam}
+OPTIMIZERS = {
+    "sgd": cso.SGD,
+    "adagrad": cso.Adagrad,
+    "rowwise_adagrad": functools.partial(cso.Adagrad, rowwise=True),
+    "adam": cso.Adam,
+}
 
 
 class Csr:
@@ -91,6 +97,9 @@ def test_training_is_gradient_and_optimiser_step_by_hand(optimizer, lr_schedule)
             E[used] -= lr * g
         elif optimizer == "adagrad":
             state["first"][used] += g**2
+            E[used] -= lr * g / (np.sqrt(state["first"][used]) + 1e-10)
+        elif optimizer == "rowwise_adagrad":
+            state["first"][used] += np.mean(g**2, axis=1, keepdims=True)
             E[used] -= lr * g / (np.sqrt(state["first"][used]) + 1e-10)
         else:
             state["first"][used] = 0.9 * state["first"][used] + 0.1 * g
@@ -190,7 +199,10 @@ def test_a_learning_rate_that_overflows_is_an_error_not_a_model_of_nan():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"optimizer": "newton"}, "optimizer must be one of sgd, adagrad, adam, got 'newton'"),
+        (
+            {"optimizer": "newton"},
+            "optimizer must be one of adagrad, rowwise_adagrad, sgd, adam, got 'newton'",
+        ),
         ({"lr_schedule": "cosine"}, "lr_schedule must"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),

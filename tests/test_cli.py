@@ -102,7 +102,7 @@ def test_threads_and_seed_are_passed_on(folder, model):
 
 
 @pytest.mark.parametrize("tree", ["huffman", "two_level", "balanced"])
-@pytest.mark.parametrize("optimizer", ["adagrad", "sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["adagrad", "rowwise_adagrad", "sgd", "adam"])
 def test_every_tree_and_optimizer_trains(folder, capsys, tree, optimizer):
     options = ["--hierarchy", tree, "--optimizer", optimizer, "--dim", "8", "--quiet", "--json"]
     assert main(["train", "train.txt", "-o", "model", *options, "--lr", "0.1"]) == 0

@@ -244,7 +244,7 @@ def test_nothing_is_predicted_before_fit(tmp_path):
 # ---- promises
 
 
-@pytest.mark.parametrize("optimizer", ["adagrad", "sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["adagrad", "rowwise_adagrad", "sgd", "adam"])
 def test_threads_change_no_bit(bags, optimizer):
     one, two, three = (
         HSoftmaxClassifier(

@@ -308,7 +308,8 @@ def estimator(g):
         kind, X = "csr", random_array((n, d), density=0.5, format="csr", rng=g.rng)
     params = {
         "hidden_dim": ("int", [3]), "hierarchy": ("choice", ["huffman", "two_level", "balanced"]),
-        "optimizer": ("choice", ["adagrad", "sgd", "adam"]), "lr": ("float", [None, 0.1]),
+        "optimizer": ("choice", ["adagrad", "rowwise_adagrad", "sgd", "adam"]),
+        "lr": ("float", [None, 0.1]),
         "lr_schedule": ("choice", ["linear", "constant"]), "batch_size": ("int", [2, 256]),
         "weight_decay": ("float", [0.0, 0.1]), "max_norm": ("float", [None, 1.0]),
         "random_state": ("int", [0, None]), "num_threads": ("int", [None, 2]),
