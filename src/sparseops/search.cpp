@@ -112,7 +112,6 @@ private:
         per_nat_ = 1;
         put({0.0, T(0), h_.preorder[0]});
         const auto push = [&](const Open<T>& inner) {
-            if (inner.key < worst_) return leave(inner.key);
             prefetch(static_cast<std::size_t>(inner.node));
             put(inner);
         };
@@ -217,6 +216,10 @@ private:
             const T key = static_cast<T>(total);
             if (!(-step <= edge_)) {  // without an edge beam a step of probability 0 stays
                 leave(key);
+                continue;
+            }
+            if (key < worst_) {  // neither it nor what lies below it can be a result
+                if (children[j] >= 0) leave(key);
                 continue;
             }
             if (children[j] < 0) {
