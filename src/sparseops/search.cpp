@@ -18,6 +18,7 @@ namespace {
 using detail::require;
 
 constexpr std::size_t most_together = 16;  // nodes whose rows are scored in one pass over x
+constexpr std::size_t least_together = 4;  // fewer cost as much: nodes of nearby lists join them
 constexpr std::size_t lists = 32;          // of open nodes
 constexpr std::int32_t none = -1;
 
@@ -54,6 +55,7 @@ public:
           options_(options),
           k_(detail::kernels<T>()),
           limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
+          nearby_(h.logistic && limit_ > 1 ? 2 : 0),
           edge_(options.edge_beam ? std::nextafter(*options.edge_beam, -1.0) : std::numeric_limits<double>::infinity()),
           log_p_(std::max<std::size_t>(2, h.widest)),
           z_(std::max<std::size_t>(2, h.widest)) {}
@@ -124,13 +126,17 @@ private:
 
     std::span<const Open<T>> take(std::size_t list) {
         std::size_t n = 0;
-        for (std::int32_t& i = first_of_[list]; n < batch_.size() && i != none; i = next(i)) {
-            batch_[n] = waiting_[static_cast<std::size_t>(i)].open;
-            if (batch_[n].key < worst_)  // one as likely as the worst may hide the same key, lower id
-                leave(batch_[n].key);
-            else
-                ++n;
-        }
+        const auto from = [&](std::int32_t& first, std::size_t most) {
+            for (; n < most && first != none; first = next(first)) {
+                batch_[n] = waiting_[static_cast<std::size_t>(first)].open;
+                if (batch_[n].key < worst_)  // one as likely as the worst may hide the same key, lower id
+                    leave(batch_[n].key);
+                else
+                    ++n;
+            }
+        };
+        from(first_of_[list], batch_.size());
+        for (std::size_t at = list + 1; at < std::min(lists, list + 1 + nearby_); ++at) from(first_of_[at], least_together);
         return {batch_.data(), n};
     }
 
@@ -278,7 +284,8 @@ private:
     const SearchOptions& options_;
     const detail::Kernels<T>& k_;
     std::size_t limit_;
-    double edge_;  // the largest -log P of a step that is looked at
+    std::size_t nearby_;  // lists; the one best class is rarely below their nodes, and a wider node costs more
+    double edge_;         // the largest -log P of a step that is looked at
     std::vector<T> log_p_, z_;
     std::vector<Found<T>> found_;
     std::vector<Open<T>> open_;
