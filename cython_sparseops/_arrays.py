@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ._ndarray import are_ready, is_ready
 from ._quantize import Quantized
 
 Array = npt.NDArray[Any]
@@ -51,18 +52,6 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         raise MemoryError(f"an array of shape {shape} does not fit") from None
 
 
-def roomy_empty(rows: int, cols: int, dtype: np.dtype[Any]) -> Array:
-    """An uninitialised array, the first rows of one whose size is rounded up by a quarter at most.
-
-    Arrays that are nearly as large as those before do not fit where those were: `malloc` gives the
-    pages back to the system and asks for new ones, which the system clears.
-    """
-    if rows * cols < 1 << 15:
-        return np.empty((rows, cols), dtype)
-    step = 1 << (rows.bit_length() - 3)
-    return np.empty((-(-rows // step) * step, cols), dtype)[:rows]
-
-
 def as_array(name: str, value: object) -> Array:
     """`value` as an ndarray of a numeric dtype."""
     try:
@@ -76,16 +65,6 @@ def as_array(name: str, value: object) -> Array:
     if masked and isinstance(value, masked.MaskedArray) and masked.is_masked(value):
         raise ValueError(f"{name} must have no masked entries, got some")
     return array if array.flags.aligned else array.copy()
-
-
-def is_ready(value: Any, dtype: np.dtype[Any], ndim: int) -> bool:
-    """Whether `value` is an array of this very dtype that needs no conversion."""
-    return (
-        type(value) is _ARRAY
-        and value.dtype is dtype
-        and value.ndim == ndim
-        and value.flags.num & _READY == _READY
-    )
 
 
 def as_real(name: str, value: object, ndim: int) -> Array:
@@ -112,9 +91,8 @@ def cast(array: Array, dtype: np.dtype[Any]) -> Array:
 
 def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | None]:
     """X (N, D), W (R, D) and b (R,) of one float dtype, the wider of theirs."""
-    for dtype in (FLOAT32, FLOAT64):  # of a call with one example, checks are a third
-        if is_ready(X, dtype, 2) and is_ready(W, dtype, 2) and (b is None or is_ready(b, dtype, 1)):
-            return X, W, b  # type: ignore[return-value]
+    if are_ready(X, W, b):
+        return X, W, b  # type: ignore[return-value]
     if is_quantized(W):
         raise TypeError(f"W must be a float array here, got {W.dtype} weights")  # type: ignore[attr-defined]
     x, w = as_real("X", X, 2), as_real("W", W, 2)
@@ -168,7 +146,7 @@ def as_weight(name: str, value: object, dtype: np.dtype[Any], size: int) -> Arra
 
 def as_integers(name: str, value: object, ndim: int | None = 1) -> npt.NDArray[np.int64]:
     """`value` as a C-contiguous int64 array; floats are refused, not rounded."""
-    if ndim is not None and is_ready(value, INT64, ndim):
+    if ndim == 1 and is_ready(value):
         return value  # type: ignore[return-value]
     array = as_array(name, value)
     if array.size == 0 and array.dtype.kind == "f":

@@ -15,7 +15,7 @@ from cython_sparseops._types cimport (
     span,
     uint64_t,
 )
-from cython_sparseops._update cimport Optimizer, Settings, as_optimizer
+from cython_sparseops._update cimport Optimizer, Settings, set_optimizer
 
 from libcpp cimport bool as cbool
 
@@ -70,16 +70,16 @@ cdef BagSchedule as_schedule(size_t batch_size, double decay, int64_t done, int6
 
 def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indices, const real[::1] data, const int64_t[::1] labels,
               const real[::1] weight, const int64_t[::1] order, bint mean, real[:, ::1] E, real[:, ::1] W, real[::1] b,
-              Settings E_settings not None, real[:, ::1] E_first, real[:, ::1] E_second,
-              Settings W_settings not None, real[:, ::1] W_first, real[:, ::1] W_second, real[::1] b_first, real[::1] b_second,
+              Settings E_settings not None, E_first, E_second, Settings W_settings not None, W_first, W_second, b_first, b_second,
               size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads,
               double dropout, int64_t replacement, uint64_t seed, uint64_t epoch):
-    cdef Optimizer[real] E_optimizer = as_optimizer[real](E_settings, E_first, E_second, None, None)
-    cdef Optimizer[real] W_optimizer = as_optimizer[real](W_settings, W_first, W_second, b_first, b_second)
+    cdef Optimizer[real] E_optimizer, W_optimizer
     cdef BagSchedule schedule = as_schedule(batch_size, decay, done, total, check_input, num_threads)
     cdef span[const real] weights
     cdef BagMode mode = BagMode.mean if mean else BagMode.sum
     cdef double nll
+    set_optimizer[real](&E_optimizer, E_settings, E_first, E_second, None, None)
+    set_optimizer[real](&W_optimizer, W_settings, W_first, W_second, b_first, b_second)
     schedule.dropout, schedule.replacement, schedule.seed, schedule.epoch = dropout, replacement, seed, epoch
     if weight is not None:
         weights = as_const_span(&weight[0], weight.shape[0])
@@ -93,12 +93,13 @@ def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indi
 
 
 def dense_train(Tree tree not None, const real[:, ::1] X, const int64_t[::1] labels, const real[::1] weight, const int64_t[::1] order,
-                real[:, ::1] W, real[::1] b, Settings W_settings not None, real[:, ::1] W_first, real[:, ::1] W_second,
-                real[::1] b_first, real[::1] b_second, size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads):
-    cdef Optimizer[real] W_optimizer = as_optimizer[real](W_settings, W_first, W_second, b_first, b_second)
+                real[:, ::1] W, real[::1] b, Settings W_settings not None, W_first, W_second, b_first, b_second,
+                size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads):
+    cdef Optimizer[real] W_optimizer
     cdef BagSchedule schedule = as_schedule(batch_size, decay, done, total, check_input, num_threads)
     cdef span[const real] weights
     cdef double nll
+    set_optimizer[real](&W_optimizer, W_settings, W_first, W_second, b_first, b_second)
     if weight is not None:
         weights = as_const_span(&weight[0], weight.shape[0])
     with nogil:

@@ -21,6 +21,7 @@ cdef extern from "<sparseops/hierarchy.hpp>" namespace "sparseops" nogil:
         span[const int32_t] child
         span[const int64_t] row_ptr
         int32_t depth
+        size_t rows()
 
     cppclass HierarchyIndex:
         HierarchyIndex()

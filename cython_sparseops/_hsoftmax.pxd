@@ -1,8 +1,9 @@
 from cython_sparseops._hierarchy cimport HierarchyView, Tree
 from cython_sparseops._quantize cimport QuantizedView
-from cython_sparseops._types cimport MatrixView, int32_t, int64_t, real, span, uint64_t
+from cython_sparseops._types cimport MatrixView, int64_t, real, span, uint64_t
 
 from libcpp cimport bool as cbool
+from libcpp.memory cimport unique_ptr
 from libcpp.optional cimport optional
 
 cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
@@ -33,11 +34,7 @@ cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
     void cpp_sample "sparseops::hsoftmax_sample" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, uint64_t seed, MatrixView[int64_t] out) except +
 
 
-cdef class Plan:
-    """A batch of labels sorted for a tree (sparseops::HSoftmaxPlan)."""
-    cdef Tree tree
-    cdef HSoftmaxPlan* plan
-
-
-cdef HSoftmaxInput[real] as_input(const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, int num_threads) noexcept
-cdef HSoftmaxInput[real] as_scored_input(const real[:, ::1] X, W, const real[::1] b, bint check_finite, int num_threads) except *
+cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1
+# W is an array, or Quantized where `as_scored_input` takes it; b may be None.
+cdef HSoftmaxInput[real] as_input(const real[:, ::1] X, W, b, bint check_finite, int num_threads) except *
+cdef HSoftmaxInput[real] as_scored_input(const real[:, ::1] X, W, b, bint check_finite, int num_threads) except *

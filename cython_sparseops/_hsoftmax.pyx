@@ -1,112 +1,130 @@
+from cython_sparseops._ndarray cimport new_matrix, new_roomy_matrix, new_vector, take, use_numpy
 from cython_sparseops._quantize cimport Quantized
 from cython_sparseops._runtime cimport thread_pool_of_runtime
-from cython_sparseops._types cimport as_const_matrix, as_const_span, as_matrix, as_span, share_thread_pool
+from cython_sparseops._types cimport as_const_matrix, share_thread_pool
 
 share_thread_pool(thread_pool_of_runtime())
+use_numpy()
+
+# X is a typed memoryview: it chooses the template. What else a call with one example needs is taken, and made, faster.
 
 
-cdef class Plan:
-    def __cinit__(self, Tree tree not None, const int64_t[::1] labels, ignore_index):
-        cdef optional[int64_t] ignored
-        if ignore_index is not None:
-            ignored = <int64_t>ignore_index
-        cdef span[const int64_t] view = as_const_span(&labels[0], labels.shape[0])
-        self.tree = tree
-        with nogil:
-            self.plan = new HSoftmaxPlan(tree.view[0], view, ignored)
-
-    def __dealloc__(self):
-        del self.plan
-
-    @property
-    def touched_rows(self):
-        return self.plan.touched_rows()
-
-    @property
-    def n_logits(self):
-        return self.plan.n_logits()
-
-    def write_rows(self, int64_t[::1] rows):
-        self.plan.write_rows(as_span(&rows[0], rows.shape[0]))
+cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1:
+    cdef span[const int64_t] view
+    cdef optional[int64_t] ignored
+    take(labels, view)
+    if ignore_index is not None:
+        ignored = <int64_t>ignore_index
+    with nogil:
+        plan.reset(new HSoftmaxPlan(tree.view[0], view, ignored))
+    return 0
 
 
-cdef HSoftmaxInput[real] as_input(const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, bint check_finite, int num_threads) noexcept:
+cdef HSoftmaxInput[real] as_input(const real[:, ::1] X, W, b, bint check_finite, int num_threads) except *:
     cdef HSoftmaxInput[real] inp
     inp.X = as_const_matrix(&X[0, 0], X.shape[0], X.shape[1])
-    inp.W = as_const_matrix(&W[0, 0], W.shape[0], W.shape[1])
+    take(W, inp.W)
     if b is not None:
-        inp.b = as_const_span(&b[0], b.shape[0])
+        take(b, inp.b)
     inp.check_finite = check_finite
     inp.num_threads = num_threads
     return inp
 
 
-# W is a matrix, or Quantized.
-cdef HSoftmaxInput[real] as_scored_input(const real[:, ::1] X, W, const real[::1] b, bint check_finite, int num_threads) except *:
+cdef HSoftmaxInput[real] as_scored_input(const real[:, ::1] X, W, b, bint check_finite, int num_threads) except *:
     cdef HSoftmaxInput[real] inp
     cdef Quantized quantized
     if not isinstance(W, Quantized):
         return as_input[real](X, W, b, check_finite, num_threads)
     quantized = W
-    inp = as_input[real](X, X, b, check_finite, num_threads)
+    inp.X = as_const_matrix(&X[0, 0], X.shape[0], X.shape[1])
     inp.W = as_const_matrix(<const real*>NULL, quantized.view.rows, quantized.view.cols)
     inp.quantized = quantized.view
+    if b is not None:
+        take(b, inp.b)
+    inp.check_finite = check_finite
+    inp.num_threads = num_threads
     return inp
 
 
-def hsoftmax(Plan plan not None, const real[:, ::1] X, W, const real[::1] b, const real[::1] weight, double label_smoothing,
-             bint check_finite, real[::1] nll, real[::1] residuals, int num_threads):
+def hsoftmax(Tree tree not None, const real[:, ::1] X, W, b, labels, ignore_index, weight, double label_smoothing, bint check_finite,
+             bint return_residuals, int num_threads):
+    """(nll, residuals), None if those are not wanted."""
+    cdef unique_ptr[HSoftmaxPlan] plan
     cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
-    cdef span[real] kept
+    cdef span[real] nll_view, residuals_view
     inp.label_smoothing = label_smoothing
     if weight is not None:
-        inp.scale = as_const_span(&weight[0], weight.shape[0])
-    if residuals is not None:
-        kept = as_span(&residuals[0], residuals.shape[0])
+        take(weight, inp.scale)
+    make_plan(plan, tree, labels, ignore_index)
+    nll, residuals = new_vector(inp.X.rows, False, nll_view), None
+    if return_residuals:
+        residuals = new_vector(plan.get().n_logits(), False, residuals_view)
     with nogil:
-        cpp_hsoftmax(plan.plan[0], inp, as_span(&nll[0], nll.shape[0]), kept)
+        cpp_hsoftmax(plan.get()[0], inp, nll_view, residuals_view)
+    return nll, residuals
 
 
-def gradient(Plan plan not None, const real[:, ::1] X, const real[:, ::1] W, const real[::1] b, const real[::1] grad_output, double label_smoothing,
-             const real[::1] residuals, bint check_finite, real[::1] nll, real[:, ::1] dX, real[:, ::1] dW, real[::1] db, bint sparse, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_input(X, W, b, check_finite, num_threads)
+def gradient(Tree tree not None, const real[:, ::1] X, W, b, labels, ignore_index, grad_output, double label_smoothing, residuals,
+             bint check_finite, bint sparse, int num_threads):
+    """(nll, dX, rows, dW, db); if not sparse, rows is None and dW, db are of all of them."""
+    cdef unique_ptr[HSoftmaxPlan] plan
+    cdef HSoftmaxInput[real] inp = as_input[real](X, W, b, check_finite, num_threads)
+    cdef span[real] nll_view, db_view
+    cdef MatrixView[real] dX_view, dW_view
+    cdef span[int64_t] rows_view
+    cdef size_t count
     inp.label_smoothing = label_smoothing
     inp.scale_loss = False
     if grad_output is not None:
-        inp.scale = as_const_span(&grad_output[0], grad_output.shape[0])
+        take(grad_output, inp.scale)
     if residuals is not None:
-        inp.residuals = as_const_span(&residuals[0], residuals.shape[0])
-    with nogil:
-        if sparse:
-            cpp_gradient(plan.plan[0], inp, as_span(&nll[0], nll.shape[0]), as_matrix(&dX[0, 0], dX.shape[0], dX.shape[1]),
-                         as_matrix(&dW[0, 0], dW.shape[0], dW.shape[1]), as_span(&db[0], db.shape[0]))
-        else:
-            cpp_gradient_dense(plan.plan[0], inp, as_span(&nll[0], nll.shape[0]), as_matrix(&dX[0, 0], dX.shape[0], dX.shape[1]),
-                               as_matrix(&dW[0, 0], dW.shape[0], dW.shape[1]), as_span(&db[0], db.shape[0]))
+        take(residuals, inp.residuals)
+    make_plan(plan, tree, labels, ignore_index)
+    nll, dX, rows = new_vector(inp.X.rows, False, nll_view), new_matrix(inp.X.rows, inp.X.cols, False, dX_view), None
+    if sparse:
+        count = plan.get().touched_rows()
+        rows = new_vector(count, False, rows_view)
+        dW, db = new_roomy_matrix(count, inp.X.cols, dW_view), new_vector(count, False, db_view)
+        with nogil:
+            plan.get().write_rows(rows_view)
+            cpp_gradient(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view)
+    else:
+        dW, db = new_matrix(tree.view.rows(), inp.X.cols, True, dW_view), new_vector(tree.view.rows(), True, db_view)
+        with nogil:
+            cpp_gradient_dense(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view)
+    return nll, dX, rows, dW, db
 
 
-def log_proba(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint check_finite, real[:, ::1] out, int num_threads):
+def log_proba(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, out, int num_threads):
     cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
+    cdef MatrixView[real] to
+    take(out, to)
     with nogil:
-        cpp_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
+        cpp_log_proba(tree.view[0], inp, to)
 
 
-def log_proba_of(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint check_finite,
-                 const int64_t[:, ::1] classes, real[:, ::1] out, int num_threads):
+def log_proba_of(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, classes, out, int num_threads):
     cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
+    cdef MatrixView[const int64_t] wanted
+    cdef MatrixView[real] to
+    take(classes, wanted)
+    take(out, to)
     with nogil:
-        cpp_log_proba_of(tree.view[0], inp, as_const_matrix(&classes[0, 0], classes.shape[0], classes.shape[1]),
-                         as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
+        cpp_log_proba_of(tree.view[0], inp, wanted, to)
 
 
-def node_log_proba(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint check_finite, real[:, ::1] out, int num_threads):
+def node_log_proba(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, out, int num_threads):
     cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
+    cdef MatrixView[real] to
+    take(out, to)
     with nogil:
-        cpp_node_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
+        cpp_node_log_proba(tree.view[0], inp, to)
 
 
-def sample(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint check_finite, uint64_t seed,
-           int64_t[:, ::1] out, int num_threads):
+def sample(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, uint64_t seed, out, int num_threads):
     cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
+    cdef MatrixView[int64_t] to
+    take(out, to)
     with nogil:
-        cpp_sample(tree.view[0], inp, seed, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
+        cpp_sample(tree.view[0], inp, seed, to)

@@ -1,7 +1,8 @@
 from cython_sparseops._hierarchy cimport HierarchyView, Tree
 from cython_sparseops._hsoftmax cimport HSoftmaxInput, as_scored_input
+from cython_sparseops._ndarray cimport take, use_numpy
 from cython_sparseops._runtime cimport thread_pool_of_runtime
-from cython_sparseops._types cimport MatrixView, as_matrix, as_span, int64_t, real, share_thread_pool, span
+from cython_sparseops._types cimport MatrixView, int64_t, real, share_thread_pool, span
 
 from libcpp cimport bool as cbool
 from libcpp.optional cimport optional
@@ -18,12 +19,19 @@ cdef extern from "<sparseops/search.hpp>" namespace "sparseops" nogil:
             MatrixView[int64_t] classes, MatrixView[T] log_probs, span[T] bound) except +
 
 share_thread_pool(thread_pool_of_runtime())
+use_numpy()
 
 
-def search(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint check_finite, size_t k, beam, edge_beam,
-           bint nodes, min_prob, int64_t[:, ::1] classes, real[:, ::1] log_probs, real[::1] bound, int num_threads):
+def search(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, size_t k, beam, edge_beam, bint nodes, min_prob,
+           classes, log_probs, bound, int num_threads):
     cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
+    cdef MatrixView[int64_t] found
+    cdef MatrixView[real] how_likely
+    cdef span[real] left
     cdef SearchOptions options
+    take(classes, found)
+    take(log_probs, how_likely)
+    take(bound, left)
     options.k = k
     options.nodes = nodes
     if beam is not None:
@@ -33,5 +41,4 @@ def search(Tree tree not None, const real[:, ::1] X, W, const real[::1] b, bint 
     if min_prob is not None:
         options.min_prob = <double>min_prob
     with nogil:
-        cpp_search(tree.view[0], inp, options, as_matrix(&classes[0, 0], classes.shape[0], classes.shape[1]),
-                   as_matrix(&log_probs[0, 0], log_probs.shape[0], log_probs.shape[1]), as_span(&bound[0], bound.shape[0]))
+        cpp_search(tree.view[0], inp, options, found, how_likely, left)

@@ -19,6 +19,8 @@ cdef extern from "<sparseops/types.hpp>" namespace "sparseops" nogil:
 
     cppclass MatrixView[T]:
         MatrixView()
+        size_t rows
+        size_t cols
 
     cppclass CsrView[T, I]:
         CsrView()

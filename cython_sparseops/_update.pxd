@@ -33,4 +33,4 @@ cdef class Settings:
     cdef public int64_t step
 
 
-cdef Optimizer[real] as_optimizer(Settings settings, real[:, ::1] first, real[:, ::1] second, real[::1] b_first, real[::1] b_second)
+cdef int set_optimizer(Optimizer[real]* o, Settings settings, first, second, b_first, b_second) except -1

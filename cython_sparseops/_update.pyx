@@ -1,8 +1,13 @@
-from cython_sparseops._hsoftmax cimport Plan, as_input
+from cython_sparseops._hierarchy cimport Tree
+from cython_sparseops._hsoftmax cimport as_input, make_plan
+from cython_sparseops._ndarray cimport new_matrix, new_vector, take, use_numpy
 from cython_sparseops._runtime cimport thread_pool_of_runtime
-from cython_sparseops._types cimport as_const_span, as_matrix, as_span, share_thread_pool
+from cython_sparseops._types cimport share_thread_pool
+
+from libcpp.memory cimport unique_ptr
 
 share_thread_pool(thread_pool_of_runtime())
+use_numpy()
 
 
 cdef class Settings:
@@ -18,34 +23,39 @@ cdef class Settings:
         self.lr, self.weight_decay, self.eps, self.beta1, self.beta2, self.step = lr, weight_decay, eps, beta1, beta2, step
 
 
-cdef Optimizer[real] as_optimizer(Settings settings, real[:, ::1] first, real[:, ::1] second, real[::1] b_first, real[::1] b_second):
-    cdef Optimizer[real] o
+cdef int set_optimizer(Optimizer[real]* o, Settings settings, first, second, b_first, b_second) except -1:
     o.method = settings.method
     o.lr, o.weight_decay, o.eps = settings.lr, settings.weight_decay, settings.eps
     o.max_norm = settings.max_norm
     o.beta1, o.beta2, o.step = settings.beta1, settings.beta2, settings.step
     if first is not None:
-        o.first = as_matrix(&first[0, 0], first.shape[0], first.shape[1])
+        take(first, o.first)
     if second is not None:
-        o.second = as_matrix(&second[0, 0], second.shape[0], second.shape[1])
+        take(second, o.second)
     if b_first is not None:
-        o.b_first = as_span(&b_first[0], b_first.shape[0])
+        take(b_first, o.b_first)
     if b_second is not None:
-        o.b_second = as_span(&b_second[0], b_second.shape[0])
-    return o
+        take(b_second, o.b_second)
+    return 0
 
 
-def update(Plan plan not None, const real[:, ::1] X, real[:, ::1] W, real[::1] b, const real[::1] weight, double label_smoothing, bint check_finite,
-           Settings settings not None, real[:, ::1] first, real[:, ::1] second, real[::1] b_first, real[::1] b_second,
-           real[::1] nll, real[:, ::1] dX, int num_threads):
+def update(Tree tree not None, const real[:, ::1] X, W, b, labels, ignore_index, weight, double label_smoothing, bint check_finite,
+           Settings settings not None, first, second, b_first, b_second, int num_threads):
+    """(nll, dX); W, b and the state are stepped."""
+    cdef unique_ptr[HSoftmaxPlan] plan
     cdef HSoftmaxInput[real] inp = as_input[real](X, W, b, check_finite, num_threads)
-    cdef Optimizer[real] optimizer = as_optimizer[real](settings, first, second, b_first, b_second)
-    cdef span[real] bias
+    cdef Optimizer[real] optimizer
+    cdef MatrixView[real] W_view, dX_view
+    cdef span[real] b_view, nll_view
+    take(W, W_view)
+    if b is not None:
+        take(b, b_view)
+    set_optimizer[real](&optimizer, settings, first, second, b_first, b_second)
     inp.label_smoothing = label_smoothing
     if weight is not None:
-        inp.scale = as_const_span(&weight[0], weight.shape[0])
-    if b is not None:
-        bias = as_span(&b[0], b.shape[0])
+        take(weight, inp.scale)
+    make_plan(plan, tree, labels, ignore_index)
+    nll, dX = new_vector(inp.X.rows, False, nll_view), new_matrix(inp.X.rows, inp.X.cols, False, dX_view)
     with nogil:
-        cpp_update(plan.plan[0], inp, as_matrix(&W[0, 0], W.shape[0], W.shape[1]), bias, optimizer, as_span(&nll[0], nll.shape[0]),
-                   as_matrix(&dX[0, 0], dX.shape[0], dX.shape[1]))
+        cpp_update(plan.get()[0], inp, W_view, b_view, optimizer, nll_view, dX_view)
+    return nll, dX

@@ -20,12 +20,13 @@ from ._arrays import (
     as_inputs,
     as_integer,
     as_integers,
+    as_real,
     as_scored_inputs,
     as_seed,
     as_vector,
     as_weight,
+    cast,
     describe,
-    roomy_empty,
 )
 from .hierarchy import Hierarchy
 from .runtime import resolve_threads
@@ -104,15 +105,17 @@ def as_tree(h: object) -> Any:
     raise TypeError(f"h must be a Hierarchy, got {describe(h)}")
 
 
-def as_plan(h: object, labels: object, n: int, ignore_index: int | None) -> Any:
-    """Labels (N,), checked and sorted for the tree."""
-    tree = as_tree(h)
+def as_labels(labels: object, n: int) -> npt.NDArray[np.int64]:
+    """One label for each of n rows of X; their values are checked by the operator."""
     y = as_integers("labels", labels)
-    if y.shape[0] != n:
-        raise ValueError(f"labels must have one entry a row of X, {n}, got {y.shape[0]}")
-    return _hsoftmax.Plan(
-        tree, y, None if ignore_index is None else as_integer("ignore_index", ignore_index)
-    )
+    if len(y) != n:
+        raise ValueError(f"labels must have one entry a row of X, {n}, got {len(y)}")
+    return y
+
+
+def as_ignored(ignore_index: object) -> int | None:
+    """A label, or None."""
+    return None if ignore_index is None else as_integer("ignore_index", ignore_index)
 
 
 def hsoftmax(
@@ -186,25 +189,22 @@ def hsoftmax(
     array([2., 2.])
     """
     x, w, bias = as_scored_inputs(X, W, b)
-    n = x.shape[0]
-    weight = as_weight("sample_weight", sample_weight, x.dtype, n)
-    plan = as_plan(h, labels, n, ignore_index)
-    nll = np.empty(n, x.dtype)
+    n = len(x)
     wanted = as_flag("return_residuals", return_residuals)
-    residuals = np.empty(plan.n_logits, x.dtype) if wanted else None
-    _LOSS[x.dtype](
-        plan,
+    nll, kept = _LOSS[x.dtype](
+        as_tree(h),
         x,
         w,
         bias,
-        weight,
+        as_labels(labels, n),
+        as_ignored(ignore_index),
+        as_weight("sample_weight", sample_weight, x.dtype, n),
         as_float("label_smoothing", label_smoothing),
         as_flag("check_finite", check_finite),
-        nll,
-        residuals,
+        wanted,
         resolve_threads(num_threads),
     )
-    return nll if residuals is None else HSoftmaxLoss(nll, residuals)
+    return HSoftmaxLoss(nll, kept) if wanted else nll
 
 
 def hsoftmax_gradient(
@@ -265,29 +265,31 @@ def hsoftmax_gradient(
     (array([0]), array([0.5]))
     """
     x, w, bias = as_inputs(X, W, b)
-    n, dim = x.shape
+    n = len(x)
     upstream = as_vector("grad_output", grad_output, x.dtype, n)
     check, touched = as_flag("check_finite", check_finite), as_flag("sparse", sparse)
     if upstream is not None and check and not np.isfinite(upstream).all():
         at = int(np.flatnonzero(~np.isfinite(upstream))[0])
         raise ValueError(f"grad_output must be finite, got {upstream[at]} at index {at}")
-    plan = as_plan(h, labels, n, ignore_index)
-    kept = as_vector("residuals", residuals, x.dtype, plan.n_logits)
-    nll = np.empty(n, x.dtype)
-    dX = np.empty(x.shape, x.dtype)
-    rows = np.empty(plan.touched_rows, np.int64) if touched else None
-    if rows is not None:
-        plan.write_rows(rows)
-        dW, db = roomy_empty(len(rows), dim, x.dtype), np.empty(len(rows), x.dtype)
-    else:
-        dW, db = np.zeros((h.n_rows, dim), x.dtype), np.zeros(h.n_rows, x.dtype)
-    _GRADIENT[x.dtype](
-        plan, x, w, bias, upstream, as_float("label_smoothing", label_smoothing), kept,
-        check, nll, dX, dW, db, touched, resolve_threads(num_threads),
-    )  # fmt: skip
-    if kept is not None and check and not np.isfinite(dX).all():  # no logit told of it
+    kept = None if residuals is None else cast(as_real("residuals", residuals, 1), x.dtype)
+    arrays = _GRADIENT[x.dtype](
+        as_tree(h),
+        x,
+        w,
+        bias,
+        as_labels(labels, n),
+        as_ignored(ignore_index),
+        upstream,
+        as_float("label_smoothing", label_smoothing),
+        kept,
+        check,
+        touched,
+        resolve_threads(num_threads),
+    )
+    gradient = HSoftmaxGradient(*arrays)
+    if kept is not None and check and not np.isfinite(gradient.X).all():  # no logit told of it
         raise ValueError("W must be finite, as it was for the residuals, got nan or inf")
-    return HSoftmaxGradient(nll, dX, rows, dW, db)
+    return gradient
 
 
 def as_real_dtype(dtype: Any) -> np.dtype[Any]:

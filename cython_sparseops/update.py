@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from ._arrays import (
     describe,
 )
 from .hierarchy import Hierarchy
-from .hsoftmax import as_plan
+from .hsoftmax import as_ignored, as_labels, as_tree
 from .runtime import resolve_threads
 
 __all__ = ["SGD", "Adagrad", "Adam", "HSoftmaxUpdate", "hsoftmax_update"]
@@ -57,7 +58,7 @@ class HSoftmaxUpdate(NamedTuple):
 
 def _number(name: str, value: object, *, positive: bool = False) -> float:
     number = as_float(name, value)
-    if not np.isfinite(number) or number < 0 or (positive and number == 0):
+    if not math.isfinite(number) or number < 0 or (positive and number == 0):
         raise ValueError(
             f"{name} must be finite and {'positive' if positive else 'non-negative'}, got {number}"
         )
@@ -457,7 +458,7 @@ def hsoftmax_update(
         x = x.copy()
     if weight is not None:
         weight = weight.copy()  # it may be a part of W or b
-    plan = as_plan(h, labels, n, ignore_index)
+    tree, y, ignored = as_tree(h), as_labels(labels, n), as_ignored(ignore_index)
     smoothing = as_float("label_smoothing", label_smoothing)
     check, threads = as_flag("check_finite", check_finite), resolve_threads(num_threads)
     step, settings = optimizer._next_step(), optimizer._settings()
@@ -465,10 +466,9 @@ def hsoftmax_update(
         raise ValueError(f"W must have shape ({h.n_rows}, {x.shape[1]}), got {w.shape}")
     fresh = not optimizer.state
     state = optimizer.prepare(w.shape, w.dtype)
-    nll, dX = np.empty(n, w.dtype), np.empty_like(x)
     try:
-        arguments = (plan, x, w, bias, weight, smoothing, check, settings)
-        _UPDATE[w.dtype](*arguments, *state, nll, dX, threads)
+        inputs = (tree, x, w, bias, y, ignored, weight, smoothing, check)
+        nll, dX = _UPDATE[w.dtype](*inputs, settings, *state, threads)
     except (ValueError, MemoryError):
         if fresh:  # a refused call does not bind the optimiser to this W
             optimizer.state = {}
