@@ -73,8 +73,10 @@ void HSoftmaxPlan::segment() {
     shared_.resize(n);
     if (!h_.logistic) shared_rows_.resize(n);
     logit_ptr_.assign(n + 1, 0);
-    segments_.reserve(n * 4);
+    const auto usual_depth = static_cast<std::size_t>(std::clamp(h_.depth, 0, 64));  // a skewed tree's own may be that of all classes
+    segments_.reserve(n * 4 + usual_depth);
     std::vector<std::size_t> open;  // segment of each node on the way to the example at hand
+    open.reserve(usual_depth);
     const auto rows = [&](std::int32_t v) {
         return h_.logistic ? 1 : static_cast<std::int32_t>(h_.row_count(static_cast<std::size_t>(v)));
     };
