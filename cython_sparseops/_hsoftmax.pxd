@@ -35,6 +35,6 @@ cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
 
 
 cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1
-# W is an array, or Quantized where `as_scored_input` takes it; b may be None.
-cdef HSoftmaxInput[real] as_input(const real[:, ::1] X, W, b, bint check_finite, int num_threads) except *
-cdef HSoftmaxInput[real] as_scored_input(const real[:, ::1] X, W, b, bint check_finite, int num_threads) except *
+# W is an array, or Quantized where `set_scored_input` takes it; b may be None.
+cdef int set_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1
+cdef int set_scored_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1

@@ -1,12 +1,13 @@
 from cython_sparseops._ndarray cimport new_matrix, new_roomy_matrix, new_vector, take, use_numpy
 from cython_sparseops._quantize cimport Quantized
 from cython_sparseops._runtime cimport thread_pool_of_runtime
-from cython_sparseops._types cimport as_const_matrix, share_thread_pool
+from cython_sparseops._types cimport as_const_matrix, as_const_span, as_matrix, share_thread_pool
 
 share_thread_pool(thread_pool_of_runtime())
 use_numpy()
 
-# X is a typed memoryview: it chooses the template. What else a call with one example needs is taken, and made, faster.
+# The one typed memoryview of a function chooses the template. It is an argument that a call with one example rarely has: what
+# such a call needs is taken, and made, faster.
 
 
 cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1:
@@ -20,42 +21,37 @@ cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_ind
     return 0
 
 
-cdef HSoftmaxInput[real] as_input(const real[:, ::1] X, W, b, bint check_finite, int num_threads) except *:
-    cdef HSoftmaxInput[real] inp
-    inp.X = as_const_matrix(&X[0, 0], X.shape[0], X.shape[1])
+cdef int set_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1:
+    take(X, inp.X)
     take(W, inp.W)
     if b is not None:
         take(b, inp.b)
     inp.check_finite = check_finite
     inp.num_threads = num_threads
-    return inp
+    return 0
 
 
-cdef HSoftmaxInput[real] as_scored_input(const real[:, ::1] X, W, b, bint check_finite, int num_threads) except *:
-    cdef HSoftmaxInput[real] inp
+cdef int set_scored_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1:
     cdef Quantized quantized
     if not isinstance(W, Quantized):
-        return as_input[real](X, W, b, check_finite, num_threads)
+        return set_input[real](inp, X, W, b, check_finite, num_threads)
     quantized = W
-    inp.X = as_const_matrix(&X[0, 0], X.shape[0], X.shape[1])
+    set_input[real](inp, X, X, b, check_finite, num_threads)
     inp.W = as_const_matrix(<const real*>NULL, quantized.view.rows, quantized.view.cols)
     inp.quantized = quantized.view
-    if b is not None:
-        take(b, inp.b)
-    inp.check_finite = check_finite
-    inp.num_threads = num_threads
-    return inp
+    return 0
 
 
-def hsoftmax(Tree tree not None, const real[:, ::1] X, W, b, labels, ignore_index, weight, double label_smoothing, bint check_finite,
+def hsoftmax(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] weight, double label_smoothing, bint check_finite,
              bint return_residuals, int num_threads):
     """(nll, residuals), None if those are not wanted."""
     cdef unique_ptr[HSoftmaxPlan] plan
-    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
+    cdef HSoftmaxInput[real] inp
     cdef span[real] nll_view, residuals_view
+    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
     inp.label_smoothing = label_smoothing
     if weight is not None:
-        take(weight, inp.scale)
+        inp.scale = as_const_span(&weight[0], weight.shape[0])
     make_plan(plan, tree, labels, ignore_index)
     nll, residuals = new_vector(inp.X.rows, False, nll_view), None
     if return_residuals:
@@ -65,19 +61,20 @@ def hsoftmax(Tree tree not None, const real[:, ::1] X, W, b, labels, ignore_inde
     return nll, residuals
 
 
-def gradient(Tree tree not None, const real[:, ::1] X, W, b, labels, ignore_index, grad_output, double label_smoothing, residuals,
+def gradient(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] grad_output, double label_smoothing, residuals,
              bint check_finite, bint sparse, int num_threads):
     """(nll, dX, rows, dW, db); if not sparse, rows is None and dW, db are of all of them."""
     cdef unique_ptr[HSoftmaxPlan] plan
-    cdef HSoftmaxInput[real] inp = as_input[real](X, W, b, check_finite, num_threads)
+    cdef HSoftmaxInput[real] inp
     cdef span[real] nll_view, db_view
     cdef MatrixView[real] dX_view, dW_view
     cdef span[int64_t] rows_view
     cdef size_t count
+    set_input[real](&inp, X, W, b, check_finite, num_threads)
     inp.label_smoothing = label_smoothing
     inp.scale_loss = False
     if grad_output is not None:
-        take(grad_output, inp.scale)
+        inp.scale = as_const_span(&grad_output[0], grad_output.shape[0])
     if residuals is not None:
         take(residuals, inp.residuals)
     make_plan(plan, tree, labels, ignore_index)
@@ -96,35 +93,35 @@ def gradient(Tree tree not None, const real[:, ::1] X, W, b, labels, ignore_inde
     return nll, dX, rows, dW, db
 
 
-def log_proba(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, out, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
-    cdef MatrixView[real] to
-    take(out, to)
+def log_proba(Tree tree not None, X, W, b, bint check_finite, real[:, ::1] out, int num_threads):
+    cdef HSoftmaxInput[real] inp
+    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
     with nogil:
-        cpp_log_proba(tree.view[0], inp, to)
+        cpp_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
 
-def log_proba_of(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, classes, out, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
+def log_proba_of(Tree tree not None, X, W, b, bint check_finite, classes, real[:, ::1] out, int num_threads):
+    cdef HSoftmaxInput[real] inp
     cdef MatrixView[const int64_t] wanted
-    cdef MatrixView[real] to
     take(classes, wanted)
-    take(out, to)
+    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
     with nogil:
-        cpp_log_proba_of(tree.view[0], inp, wanted, to)
+        cpp_log_proba_of(tree.view[0], inp, wanted, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
 
-def node_log_proba(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, out, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
-    cdef MatrixView[real] to
-    take(out, to)
+def node_log_proba(Tree tree not None, X, W, b, bint check_finite, real[:, ::1] out, int num_threads):
+    cdef HSoftmaxInput[real] inp
+    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
     with nogil:
-        cpp_node_log_proba(tree.view[0], inp, to)
+        cpp_node_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
 
-def sample(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, uint64_t seed, out, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
+def sample(Tree tree not None, X, W, const real[::1] b, bint check_finite, uint64_t seed, out, int num_threads):
+    cdef HSoftmaxInput[real] inp
     cdef MatrixView[int64_t] to
     take(out, to)
+    set_scored_input[real](&inp, X, W, None, check_finite, num_threads)
+    if b is not None:
+        inp.b = as_const_span(&b[0], b.shape[0])
     with nogil:
         cpp_sample(tree.view[0], inp, seed, to)

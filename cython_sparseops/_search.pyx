@@ -1,8 +1,8 @@
 from cython_sparseops._hierarchy cimport HierarchyView, Tree
-from cython_sparseops._hsoftmax cimport HSoftmaxInput, as_scored_input
+from cython_sparseops._hsoftmax cimport HSoftmaxInput, set_scored_input
 from cython_sparseops._ndarray cimport take, use_numpy
 from cython_sparseops._runtime cimport thread_pool_of_runtime
-from cython_sparseops._types cimport MatrixView, int64_t, real, share_thread_pool, span
+from cython_sparseops._types cimport MatrixView, as_span, int64_t, real, share_thread_pool, span
 
 from libcpp cimport bool as cbool
 from libcpp.optional cimport optional
@@ -22,16 +22,15 @@ share_thread_pool(thread_pool_of_runtime())
 use_numpy()
 
 
-def search(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, size_t k, beam, edge_beam, bint nodes, min_prob,
-           classes, log_probs, bound, int num_threads):
-    cdef HSoftmaxInput[real] inp = as_scored_input[real](X, W, b, check_finite, num_threads)
-    cdef MatrixView[int64_t] found
-    cdef MatrixView[real] how_likely
-    cdef span[real] left
+def search(Tree tree not None, X, W, b, bint check_finite, size_t k, beam, edge_beam, bint nodes, min_prob,
+           classes, log_probs, real[::1] bound, int num_threads):
+    cdef HSoftmaxInput[real] inp
+    cdef MatrixView[int64_t] classes_view
+    cdef MatrixView[real] log_probs_view
     cdef SearchOptions options
-    take(classes, found)
-    take(log_probs, how_likely)
-    take(bound, left)
+    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
+    take(classes, classes_view)
+    take(log_probs, log_probs_view)
     options.k = k
     options.nodes = nodes
     if beam is not None:
@@ -41,4 +40,4 @@ def search(Tree tree not None, const real[:, ::1] X, W, b, bint check_finite, si
     if min_prob is not None:
         options.min_prob = <double>min_prob
     with nogil:
-        cpp_search(tree.view[0], inp, options, found, how_likely, left)
+        cpp_search(tree.view[0], inp, options, classes_view, log_probs_view, as_span(&bound[0], bound.shape[0]))

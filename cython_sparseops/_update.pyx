@@ -1,8 +1,8 @@
 from cython_sparseops._hierarchy cimport Tree
-from cython_sparseops._hsoftmax cimport as_input, make_plan
+from cython_sparseops._hsoftmax cimport make_plan, set_input
 from cython_sparseops._ndarray cimport new_matrix, new_vector, take, use_numpy
 from cython_sparseops._runtime cimport thread_pool_of_runtime
-from cython_sparseops._types cimport share_thread_pool
+from cython_sparseops._types cimport as_const_span, share_thread_pool
 
 from libcpp.memory cimport unique_ptr
 
@@ -39,21 +39,22 @@ cdef int set_optimizer(Optimizer[real]* o, Settings settings, first, second, b_f
     return 0
 
 
-def update(Tree tree not None, const real[:, ::1] X, W, b, labels, ignore_index, weight, double label_smoothing, bint check_finite,
+def update(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] weight, double label_smoothing, bint check_finite,
            Settings settings not None, first, second, b_first, b_second, int num_threads):
     """(nll, dX); W, b and the state are stepped."""
     cdef unique_ptr[HSoftmaxPlan] plan
-    cdef HSoftmaxInput[real] inp = as_input[real](X, W, b, check_finite, num_threads)
+    cdef HSoftmaxInput[real] inp
     cdef Optimizer[real] optimizer
     cdef MatrixView[real] W_view, dX_view
     cdef span[real] b_view, nll_view
+    set_input[real](&inp, X, W, b, check_finite, num_threads)
     take(W, W_view)
     if b is not None:
         take(b, b_view)
     set_optimizer[real](&optimizer, settings, first, second, b_first, b_second)
     inp.label_smoothing = label_smoothing
     if weight is not None:
-        take(weight, inp.scale)
+        inp.scale = as_const_span(&weight[0], weight.shape[0])
     make_plan(plan, tree, labels, ignore_index)
     nll, dX = new_vector(inp.X.rows, False, nll_view), new_matrix(inp.X.rows, inp.X.cols, False, dX_view)
     with nogil:

@@ -286,7 +286,7 @@ def hsoftmax_gradient(
         touched,
         resolve_threads(num_threads),
     )
-    gradient = HSoftmaxGradient(*arrays)
+    gradient = HSoftmaxGradient._make(arrays)
     if kept is not None and check and not np.isfinite(gradient.X).all():  # no logit told of it
         raise ValueError("W must be finite, as it was for the residuals, got nan or inf")
     return gradient
