@@ -7,7 +7,14 @@ namespace sparseops::detail {
 
 constexpr std::size_t cache_line = 64;
 
-[[gnu::always_inline]] static inline void prefetch_line(const void* p) noexcept { __builtin_prefetch(p); }
+// GCC takes a function of nothing but __builtin_prefetch for one without effect, and drops calls of it: hence volatile assembly.
+[[gnu::always_inline]] static inline void prefetch_line(const void* p) noexcept {
+#if defined(__x86_64__)
+    asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p)));
+#else
+    __builtin_prefetch(p);
+#endif
+}
 
 // For writing: the line comes as this core's own, so that the store need not ask for it again. On x86 the compilers' prefetch for
 // writing is one for reading unless they are told that the processor has PREFETCHW; where it has not, it does nothing.
