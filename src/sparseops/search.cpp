@@ -56,7 +56,7 @@ public:
           k_(detail::kernels<T>()),
           limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
           nearby_(h.logistic && limit_ > 1 ? 2 : 0),
-          edge_(options.edge_beam ? std::nextafter(*options.edge_beam, -1.0) : std::numeric_limits<double>::infinity()),
+          least_step_(options.edge_beam ? -std::nextafter(*options.edge_beam, -1.0) : -std::numeric_limits<double>::infinity()),
           log_p_(std::max<std::size_t>(2, h.widest)),
           z_(std::max<std::size_t>(2, h.widest)) {}
 
@@ -161,8 +161,8 @@ private:
 
     void link(std::int32_t i) {
         Waiting& node = waiting_[static_cast<std::size_t>(i)];
-        const T down = node.open.key < likeliest_ ? (likeliest_ - node.open.key) * per_nat_ : T(0);
-        std::int32_t& first = first_of_[down < T(lists) ? static_cast<std::size_t>(down) : lists];
+        const T down = std::min(T(lists), std::max(T(0), (likeliest_ - node.open.key) * per_nat_));  // NaN: 0
+        std::int32_t& first = first_of_[static_cast<std::size_t>(static_cast<std::int32_t>(down))];
         node.next = std::exchange(first, i);
     }
 
@@ -194,46 +194,46 @@ private:
         if (!h_.logistic) {
             for (const Open<T>& node : nodes) {
                 score_children(static_cast<std::size_t>(node.node));
-                take_children(node, h_.children(static_cast<std::size_t>(node.node)), log_p_.data(), 1, push);
+                const auto children = h_.children(static_cast<std::size_t>(node.node));
+                for (std::size_t j = 0; j < children.size(); ++j) take_child(node, children[j], log_p_[j], push);
             }
             return;
         }
-        for (std::size_t from = 0; from < nodes.size(); from += most_together) {  // logistic: the row of a node is its number
+        const std::int32_t* const child = h_.child.data();  // logistic: two a node, and the row of a node is its number
+        for (std::size_t from = 0; from < nodes.size(); from += most_together) {
             const std::size_t n = std::min(most_together, nodes.size() - from);
+            const Open<T>* const node = nodes.data() + from;
             std::int32_t rows[most_together];
-            T z[most_together], log_p[2 * most_together];
-            for (std::size_t i = 0; i < n; ++i) rows[i] = nodes[from + i].node;
+            T z[most_together], log_p[2 * most_together], odd = 0;
+            for (std::size_t i = 0; i < n; ++i) rows[i] = node[i].node;
             score_({x_}, 1, {0, rows}, n, z, n);
-            for (std::size_t i = 0; !in_.b.empty() && i < n; ++i) z[i] += in_.b[static_cast<std::size_t>(rows[i])];
-            finite_ = finite_ && k_.first_not_finite(z, n) == n;
+            if (!in_.b.empty()) {
+                for (std::size_t i = 0; i < n; ++i) z[i] += in_.b[static_cast<std::size_t>(rows[i])];
+            }
+            for (std::size_t i = 0; i < n; ++i) odd += z[i] - z[i];  // not 0 if one is not finite
+            finite_ = finite_ && odd == 0;
             k_.log_sigmoid(z, n, log_p, log_p + most_together);
             for (std::size_t i = 0; i < n; ++i) {
-                const std::size_t first = 2 * static_cast<std::size_t>(rows[i]);  // two children each
-                take_children(nodes[from + i], h_.child.subspan(first, 2), log_p + i, most_together, push);
+                const std::int32_t* const two = child + 2 * static_cast<std::size_t>(rows[i]);
+                take_child(node[i], two[0], log_p[i], push);
+                take_child(node[i], two[1], log_p[most_together + i], push);
             }
         }
     }
 
-    // log_p[j * stride] is log P(child j | node).
     template <class Push>
-    void take_children(const Open<T>& node, std::span<const std::int32_t> children, const T* log_p, std::size_t stride, Push push) {
-        for (std::size_t j = 0; j < children.size(); ++j) {
-            const double step = static_cast<double>(log_p[j * stride]), total = node.log_p + step;
-            const T key = static_cast<T>(total);
-            if (!(-step <= edge_)) {  // without an edge beam a step of probability 0 stays
-                leave(key);
-                continue;
-            }
-            if (key < worst_) {  // neither it nor what lies below it can be a result
-                if (children[j] >= 0) leave(key);
-                continue;
-            }
-            if (children[j] < 0) {
-                offer({key, ~children[j], total});
-                continue;
-            }
-            if (options_.nodes) offer({key, static_cast<std::int64_t>(h_.classes()) + children[j], total});
-            push({total, key, children[j]});
+    void take_child(const Open<T>& node, std::int32_t child, T log_p, Push push) {
+        const double step = static_cast<double>(log_p), total = node.log_p + step;
+        const T key = static_cast<T>(total);
+        if (!(step >= least_step_)) {  // without an edge beam a step of probability 0 stays
+            leave(key);
+        } else if (key < worst_) {  // neither it nor what lies below it can be a result
+            if (child >= 0) leave(key);
+        } else if (child < 0) {
+            offer({key, ~child, total});
+        } else {
+            if (options_.nodes) offer({key, static_cast<std::int64_t>(h_.classes()) + child, total});
+            push({total, key, child});
         }
     }
 
@@ -285,7 +285,7 @@ private:
     const detail::Kernels<T>& k_;
     std::size_t limit_;
     std::size_t nearby_;  // lists; the one best class is rarely below their nodes, and a wider node costs more
-    double edge_;         // the largest -log P of a step that is looked at
+    double least_step_;   // log P of the least likely step that is looked at
     std::vector<T> log_p_, z_;
     std::vector<Found<T>> found_;
     std::vector<Open<T>> open_;
