@@ -202,8 +202,8 @@ private:
         const std::size_t n = plan_.order().size();
         if (s >= n) return;
         const auto later = static_cast<std::size_t>(plan_.labels()[std::min(n - 1, s + ahead)]);
-        detail::prefetch_line(h_.path_nodes(later).data());
-        detail::prefetch_line(h_.path_children(later).data());
+        detail::prefetch(h_.path_nodes(later).data(), h_.path_nodes(later).size());
+        detail::prefetch(h_.path_children(later).data(), h_.path_children(later).size());
         if (in_.quantized.kind == QuantizedKind::none) detail::prefetch(in_.X.row(example(s)), dim_);
         if (out_.gradient) detail::prefetch_to_write(out_.dX + example(s) * dim_, dim_);
         each_new_row(s, [&](std::size_t row) {
