@@ -37,20 +37,21 @@ cdef extern from *:
     template <class T> void set(PyObject* array, sparseops::MatrixView<T>& to) { to = {entries<T>(array, 2), length(array, 0), length(array, 1)}; }
     template <class View> void take(PyObject* array, View& to) { set(array, to); }
 
-    template <class T> PyObject* new_array(int ndim, npy_intp* shape, bool zeros) {
+    template <class T> T* new_array(int ndim, npy_intp* shape, bool zeros, PyObject*& array) {
         constexpr int type = std::is_same_v<T, float> ? NPY_FLOAT32 : std::is_same_v<T, double> ? NPY_FLOAT64 : NPY_INT64;
-        return zeros ? PyArray_ZEROS(ndim, shape, type, 0) : PyArray_EMPTY(ndim, shape, type, 0);
+        array = zeros ? PyArray_ZEROS(ndim, shape, type, 0) : PyArray_EMPTY(ndim, shape, type, 0);
+        return array ? static_cast<T*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array))) : nullptr;
     }
     template <class T> PyObject* new_vector(std::size_t n, bool zeros, std::span<T>& to) {
         npy_intp shape[] = {static_cast<npy_intp>(n)};
-        PyObject* array = new_array<T>(1, shape, zeros);
-        if (array) set(array, to);
+        PyObject* array;
+        if (T* data = new_array<T>(1, shape, zeros, array)) to = {data, n};
         return array;
     }
     template <class T> PyObject* new_matrix(std::size_t rows, std::size_t cols, bool zeros, sparseops::MatrixView<T>& to) {
         npy_intp shape[] = {static_cast<npy_intp>(rows), static_cast<npy_intp>(cols)};
-        PyObject* array = new_array<T>(2, shape, zeros);
-        if (array) set(array, to);
+        PyObject* array;
+        if (T* data = new_array<T>(2, shape, zeros, array)) to = {data, rows, cols};
         return array;
     }
 
