@@ -48,10 +48,10 @@ struct Open {
 template <Real T>
 class alignas(detail::apart) Searcher {
 public:
-    Searcher(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, const SearchOptions& options)
+    Searcher(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options)
         : h_(h),
           in_(in),
-          score_(score),
+          score_(in.X, in.W, in.quantized),
           options_(options),
           k_(detail::kernels<T>()),
           limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
@@ -62,7 +62,7 @@ public:
 
     // False if a logit was not finite.
     bool run(std::size_t x, std::int64_t* classes, T* log_probs, T* bound) {
-        x_ = x;
+        x_ = score_.place(x);
         finite_ = true;
         best_left_ = worst_ = -std::numeric_limits<T>::infinity();
         found_.clear();
@@ -280,7 +280,7 @@ private:
 
     const HierarchyView& h_;
     const HSoftmaxInput<T>& in_;
-    const detail::Scorer<T>& score_;
+    detail::Scorer<T> score_;
     const SearchOptions& options_;
     const detail::Kernels<T>& k_;
     std::size_t limit_;
@@ -319,8 +319,7 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
     const double scored =
         static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);
     const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * static_cast<double>(in.X.cols + 16));
-    const detail::Scorer<T> score(in.X, in.W, in.quantized, threads);
-    std::vector<Searcher<T>> searchers(static_cast<std::size_t>(std::max(1, threads)), Searcher<T>(h, in, score, options));
+    std::vector<Searcher<T>> searchers(static_cast<std::size_t>(std::max(1, threads)), Searcher<T>(h, in, options));
     constexpr std::size_t block = 16;
     detail::FirstPlace bad;
     detail::parallel_for((n + block - 1) / block, threads, [&](std::size_t item, std::size_t worker) {

@@ -36,15 +36,32 @@ inline const char* name_of(QuantizedKind kind) {
 template <Real T>
 class Scorer {
 public:
-    // The views must outlive it. int8: rows of X are rounded to the finest 16-bit steps whose products cannot overflow.
+    // The views must outlive it. int8: rows of X are rounded to the finest 16-bit steps whose products cannot overflow, all of them
+    // now, or each when `place` asks for it.
     Scorer(const MatrixView<const T>& X, const MatrixView<const T>& W, const QuantizedView& quantized, int threads)
+        : Scorer(X, W, quantized) {
+        if (q_.kind == QuantizedKind::int8) round_inputs(threads);
+    }
+    Scorer(const MatrixView<const T>& X, const MatrixView<const T>& W, const QuantizedView& quantized)
         : X_(X), W_(W), q_(quantized), k_(kernels<T>()) {
         if (q_.kind == QuantizedKind::none) return;
         require(std::is_same_v<T, float>, "X must be float32, as W has ", name_of(q_.kind), " weights, got float64");
         quantized_ = &quantized_kernels();
-        if constexpr (std::is_same_v<T, float>) {
-            if (q_.kind == QuantizedKind::int8) round_inputs(threads);
-        }
+        if (q_.kind != QuantizedKind::int8) return;
+        constexpr std::int64_t most = 0x7fffffff;  // of a sum of products with weights of at most 128
+        levels_ = static_cast<std::int32_t>(
+            std::min<std::int64_t>(32767, most / (128 * static_cast<std::int64_t>(std::max<std::size_t>(1, X_.cols)))));
+        require(levels_ >= 127, "W must have at most 132104 columns of int8 weights, got ", X_.cols);
+        stride_ = (X_.cols + int8_padding - 1) / int8_padding * int8_padding;
+        x_.resize(stride_);
+        x_scale_.resize(apart / sizeof(float));
+    }
+
+    // What to call row x of X from now on, where rows are rounded one at a time; what was so called before is gone.
+    std::size_t place(std::size_t x) {
+        if (q_.kind != QuantizedKind::int8) return x;
+        round_input(x, 0);
+        return 0;
     }
 
     // out[i * stride + j] = X[x i] · W[w j]
@@ -80,18 +97,15 @@ private:
     }
     static Rows<T> rows(const MatrixView<const T>& m, Pick p) { return rows(m.data, m.cols, p); }
 
+    void round_input(std::size_t x, std::size_t to) {
+        if constexpr (std::is_same_v<T, float>) x_scale_[to] = quantized_->int16_row(X_.row(x), X_.cols, levels_, x_.data() + to * stride_);
+    }
     void round_inputs(int threads) {
-        constexpr std::int64_t most = 0x7fffffff;  // of a sum of products with weights of at most 128
-        const auto levels = static_cast<std::int32_t>(
-            std::min<std::int64_t>(32767, most / (128 * static_cast<std::int64_t>(std::max<std::size_t>(1, X_.cols)))));
-        require(levels >= 127, "W must have at most 132104 columns of int8 weights, got ", X_.cols);
-        stride_ = (X_.cols + int8_padding - 1) / int8_padding * int8_padding;
         x_.resize(X_.rows * stride_);
         x_scale_.resize(X_.rows);
         constexpr std::size_t block = 64;
         parallel_for((X_.rows + block - 1) / block, threads, [&](std::size_t item, std::size_t) {
-            for (std::size_t i = item * block; i < std::min(X_.rows, (item + 1) * block); ++i)
-                x_scale_[i] = quantized_->int16_row(X_.row(i), X_.cols, levels, x_.data() + i * stride_);
+            for (std::size_t i = item * block; i < std::min(X_.rows, (item + 1) * block); ++i) round_input(i, i);
         });
     }
 
@@ -110,9 +124,10 @@ private:
     const QuantizedView q_;
     const Kernels<T>& k_;
     const QuantizedKernels* quantized_ = nullptr;
-    std::vector<std::int16_t> x_;  // int8: X, a row every stride_
+    std::vector<std::int16_t> x_;  // int8: X, a row every stride_, or one row
     std::vector<float> x_scale_;
     std::size_t stride_ = 0;
+    std::int32_t levels_ = 0;
 };
 
 }  // namespace sparseops::detail
