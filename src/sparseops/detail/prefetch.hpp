@@ -13,6 +13,7 @@ constexpr std::size_t cache_line = 64;
     asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p)));
 #else
     __builtin_prefetch(p);
+    asm volatile("" : : "r"(p));
 #endif
 }
 
@@ -23,6 +24,7 @@ constexpr std::size_t cache_line = 64;
     asm volatile("prefetchw %0" : : "m"(*static_cast<char*>(p)));
 #else
     __builtin_prefetch(p, 1);
+    asm volatile("" : : "r"(p));
 #endif
 }
 
