@@ -4,6 +4,7 @@
 #include "detail/csr.hpp"
 #include "detail/kernels.hpp"
 #include "detail/parallel.hpp"
+#include "detail/prefetch.hpp"
 #include "detail/require.hpp"
 
 namespace sparseops {
@@ -98,25 +99,45 @@ private:
 
 // ---- columns ------------------------------------------------------------------------------------------------
 
-// What to do to columns of these sizes, whose norms overwrite them.
+// What to do to columns of these sizes, whose norms take the place of what was measured.
 struct Columns {
-    std::vector<double> factor;
+    std::unique_ptr<double[]> factor;
     std::vector<int> power;  // of Scaling; empty: all 0
     bool same = true, finite = true;
 
-    Columns(const detail::ColumnSizes& sizes, std::span<double> norms, const Normalize& o) : factor(norms.size()) {
-        for (std::size_t c = 0; c < norms.size(); ++c) {
-            const Size size = sizes[c];
-            const Scaling s = detail::is_scaled(size, o.norm, o.max_norm) ? detail::scaling_of(size, o.norm) : Scaling{};
-            factor[c] = s.factor;
-            if (s.power) {
-                power.resize(norms.size(), 0);
-                power[c] = s.power;
+    Columns(const detail::ColumnSizes& sizes, std::span<double> norms, const Normalize& o, int threads)
+        : factor(std::make_unique_for_overwrite<double[]>(norms.size())) {
+        const auto scaling = [&](Size size) {
+            return detail::is_scaled(size, o.norm, o.max_norm) ? detail::scaling_of(size, o.norm) : Scaling{};
+        };
+        struct Seen {
+            bool same = true, finite = true, power = false;
+        };
+        std::vector<Seen> seen(detail::column_ranges(norms.size()));
+        detail::parallel_ranges(norms.size(), threads, [&](std::size_t from, std::size_t to, std::size_t range) {
+            Seen own;
+            for (std::size_t c = from; c < to; ++c) {
+                const Size size = sizes[c];
+                const Scaling s = scaling(size);
+                factor[c] = s.factor;
+                own.power |= s.power != 0;
+                own.same &= s.same();
+                own.finite &= std::isfinite(size.value);
             }
-            same = same && s.same();
-            finite = finite && std::isfinite(size.value);
-            norms[c] = size.norm();
+            seen[range] = own;
+        });
+        bool powers = false;
+        for (const Seen& s : seen) {
+            same &= s.same;
+            finite &= s.finite;
+            powers |= s.power;
         }
+        if (powers) {
+            power.resize(norms.size());
+            for (std::size_t c = 0; c < norms.size(); ++c) power[c] = scaling(sizes[c]).power;
+        }
+        if (finite && sizes.scale.empty()) return;
+        for (std::size_t c = 0; c < norms.size(); ++c) norms[c] = sizes[c].norm();
     }
 
     template <Real T>
@@ -125,15 +146,34 @@ struct Columns {
     }
 };
 
+// f(e) for the entries [from, to), until it says false. Each entry has a place in a table of `cols` doubles, which is asked for ahead
+// where the table leaves no room in a second cache: how far a processor sees by itself ends with some fifty entries.
+template <Index I, class F>
+std::size_t each_entry(const I* index, std::size_t from, std::size_t to, const double* table, std::size_t cols, F f) {
+    constexpr std::size_t ahead = 96;
+    std::size_t e = from;
+    for (const std::size_t last = cols > 16384 && to - from > ahead ? to - ahead : from; e < last; ++e) {
+        detail::prefetch_entry(table, index[e + ahead]);
+        if (!f(e)) [[unlikely]]
+            return e;
+    }
+    for (; e < to; ++e) {
+        if (!f(e)) [[unlikely]]
+            return e;
+    }
+    return to;
+}
+
+// The entries are n; returns the first whose index is out of range, or n.
 template <Norm Ord, bool Threshold, Real T, Index I>
 std::size_t sum_entries(const I* index, const T* x, std::size_t n, std::size_t cols, T threshold, double* sum) {
-    for (std::size_t e = 0; e < n; ++e) {
+    return each_entry(index, 0, n, sum, cols, [&](std::size_t e) {
         const auto c = static_cast<std::size_t>(static_cast<std::make_unsigned_t<I>>(index[e]));
         if (c >= cols) [[unlikely]]
-            return e;
+            return false;
         sum[c] = detail::join(Ord, sum[c], static_cast<double>(Threshold ? detail::drop_small(x[e], threshold) : x[e]));
-    }
-    return n;
+        return true;
+    });
 }
 
 template <Real T, Index I>
@@ -183,25 +223,26 @@ void normalize_columns(CsrView<const T, I> x, std::span<T> out, std::span<double
     });
     const std::size_t first_bad = *std::min_element(bad.begin(), bad.end());
     if (first_bad < nnz) detail::refuse("W.indices must be in [0, ", cols, "), got ", x.indices[first_bad], " at index ", first_bad);
-    const Columns columns(detail::column_sizes(x.data.first(nnz), norms, options.ord, threshold,
+    const Columns columns(detail::column_sizes(x.data.first(nnz), norms, options.ord, threshold, threads,
                                                [&](auto f) {
                                                    for (std::size_t e = 0; e < nnz; ++e)
                                                        f(static_cast<std::size_t>(x.indices[e]), x.data[e]);
                                                }),
-                          norms, options);
+                          norms, options, threads);
     if (options.check_finite && !columns.finite) refuse_not_finite(x.data.first(nnz));
     if (columns.same && threshold < 0 && x.data.data() == out.data()) return;
     detail::parallel_for((nnz + entry_block - 1) / entry_block, threads, [&](std::size_t block, std::size_t) {
         const std::size_t to = std::min(nnz, (block + 1) * entry_block);
-        const double* factor = columns.factor.data();
+        const double* factor = columns.factor.get();
         if (!columns.power.empty() || threshold >= 0) {
             for (std::size_t e = block * entry_block; e < to; ++e)
                 out[e] = columns.scaled(static_cast<std::size_t>(x.indices[e]), detail::drop_small(x.data[e], threshold));
             return;
         }
-        for (std::size_t e = block * entry_block; e < to; ++e) {
+        each_entry(x.indices.data(), block * entry_block, to, factor, cols, [&](std::size_t e) {
             out[e] = static_cast<T>(static_cast<double>(x.data[e]) * factor[static_cast<std::size_t>(x.indices[e])]);
-        }
+            return true;
+        });
     });
 }
 
@@ -219,18 +260,18 @@ void normalize_columns(MatrixView<const T> x, MatrixView<T> out, std::span<doubl
         const std::size_t from = std::min(x.rows, b * length), n = std::min(length, x.rows - from);
         k.measure_columns[static_cast<int>(options.ord)](x.row(from), n, x.cols, threshold, own);
     });
-    const Columns columns(detail::column_sizes(std::span(x.data, x.size()), norms, options.ord, threshold,
+    const Columns columns(detail::column_sizes(std::span(x.data, x.size()), norms, options.ord, threshold, threads,
                                                [&](auto f) {
                                                    for (std::size_t e = 0; e < x.size(); ++e) f(e % x.cols, x.data[e]);
                                                }),
-                          norms, options);
+                          norms, options, threads);
     if (options.check_finite && !columns.finite) refuse_not_finite(std::span(x.data, x.size()));
     if (columns.same && threshold < 0 && x.data == out.data) return;
     const std::size_t rows_a_block = std::max<std::size_t>(1, entry_block / (x.cols + 1)),
                       count = (x.rows + rows_a_block - 1) / rows_a_block;
     detail::parallel_for(count, threads, [&](std::size_t block, std::size_t) {
         const std::size_t from = block * rows_a_block, n = std::min(rows_a_block, x.rows - from);
-        if (columns.power.empty()) return k.scale_columns(x.row(from), n, x.cols, threshold, columns.factor.data(), out.row(from));
+        if (columns.power.empty()) return k.scale_columns(x.row(from), n, x.cols, threshold, columns.factor.get(), out.row(from));
         for (std::size_t e = from * x.cols; e < (from + n) * x.cols; ++e)
             out.data[e] = columns.scaled(e % x.cols, detail::drop_small(x.data[e], threshold));
     });

@@ -101,7 +101,7 @@ void by_columns(std::span<const T> x, std::span<const T> g, std::span<T> dx, std
     detail::sum_blocks(blocks, Norm::l2, threads, sum, [&](std::size_t b, double* own) {
         each_of(b, [&](std::size_t e, std::size_t c) { own[c] = detail::join(Norm::l2, own[c], static_cast<double>(x[e])); });
     });
-    const auto sizes = detail::column_sizes(x, std::span(sum), Norm::l2, T(-1),
+    const auto sizes = detail::column_sizes(x, std::span(sum), Norm::l2, T(-1), threads,
                                             [&](auto f) { each_column(0, n, [&](std::size_t e, std::size_t c) { f(c, x[e]); }); });
     std::vector<Projection> p;
     p.reserve(cols);

@@ -17,7 +17,7 @@ namespace sparseops::detail {
 // The blocks of a pass over n entries, a function of n and cols: what a block costs in cols is a sixteenth of its entries, or a
 // quarter, if threads had nothing to share otherwise.
 inline std::size_t column_blocks(std::size_t n, std::size_t cols) noexcept {
-    const std::size_t few = std::clamp<std::size_t>(n / (4 * cols + 65536), 1, 8);
+    const std::size_t few = std::clamp<std::size_t>(n / (4 * cols + 65536), 1, 4);
     return std::clamp<std::size_t>(n / (16 * cols + 65536), few, 64);
 }
 
@@ -35,6 +35,15 @@ inline double join(Norm ord, double sum, double x) noexcept {
 }
 inline double combine(Norm ord, double a, double b) noexcept { return ord == Norm::max ? join(ord, a, b) : a + b; }
 
+// f(from, to, which range) for ranges of columns.
+constexpr std::size_t column_range = 4096;
+inline std::size_t column_ranges(std::size_t cols) noexcept { return (cols + column_range - 1) / column_range; }
+template <class F>
+void parallel_ranges(std::size_t cols, int threads, F f) {
+    parallel_for(column_ranges(cols), threads,
+                 [&](std::size_t i, std::size_t) { f(i * column_range, std::min(cols, (i + 1) * column_range), i); });
+}
+
 // Sums of `blocks` blocks, each by measure_block(block, sums of its own), combined in block order.
 template <class MeasureBlock>
 void sum_blocks(std::size_t blocks, Norm ord, int threads, std::span<double> sum, MeasureBlock measure_block) {
@@ -45,9 +54,7 @@ void sum_blocks(std::size_t blocks, Norm ord, int threads, std::span<double> sum
         std::fill_n(of(b), cols, 0.0);
         measure_block(b, of(b));
     });
-    constexpr std::size_t width = 4096;
-    parallel_for((cols + width - 1) / width, threads, [&](std::size_t part, std::size_t) {
-        const std::size_t from = part * width, to = std::min(cols, from + width);
+    parallel_ranges(cols, threads, [&](std::size_t from, std::size_t to, std::size_t) {
         for (std::size_t b = 1; b < blocks; ++b) {
             for (std::size_t c = from; c < to; ++c) sum[c] = combine(ord, sum[c], of(b)[c]);
         }
@@ -73,7 +80,7 @@ struct ColumnSizes {
 // Turns the measures of columns into sizes, in place; each_entry(f) calls f(column, x) for every entry, to measure again what
 // left the range of double.
 template <Real T, class EachEntry>
-ColumnSizes column_sizes(std::span<const T> x, std::span<double> measure, Norm ord, T threshold, EachEntry each_entry) {
+ColumnSizes column_sizes(std::span<const T> x, std::span<double> measure, Norm ord, T threshold, int threads, EachEntry each_entry) {
     ColumnSizes out{measure, {}};
     const bool lost = std::any_of(measure.begin(), measure.end(), [](double m) { return m != 0 && doubtful_measure<T>(m); });
     const bool zero = !lost && ord == Norm::l2 && std::find(measure.begin(), measure.end(), 0.0) != measure.end();
@@ -90,7 +97,11 @@ ColumnSizes column_sizes(std::span<const T> x, std::span<double> measure, Norm o
             if (out.scale[c] != 1) measure[c] = join(ord, measure[c], static_cast<double>(drop_small(v, threshold)) * out.scale[c]);
         });
     }
-    if (ord == Norm::l2) std::transform(measure.begin(), measure.end(), measure.begin(), [](double m) { return std::sqrt(m); });
+    if (ord == Norm::l2) {
+        parallel_ranges(measure.size(), threads, [&](std::size_t from, std::size_t to, std::size_t) {
+            for (std::size_t c = from; c < to; ++c) measure[c] = std::sqrt(measure[c]);
+        });
+    }
     return out;
 }
 

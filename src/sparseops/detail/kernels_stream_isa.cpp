@@ -122,13 +122,14 @@ SPARSEOPS_INLINE Vec<double> measure_one(const double* x, std::size_t n, Vec<dou
 template <class Term, bool Drop, bool Far, class T>
 SPARSEOPS_INLINE void measure_segments(const T* x, const std::size_t* offset, std::size_t count, Vec<T> limit, double* out) {
     for (std::size_t i = 0; i < count; i += 4) {
-        const std::size_t n = count - i < 4 ? count - i : 4;
-        Vec<double> v[4] = {};
+        Vec<double> v[4];
+        for (std::size_t r = 0; r < 4; ++r) {  // beyond the last: an empty segment
+            const std::size_t at = i + r < count ? i + r : count - 1, from = offset[at];
+            v[r] = measure_one<Term, Drop, Far>(x + from, i + r < count ? offset[at + 1] - from : 0, limit);
+        }
         double joined[4];
-        for (std::size_t r = 0; r < n; ++r)
-            v[r] = measure_one<Term, Drop, Far>(x + offset[i + r], offset[i + r + 1] - offset[i + r], limit);
         Term::join_lanes(v, joined);
-        std::memcpy(out + i, joined, n * sizeof(double));
+        std::memcpy(out + i, joined, (count - i < 4 ? count - i : 4) * sizeof(double));
     }
 }
 template <class Term, class T>
@@ -211,14 +212,28 @@ void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold
               [&](auto drop, auto far) { scale_segments<T, drop.value, far.value>(x, offset, count, limit, factor, out); });
 }
 
-SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
+// Of a vector of doubles, each lane correctly rounded.
+#if defined(__AVX512F__)
+SPARSEOPS_INLINE f64x8 square_root(f64x8 x) { return (f64x8)_mm512_sqrt_pd((__m512d)x); }
+#elif defined(__AVX2__)
+SPARSEOPS_INLINE f64x4 square_root(f64x4 x) { return (f64x4)_mm256_sqrt_pd((__m256d)x); }
+#else
+SPARSEOPS_INLINE f64x2 square_root(f64x2 x) { return f64x2{__builtin_sqrt(x[0]), __builtin_sqrt(x[1])}; }
+#endif
+template <class H>
+SPARSEOPS_INLINE Pair<H> square_root(Pair<H> x) {
+    return {square_root(x.lo), square_root(x.hi)};
+}
+
 void settle(const double* measure, std::size_t n, bool root, double norm, bool max_norm, double* size, double* factor) {
-    const double least = max_norm ? norm : 0, most = 0x1.fffffffffffffp1023;
-    for (std::size_t i = 0; i < n; ++i) {
-        const double s = root ? square_root(measure[i]) : measure[i], f = norm / s;
-        size[i] = s;
-        factor[i] = s <= least ? 1 : (f < most ? f : most) + (s - s);  // 0 · factor is 0 unless s is not finite
-    }
+    typedef Vec<double> V;
+    const V least = splat<V>(max_norm ? norm : 0.0), most = splat<V>(0x1.fffffffffffffp1023), one = splat<V>(1.0), to = splat<V>(norm);
+    each_vector<double>(n, [&](std::size_t i, std::size_t m) {
+        const V in = load_m(measure + i, m, 0.0), s = root ? square_root(in) : in, f = to / s;
+        if (root || size != measure) store_m(size + i, m, s);
+        // 0 · factor is 0 unless s is not finite
+        store_m(factor + i, m, select_at_most(s, least, one, select_less(f, most, f, most) + (s - s)));
+    });
 }
 
 // m elements of a vector of doubles that starts at p, and its store.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace sparseops::detail {
 
@@ -26,6 +27,12 @@ constexpr std::size_t cache_line = 64;
     __builtin_prefetch(p, 1);
     asm volatile("" : : "r"(p));
 #endif
+}
+
+// Entry i of the table at p. i may be anything: nothing is read.
+template <class T, class I>
+[[gnu::always_inline]] static inline void prefetch_entry(const T* p, I i) noexcept {
+    prefetch_line(reinterpret_cast<const char*>(reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(i) * sizeof(T)));
 }
 
 template <auto Line, class Byte>

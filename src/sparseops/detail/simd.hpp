@@ -247,10 +247,12 @@ alignas(64) constexpr std::int32_t mask32[16] = {-1, -1, -1, -1, -1, -1, -1, -1,
 alignas(64) constexpr std::int64_t mask64[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
 SPARSEOPS_INLINE f32x8 load_8(const float* p, std::size_t n, float fill) {
     const __m256i mask = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask32 + 8 - n));
+    if (__builtin_constant_p(fill) && fill == 0) return (f32x8)_mm256_maskload_ps(p, mask);
     return (f32x8)_mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
 }
 SPARSEOPS_INLINE f64x4 load_4(const double* p, std::size_t n, double fill) {
     const __m256i mask = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask64 + 4 - n));
+    if (__builtin_constant_p(fill) && fill == 0) return (f64x4)_mm256_maskload_pd(p, mask);
     return (f64x4)_mm256_blendv_pd(_mm256_set1_pd(fill), _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
 }
 SPARSEOPS_INLINE Pair<f32x8> load_n(const float* p, std::size_t n, float fill) {

@@ -11,7 +11,8 @@ namespace {
 struct Doubles {
     Vec<double> low, high;
 };
-#if defined(__AVX512F__)  // by name: gcc 12 converts the halves of a vector one by one
+// By name: gcc 12 converts the halves of a vector one by one.
+#if defined(__AVX512F__)
 SPARSEOPS_INLINE Doubles widen(f32x16 v) {
     const __m256 low = _mm512_castps512_ps256((__m512)v), high = _mm256_castpd_ps(_mm512_extractf64x4_pd((__m512d)v, 1));
     return {(f64x8)_mm512_cvtps_pd(low), (f64x8)_mm512_cvtps_pd(high)};
@@ -22,12 +23,11 @@ SPARSEOPS_INLINE f32x16 narrow(Doubles d) {
 }
 #elif defined(__AVX2__)
 SPARSEOPS_INLINE Pair<f64x4> widen8(f32x8 v) {
-    return {__builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3), f64x4),
-            __builtin_convertvector(__builtin_shufflevector(v, v, 4, 5, 6, 7), f64x4)};
+    return {(f64x4)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)), (f64x4)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1))};
 }
 SPARSEOPS_INLINE f32x8 narrow8(Pair<f64x4> d) {
-    const f32x4 low = __builtin_convertvector(d.lo, f32x4), high = __builtin_convertvector(d.hi, f32x4);
-    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+    const __m128 low = _mm256_cvtpd_ps((__m256d)d.lo), high = _mm256_cvtpd_ps((__m256d)d.hi);
+    return (f32x8)_mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
 }
 SPARSEOPS_INLINE Doubles widen(Pair<f32x8> v) { return {widen8(v.lo), widen8(v.hi)}; }
 SPARSEOPS_INLINE Pair<f32x8> narrow(Doubles d) { return {narrow8(d.low), narrow8(d.high)}; }
