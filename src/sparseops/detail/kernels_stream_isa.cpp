@@ -4,6 +4,7 @@
 #include "simd.hpp"
 #include "simd_convert.hpp"
 #include "simd_items.hpp"
+#include "simd_math.hpp"
 #include "simd_philox.hpp"
 
 namespace {
@@ -210,19 +211,6 @@ void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold
     const Vec<T> limit = splat<Vec<T>>(threshold);
     each_case(offset, count, threshold,
               [&](auto drop, auto far) { scale_segments<T, drop.value, far.value>(x, offset, count, limit, factor, out); });
-}
-
-// Of a vector of doubles, each lane correctly rounded.
-#if defined(__AVX512F__)
-SPARSEOPS_INLINE f64x8 square_root(f64x8 x) { return (f64x8)_mm512_sqrt_pd((__m512d)x); }
-#elif defined(__AVX2__)
-SPARSEOPS_INLINE f64x4 square_root(f64x4 x) { return (f64x4)_mm256_sqrt_pd((__m256d)x); }
-#else
-SPARSEOPS_INLINE f64x2 square_root(f64x2 x) { return f64x2{__builtin_sqrt(x[0]), __builtin_sqrt(x[1])}; }
-#endif
-template <class H>
-SPARSEOPS_INLINE Pair<H> square_root(Pair<H> x) {
-    return {square_root(x.lo), square_root(x.hi)};
 }
 
 void settle(const double* measure, std::size_t n, bool root, double norm, bool max_norm, double* size, double* factor) {

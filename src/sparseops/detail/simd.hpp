@@ -255,6 +255,33 @@ SPARSEOPS_INLINE f64x4 load_4(const double* p, std::size_t n, double fill) {
     if (__builtin_constant_p(fill) && fill == 0) return (f64x4)_mm256_maskload_pd(p, mask);
     return (f64x4)_mm256_blendv_pd(_mm256_set1_pd(fill), _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
 }
+// By powers of two: a store through a mask takes AMD's cores a dozen cycles, and memcpy of n bytes is a call.
+SPARSEOPS_INLINE void store_8(float* p, std::size_t n, f32x8 v) {
+    f32x4 rest = __builtin_shufflevector(v, v, 0, 1, 2, 3);
+    if (n & 4) {
+        store(p, rest);
+        rest = __builtin_shufflevector(v, v, 4, 5, 6, 7);
+        p += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi(reinterpret_cast<__m64*>(p), (__m128)rest);
+        rest = __builtin_shufflevector(rest, rest, 2, 3, 2, 3);
+        p += 2;
+    }
+    if (n & 1) *p = rest[0];
+}
+SPARSEOPS_INLINE void store_4(double* p, std::size_t n, f64x4 v) {
+    if (n & 2) store(p, __builtin_shufflevector(v, v, 0, 1));
+    if (n & 1) p[n & 2] = n & 2 ? v[2] : v[0];
+}
+SPARSEOPS_INLINE void store_n(float* p, std::size_t n, Pair<f32x8> v) {
+    if (n >= 8) store(p, v.lo);
+    store_8(p + (n & 8), n & 7, n >= 8 ? v.hi : v.lo);
+}
+SPARSEOPS_INLINE void store_n(double* p, std::size_t n, Pair<f64x4> v) {
+    if (n >= 4) store(p, v.lo);
+    store_4(p + (n & 4), n & 3, n >= 4 ? v.hi : v.lo);
+}
 SPARSEOPS_INLINE Pair<f32x8> load_n(const float* p, std::size_t n, float fill) {
     if (n >= 8) return {load<f32x8>(p), load_8(p + 8, n - 8, fill)};
     return {load_8(p, n, fill), splat<f32x8>(fill)};
