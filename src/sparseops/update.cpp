@@ -73,15 +73,9 @@ void step_freely(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::siz
     case Method::adagrad:
         k.adagrad(grad, lr, eps, decay, o.first.row(row), w, cols);
         return;
-    case Method::rowwise_adagrad: {
-        if (decay != 0) k.axpy(decay, w, grad, cols);
-        T square = 0;
-        k.dots({grad, cols, nullptr}, 1, {grad, cols, nullptr}, 1, cols, &square, 1);
-        T& s = *o.first.row(row);
-        s += square / static_cast<T>(cols);
-        k.axpy(-lr / (std::sqrt(s) + eps), grad, w, cols);
+    case Method::rowwise_adagrad:
+        k.rowwise_adagrad(grad, lr, eps, decay, o.first.row(row), w, cols);
         return;
-    }
     case Method::adam:
         step_adam(o, grad, o.weight_decay, o.first.row(row), o.second.row(row), w, cols);
         return;

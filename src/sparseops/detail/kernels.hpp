@@ -22,14 +22,14 @@ struct Rows {
 template <class T>
 struct Kernels {
     // out[i * out_stride + j] = a[i] · b[j], n elements a row.
-    void (*dots)(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride);
+    void (*dots)(const Rows<T>& a, std::size_t na, const Rows<T>& b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride);
     // out[j] = x · (row index[j] of `rows`, which are n elements apart). Up to three elements after out[count) are overwritten.
     void (*path_dots)(const T* x, const T* rows, const std::int32_t* index, std::size_t count, std::size_t n, T* out);
     // out[0..n) = Σ_j weight[j * weight_stride] · rows[j], in the order of j; added to out if `accumulate`.
-    void (*weighted_sum)(const T* weight, std::size_t weight_stride, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate,
+    void (*weighted_sum)(const T* weight, std::size_t weight_stride, const Rows<T>& rows, std::size_t count, std::size_t n, bool accumulate,
                          T* out);
     // The same for n_out outputs over the same rows: out[o][0..n) = Σ_j weight[o][j] · rows[j].
-    void (*weighted_sums)(const T* const* weight, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* const* out,
+    void (*weighted_sums)(const T* const* weight, const Rows<T>& rows, std::size_t count, std::size_t n, bool accumulate, T* const* out,
                           std::size_t n_out);
     // out[j][0..n) = weight[j] · x and sum[j] = weight[j], both added to what is there for j < kept. No two outputs overlap.
     void (*outer)(const T* weight, const T* x, std::size_t n, T* const* out, std::size_t kept, std::size_t count, double* sum);
@@ -50,6 +50,8 @@ struct Kernels {
     std::size_t (*first_not_finite)(const T* x, std::size_t n);
     // Adagrad: s += g², w -= lr g / (√s + eps), g = grad + decay w.
     void (*adagrad)(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n);
+    // Row-wise Adagrad: *s += mean of g², w -= lr / (√*s + eps) · g.
+    void (*rowwise_adagrad)(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n);
     // Adam: m = beta1 m + rest1 g, v = beta2 v + rest2 g², w -= step · m / (√v · root + eps), g = grad + decay w. The rests
     // are 1 - beta, rounded once: 1 - 0.999f has only three digits.
     void (*adam)(const T* grad, T step, T root, T beta1, T rest1, T beta2, T rest2, T eps, T decay, T* m, T* v, T* w, std::size_t n);

@@ -121,16 +121,49 @@ std::size_t first_not_finite(const T* x, std::size_t n) {
 
 // ---- optimiser steps ----------------------------------------------------------------------------------------
 
+template <class V, class T>
+SPARSEOPS_INLINE V adagrad_step(V weight, V total, V g, T lr, T eps) {
+    return weight - splat<V>(lr) * g / (square_root(total) + splat<V>(eps));
+}
 template <class T>
 void adagrad(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n) {
     typedef Vec<T> V;
+    if (n == 1) {  // a bias
+        const T g = fma(decay, *w, *grad);
+        *s = fma(g, g, *s);
+        *w = adagrad_step(*w, *s, g, lr, eps);
+        return;
+    }
     each_vector<T>(n, [&](std::size_t i, std::size_t m) {
         const V weight = load_m(w + i, m, T(0));
         const V g = fma(splat<V>(decay), weight, load_m(grad + i, m, T(0)));
         const V total = fma(g, g, load_m(s + i, m, T(0)));
         store_m(s + i, m, total);
-        store_m(w + i, m, weight - splat<V>(lr) * g / (square_root(total) + splat<V>(eps)));
+        store_m(w + i, m, adagrad_step(weight, total, g, lr, eps));
     });
+}
+
+template <class T>
+void rowwise_adagrad(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n) {
+    typedef Vec<T> V;
+    const auto gradient = [&](std::size_t i, std::size_t m) __attribute__((always_inline)) {
+        return fma(splat<V>(decay), load_m(w + i, m, T(0)), load_m(grad + i, m, T(0)));
+    };
+    constexpr std::size_t L = lanes<T>;
+    const auto add = [&](V sum, std::size_t i) __attribute__((always_inline)) {
+        const V g = gradient(i, n - i < L ? n - i : L);
+        return fma(g, g, sum);
+    };
+    V even{}, odd{};
+    std::size_t i = 0;
+    for (; i + L < n; i += 2 * L) {
+        even = add(even, i);
+        odd = add(odd, i + L);
+    }
+    if (i < n) even = add(even, i);
+    *s += sum_lanes(even + odd) / static_cast<T>(n);
+    const V step = splat<V>(-lr / (square_root(*s) + eps));
+    each_vector<T>(n, [&](std::size_t i, std::size_t m) { store_m(w + i, m, fma(step, gradient(i, m), load_m(w + i, m, T(0)))); });
 }
 
 template <class T>
@@ -149,8 +182,8 @@ void adam(const T* grad, T step, T root, T beta1, T rest1, T beta2, T rest2, T e
 
 template <class T>
 constexpr sparseops::detail::Kernels<T> table = {
-    dots<T>,        path_dots<T>, weighted_sum<T>, weighted_sums<T>,    outer<T>,   axpy<T>, logistic_loss<T>,
-    log_sigmoid<T>, pair_loss<T>, softmax_nll<T>,  first_not_finite<T>, adagrad<T>, adam<T>,
+    dots<T>,      path_dots<T>,   weighted_sum<T>,     weighted_sums<T>, outer<T>,           axpy<T>, logistic_loss<T>, log_sigmoid<T>,
+    pair_loss<T>, softmax_nll<T>, first_not_finite<T>, adagrad<T>,       rowwise_adagrad<T>, adam<T>,
 };
 
 #define SPARSEOPS_TEXT_(x) #x

@@ -15,14 +15,14 @@ constexpr std::size_t int8_padding = 32;  // rows of quantised inputs are filled
 
 struct QuantizedKernels {
     // out[i * out_stride + j] = x[i] · w[j], n elements a row.
-    void (*bfloat16_dots)(Rows<float> x, std::size_t nx, Rows<std::uint16_t> w, std::size_t nw, std::size_t n, float* out,
+    void (*bfloat16_dots)(const Rows<float>& x, std::size_t nx, const Rows<std::uint16_t>& w, std::size_t nw, std::size_t n, float* out,
                           std::size_t out_stride);
-    void (*float16_dots)(Rows<float> x, std::size_t nx, Rows<std::uint16_t> w, std::size_t nw, std::size_t n, float* out,
+    void (*float16_dots)(const Rows<float>& x, std::size_t nx, const Rows<std::uint16_t>& w, std::size_t nw, std::size_t n, float* out,
                          std::size_t out_stride);
     // The same times the scales of both rows, which are picked like the rows. Rows of x are padded (int8_padding); the sum
     // of |x[i]| |w[j]| must fit in 31 bits.
-    void (*int8_dots)(Rows<std::int16_t> x, const float* x_scale, std::size_t nx, Rows<std::int8_t> w, const float* w_scale, std::size_t nw,
-                      std::size_t n, float* out, std::size_t out_stride);
+    void (*int8_dots)(const Rows<std::int16_t>& x, const float* x_scale, std::size_t nx, const Rows<std::int8_t>& w, const float* w_scale,
+                      std::size_t nw, std::size_t n, float* out, std::size_t out_stride);
     // n numbers as integers of at most ±levels (127 for int8) times the scale that is returned: NaN, and all zero, if one is not finite.
     float (*int16_row)(const float* x, std::size_t n, std::int32_t levels, std::int16_t* out);
     float (*int8_row)(const float* x, std::size_t n, std::int8_t* out);

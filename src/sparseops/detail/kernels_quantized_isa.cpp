@@ -186,7 +186,8 @@ void widened_dots(const Rows<float>& x, std::size_t nx, const std::uint16_t* con
 }
 
 template <class Kind>
-void half_dots(Rows<float> x, std::size_t nx, Rows<std::uint16_t> w, std::size_t nw, std::size_t n, float* out, std::size_t out_stride) {
+void half_dots(const Rows<float>& x, std::size_t nx, const Rows<std::uint16_t>& w, std::size_t nw, std::size_t n, float* out,
+               std::size_t out_stride) {
     std::size_t done = 0;
     for (; nx >= 4 && n <= widened_row && done + 4 <= nw; done += 4) {
         const std::uint16_t* const four[4] = {w[done], w[done + 1], w[done + 2], w[done + 3]};
@@ -314,8 +315,8 @@ SPARSEOPS_INLINE void int8_tile(const std::int16_t* const* x, const float* x_sca
     }
 }
 
-void int8_dots(Rows<std::int16_t> x, const float* x_scale, std::size_t nx, Rows<std::int8_t> w, const float* w_scale, std::size_t nw,
-               std::size_t n, float* out, std::size_t out_stride) {
+void int8_dots(const Rows<std::int16_t>& x, const float* x_scale, std::size_t nx, const Rows<std::int8_t>& w, const float* w_scale,
+               std::size_t nw, std::size_t n, float* out, std::size_t out_stride) {
     each_tile(nx, nw, [&]<std::size_t A, std::size_t B>(std::size_t i, std::size_t j, Shape<A, B>) {
         const std::int16_t* a[A];
         const std::int8_t* b[B];

@@ -8,6 +8,8 @@
 namespace {
 
 // Correctly rounded in every instruction set.
+SPARSEOPS_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
+SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
 #if defined(__AVX512F__)
 SPARSEOPS_INLINE f32x16 square_root(f32x16 x) { return (f32x16)_mm512_sqrt_ps((__m512)x); }
 SPARSEOPS_INLINE f64x8 square_root(f64x8 x) { return (f64x8)_mm512_sqrt_pd((__m512d)x); }
@@ -15,8 +17,6 @@ SPARSEOPS_INLINE f64x8 square_root(f64x8 x) { return (f64x8)_mm512_sqrt_pd((__m5
 SPARSEOPS_INLINE f32x8 square_root(f32x8 x) { return (f32x8)_mm256_sqrt_ps((__m256)x); }
 SPARSEOPS_INLINE f64x4 square_root(f64x4 x) { return (f64x4)_mm256_sqrt_pd((__m256d)x); }
 #else
-SPARSEOPS_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
-SPARSEOPS_INLINE double square_root(double x) { return __builtin_sqrt(x); }
 SPARSEOPS_INLINE f32x4 square_root(f32x4 x) {
     for (int l = 0; l < 4; ++l) x[l] = square_root(static_cast<float>(x[l]));
     return x;

@@ -150,7 +150,7 @@ SPARSEOPS_INLINE void dots_of_all(const Rows<T>& a, std::size_t na, const T* con
 
 // Four rows of b at a time against all of a, so that b is read from far away once.
 template <class T>
-void dots(Rows<T> a, std::size_t na, Rows<T> b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride) {
+void dots(const Rows<T>& a, std::size_t na, const Rows<T>& b, std::size_t nb, std::size_t n, T* out, std::size_t out_stride) {
     if (na == 1) return dots_of_one(a[0], b, nb, n, out);
     std::size_t j = 0;
     for (; j + 4 <= nb; j += 4) {
@@ -203,7 +203,8 @@ SPARSEOPS_INLINE void store_of(T* p, int v, std::size_t m, Vec<T> x) {
 // ---- weighted sums of rows ----------------------------------------------------------------------------------
 
 template <class T>
-void weighted_sum(const T* weight, std::size_t weight_stride, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* out) {
+void weighted_sum(const T* weight, std::size_t weight_stride, const Rows<T>& rows, std::size_t count, std::size_t n, bool accumulate,
+                  T* out) {
     typedef Vec<T> V;
     each_stretch<T, sum_block>(n, [&]<int Block, bool Whole>(std::size_t at, std::size_t m) __attribute__((always_inline)) {
         V s[Block];
@@ -252,7 +253,7 @@ SPARSEOPS_INLINE void sum_columns4(const T* const* weight, const Rows<T>& rows, 
 }
 
 template <class T>
-void weighted_sums(const T* const* weight, Rows<T> rows, std::size_t count, std::size_t n, bool accumulate, T* const* out,
+void weighted_sums(const T* const* weight, const Rows<T>& rows, std::size_t count, std::size_t n, bool accumulate, T* const* out,
                    std::size_t n_out) {
     constexpr std::size_t L = lanes<T>;
     std::size_t o = 0;
