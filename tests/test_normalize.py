@@ -219,6 +219,44 @@ def test_long_segments_and_many_blocks():
             )
 
 
+def wide_matrix(index=np.int32):
+    """More columns than their sums have room for in a second cache, some stored twice."""
+    rng = np.random.default_rng(4)
+    indices = np.sort(rng.integers(0, 20_011, (70, 40)), axis=1).reshape(-1)
+    indices[41] = indices[40]
+    return SimpleNamespace(
+        format="csr",
+        indptr=np.arange(0, 2801, 40).astype(index),
+        indices=indices.astype(index),
+        data=rng.normal(size=2800).astype(np.float32),
+        shape=(70, 20_011),
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_columns_whose_sums_lie_far_apart(threads):
+    W = wide_matrix()
+    squares = np.bincount(W.indices, W.data.astype(float) ** 2, 20_011)
+    got = cso.sparse_normalize(W, return_norms=True, num_threads=threads)
+    np.testing.assert_allclose(got.norms, np.sqrt(squares), rtol=1e-14)
+    want = W.data / np.sqrt(squares)[W.indices]
+    assert np.abs(got.W.data - want).max() <= 2.0**-24
+    assert np.array_equal(got.W.indices, W.indices)
+
+
+@pytest.mark.parametrize("at", [0, 95, 96, 97, 1400, 2702, 2703, 2704, 2799])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_an_index_out_of_range_is_found_wherever_its_sum_would_lie(at, index):
+    for bad in (-1, 20_011, np.iinfo(index).max, np.iinfo(index).min):
+        W = wide_matrix(index)
+        W.indices[at] = bad
+        before = W.data.tobytes()
+        message = rf"^W.indices must be in \[0, 20011\), got {bad} at index {at}$"
+        with pytest.raises(ValueError, match=message):
+            cso.sparse_normalize(W, copy=False)
+        assert W.data.tobytes() == before
+
+
 # ---- rejections ---------------------------------------------------------------------------------
 
 

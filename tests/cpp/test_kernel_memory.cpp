@@ -129,6 +129,8 @@ private:
         T* w = array(3, n);
         call("adagrad", n, [&] { k_.adagrad(grad, T(0.1), T(0.01), T(0.1), second, w, n); });
         call("adam", n, [&] { k_.adam(grad, T(0.1), T(1), T(0.9), T(0.1), T(0.99), T(0.01), T(0.01), T(0.1), first, second, w, n); });
+        T* one = array(1, 1, 0.1, 1);
+        call("rowwise_adagrad", n, [&] { k_.rowwise_adagrad(grad, T(0.1), T(0.01), T(0.1), one, w, n); });
     }
 
     const KernelTable& table_;

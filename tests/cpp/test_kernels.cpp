@@ -363,6 +363,44 @@ void test_adagrad(Random& random) {
 }
 
 template <class T>
+void test_rowwise_adagrad(Random& random) {
+    const T lr = T(0.1), eps = T(1e-3);
+    const Long u = unit<T>;
+    for (const std::size_t n : sizes()) {
+        if (n == 0) continue;
+        const auto grad = random.vector<T>(n), w = random.vector<T>(n);
+        for (const T decay : {T(0), T(0.01)}) {
+            const T s = random.vector<T>(1, 0.01, 1)[0];
+            std::vector<Long> g, g_error;
+            Long square = 0, square_error = 0;
+            for (std::size_t i = 0; i < n; ++i) {
+                const Long pull = static_cast<Long>(decay) * static_cast<Long>(w[i]);
+                g.push_back(static_cast<Long>(grad[i]) + pull);
+                g_error.push_back(u * (std::fabs(pull) + std::fabs(g[i])));
+                square += g[i] * g[i];
+                square_error += 2 * std::fabs(g[i]) * g_error[i];
+            }
+            const Long mean = square / static_cast<Long>(n), total = static_cast<Long>(s) + mean;
+            const Long total_error = square_error / static_cast<Long>(n) + (dot_roundings<T>(n) + 1) * u * mean + u * total;
+            const Long below = std::sqrt(total) + static_cast<Long>(eps), step = static_cast<Long>(lr) / below;
+            const Long relative = total_error / (2 * total) + 4 * u;
+            Exact exact;
+            exact.add(total, total_error);
+            for (std::size_t i = 0; i < n; ++i) {
+                const Long by = step * g[i], left = static_cast<Long>(w[i]) - by;
+                exact.add(left, step * g_error[i] + std::fabs(by) * (relative + u) + u * std::fabs(left));
+            }
+            compare<T>("rowwise_adagrad of " + std::to_string(n), exact, [&](const Kernels<T>& k) {
+                std::vector<T> out{s};
+                out.insert(out.end(), w.begin(), w.end());
+                k.rowwise_adagrad(grad.data(), lr, eps, decay, out.data(), out.data() + 1, n);
+                return out;
+            });
+        }
+    }
+}
+
+template <class T>
 void test_adam(Random& random) {
     const T step = T(0.02), root = T(1.7), beta1 = T(0.9), beta2 = T(0.99), eps = T(1e-3), decay = T(0.01);
     const Long u = unit<T>, b1 = static_cast<Long>(beta1), b2 = static_cast<Long>(beta2);
@@ -409,6 +447,7 @@ void test_all() {
     test_softmax<T>(random);
     test_first_not_finite<T>(random);
     test_adagrad<T>(random);
+    test_rowwise_adagrad<T>(random);
     test_adam<T>(random);
 }
 
