@@ -27,6 +27,10 @@ struct Stepper {
     static void soon(void* self, std::size_t row) {
         const auto& s = *static_cast<const Stepper*>(self);
         prefetch_row(s.optimizer, row, s.W);
+        if (s.b.empty()) return;
+        for (const std::span<T> bias : {s.b, s.optimizer.b_first, s.optimizer.b_second}) {
+            if (!bias.empty()) detail::prefetch_line_to_write(bias.data() + row);
+        }
     }
 };
 
