@@ -88,9 +88,13 @@ SPARSEOPS_INLINE V last_of(const std::uint16_t* p, std::size_t n) {
 // The accumulators of kernels_isa.cpp's dots: even and odd vectors, their sum, its lanes by halves.
 
 template <std::size_t A, std::size_t B>
-struct Sums {
-    V even[A][B], odd[A][B];
-};
+SPARSEOPS_INLINE void clear(V (&sums)[A][B]) {  // = {} is a loop over memory
+#pragma GCC unroll 4
+    for (std::size_t s = 0; s < A; ++s) {
+#pragma GCC unroll 4
+        for (std::size_t j = 0; j < B; ++j) sums[s][j] = V{};
+    }
+}
 
 template <class Kind, std::size_t A, std::size_t B>
 SPARSEOPS_INLINE void step(const float* const* x, const std::uint16_t* const* w, std::size_t i, V (&sums)[A][B]) {
@@ -107,43 +111,48 @@ SPARSEOPS_INLINE void step(const float* const* x, const std::uint16_t* const* w,
 
 template <class Kind, std::size_t A, std::size_t B>
 SPARSEOPS_INLINE void last_step(const float* const* x, const std::uint16_t* const* w, std::size_t i, std::size_t n, V (&sums)[A][B]) {
+    V a[A];
+#pragma GCC unroll 4
+    for (std::size_t s = 0; s < A; ++s) a[s] = load_n(x[s] + i, n, 0.0f);
+#pragma GCC unroll 4
     for (std::size_t j = 0; j < B; ++j) {
         const V b = last_of<Kind>(w[j] + i, n);
-        for (std::size_t s = 0; s < A; ++s) sums[s][j] = fma(load_n(x[s] + i, n, 0.0f), b, sums[s][j]);
+#pragma GCC unroll 4
+        for (std::size_t s = 0; s < A; ++s) sums[s][j] = fma(a[s], b, sums[s][j]);
     }
 }
 
 // out[s * out_stride + j] = x[s] · w[j]
 template <class Kind, std::size_t A, std::size_t B>
 SPARSEOPS_INLINE void half_tile(const float* const* x, const std::uint16_t* const* w, std::size_t n, float* out, std::size_t out_stride) {
-    Sums<A, B> sums{};
+    V even[A][B], odd[A][B];
+    clear(even);
+    clear(odd);
     std::size_t i = 0;
     for (; i + 2 * L <= n; i += 2 * L) {
-        step<Kind>(x, w, i, sums.even);
-        step<Kind>(x, w, i + L, sums.odd);
+        step<Kind>(x, w, i, even);
+        step<Kind>(x, w, i + L, odd);
     }
     if (i + L <= n) {
-        step<Kind>(x, w, i, sums.even);
+        step<Kind>(x, w, i, even);
         i += L;
-        if (i < n) last_step<Kind>(x, w, i, n - i, sums.odd);
+        if (i < n) last_step<Kind>(x, w, i, n - i, odd);
     } else if (i < n) {
-        last_step<Kind>(x, w, i, n - i, sums.even);
+        last_step<Kind>(x, w, i, n - i, even);
     }
     float total[4];
     if constexpr (B == 4) {
 #pragma GCC unroll 4
         for (std::size_t s = 0; s < A; ++s) {
-            sum_lanes4(sums.even[s][0] + sums.odd[s][0], sums.even[s][1] + sums.odd[s][1], sums.even[s][2] + sums.odd[s][2],
-                       sums.even[s][3] + sums.odd[s][3], total);
+            sum_lanes4(even[s][0] + odd[s][0], even[s][1] + odd[s][1], even[s][2] + odd[s][2], even[s][3] + odd[s][3], total);
             for (std::size_t j = 0; j < 4; ++j) out[s * out_stride + j] = total[j];
         }
     } else if constexpr (A == 4) {
-        sum_lanes4(sums.even[0][0] + sums.odd[0][0], sums.even[1][0] + sums.odd[1][0], sums.even[2][0] + sums.odd[2][0],
-                   sums.even[3][0] + sums.odd[3][0], total);
+        sum_lanes4(even[0][0] + odd[0][0], even[1][0] + odd[1][0], even[2][0] + odd[2][0], even[3][0] + odd[3][0], total);
         for (std::size_t s = 0; s < 4; ++s) out[s * out_stride] = total[s];
     } else {
         static_assert(B == 1);
-        for (std::size_t s = 0; s < A; ++s) out[s * out_stride] = sum_lanes(sums.even[s][0] + sums.odd[s][0]);
+        for (std::size_t s = 0; s < A; ++s) out[s * out_stride] = sum_lanes(even[s][0] + odd[s][0]);
     }
 }
 
