@@ -83,8 +83,8 @@ template <Real T, class EachEntry>
 ColumnSizes column_sizes(std::span<const T> x, std::span<double> measure, Norm ord, T threshold, int threads, EachEntry each_entry) {
     ColumnSizes out{measure, {}};
     const bool lost = std::any_of(measure.begin(), measure.end(), [](double m) { return m != 0 && doubtful_measure<T>(m); });
-    const bool zero = !lost && ord == Norm::l2 && std::find(measure.begin(), measure.end(), 0.0) != measure.end();
-    if (lost || (zero && has_tiny(x))) {
+    const auto has_zero = [&] { return ord == Norm::l2 && std::find(measure.begin(), measure.end(), 0.0) != measure.end(); };
+    if (lost || (std::is_same_v<T, double> && has_zero() && has_tiny(x))) {
         std::vector<double> largest(measure.size(), 0.0);
         each_entry([&](std::size_t c, T v) { largest[c] = join(Norm::max, largest[c], static_cast<double>(drop_small(v, threshold))); });
         out.scale.assign(measure.size(), 1.0);

@@ -87,12 +87,12 @@ SPARSEOPS_INLINE V last_of(const std::uint16_t* p, std::size_t n) {
 // ---- products with half precision rows ----------------------------------------------------------------------
 // The accumulators of kernels_isa.cpp's dots: even and odd vectors, their sum, its lanes by halves.
 
-template <std::size_t A, std::size_t B>
-SPARSEOPS_INLINE void clear(V (&sums)[A][B]) {  // = {} is a loop over memory
+template <class X, std::size_t A, std::size_t B>
+SPARSEOPS_INLINE void clear(X (&sums)[A][B]) {  // = {} is a loop over memory
 #pragma GCC unroll 4
     for (std::size_t s = 0; s < A; ++s) {
 #pragma GCC unroll 4
-        for (std::size_t j = 0; j < B; ++j) sums[s][j] = V{};
+        for (std::size_t j = 0; j < B; ++j) sums[s][j] = X{};
     }
 }
 
@@ -217,7 +217,6 @@ void half_dots(const Rows<float>& x, std::size_t nx, const Rows<std::uint16_t>& 
 #if defined(__AVX512BW__)
 typedef __m512i Ints;
 constexpr std::size_t int_step = 32;
-SPARSEOPS_INLINE Ints no_ints() { return _mm512_setzero_si512(); }
 SPARSEOPS_INLINE Ints load_x(const std::int16_t* p) { return _mm512_loadu_si512(p); }
 SPARSEOPS_INLINE Ints load_w(const std::int8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 SPARSEOPS_INLINE Ints load_w(const std::int8_t* p, std::size_t n) {
@@ -239,7 +238,6 @@ SPARSEOPS_INLINE __m128i quarter(Ints v) {
 #elif defined(__AVX2__)
 typedef __m256i Ints;
 constexpr std::size_t int_step = 16;
-SPARSEOPS_INLINE Ints no_ints() { return _mm256_setzero_si256(); }
 SPARSEOPS_INLINE Ints load_x(const std::int16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 SPARSEOPS_INLINE Ints load_w(const std::int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 SPARSEOPS_INLINE Ints add_products(Ints a, Ints b, Ints sum) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
@@ -247,7 +245,6 @@ SPARSEOPS_INLINE __m128i quarter(Ints v) { return _mm_add_epi32(_mm256_castsi256
 #elif defined(__SSE4_1__)
 typedef __m128i Ints;
 constexpr std::size_t int_step = 8;
-SPARSEOPS_INLINE Ints no_ints() { return _mm_setzero_si128(); }
 SPARSEOPS_INLINE Ints load_x(const std::int16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 SPARSEOPS_INLINE Ints load_w(const std::int8_t* p) { return _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
 SPARSEOPS_INLINE Ints add_products(Ints a, Ints b, Ints sum) { return _mm_add_epi32(sum, _mm_madd_epi16(a, b)); }
@@ -255,7 +252,6 @@ SPARSEOPS_INLINE __m128i quarter(Ints v) { return v; }
 #else
 typedef i32x4 Ints;
 constexpr std::size_t int_step = 4;
-SPARSEOPS_INLINE Ints no_ints() { return Ints{}; }
 SPARSEOPS_INLINE Ints load_x(const std::int16_t* p) { return Ints{p[0], p[1], p[2], p[3]}; }
 SPARSEOPS_INLINE Ints load_w(const std::int8_t* p) { return Ints{p[0], p[1], p[2], p[3]}; }
 SPARSEOPS_INLINE Ints add_products(Ints a, Ints b, Ints sum) { return sum + a * b; }
@@ -286,11 +282,7 @@ template <std::size_t A, std::size_t B>
 SPARSEOPS_INLINE void int8_tile(const std::int16_t* const* x, const float* x_scale, const std::int8_t* const* w, const float* w_scale,
                                 std::size_t n, float* out, std::size_t out_stride) {
     Ints sums[A][B];
-#pragma GCC unroll 4
-    for (std::size_t s = 0; s < A; ++s) {
-#pragma GCC unroll 4
-        for (std::size_t j = 0; j < B; ++j) sums[s][j] = no_ints();
-    }
+    clear(sums);
     std::size_t i = 0;
     const auto add = [&](auto row) __attribute__((always_inline)) {
         Ints a[A];
@@ -318,7 +310,7 @@ SPARSEOPS_INLINE void int8_tile(const std::int16_t* const* x, const float* x_sca
         for (std::size_t s = 0; s < 4; ++s) out[s * out_stride] = total[s];
     } else {
         static_assert(A == 1 && B == 1);
-        const Ints none = no_ints();
+        const Ints none{};
         scaled_sums(sums[0][0], none, none, none, splat<f32x4>(x_scale[0] * w_scale[0]), total);
         out[0] = total[0];
     }
