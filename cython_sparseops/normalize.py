@@ -333,11 +333,8 @@ def _gradient_values(W: Any, grad: Any, parts: Compressed) -> Array:
         return as_real("grad", grad, 1)
     other = as_compressed("grad", grad)
     same = other.format == parts.format and other.shape == parts.shape
-    if not (
-        same
-        and np.array_equal(other.indptr, parts.indptr)
-        and np.array_equal(other.indices, parts.indices)
-    ):
+    pairs = ((other.indptr, parts.indptr), (other.indices, parts.indices))
+    if not (same and all(a is b or np.array_equal(a, b) for a, b in pairs)):
         raise ValueError("grad must have the format and the pattern of W, got another")
     return as_real("grad.data", other.data, 1)
 

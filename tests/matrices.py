@@ -1,5 +1,7 @@
 """Random matrices in every format, for the tests of the sparse operators."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,17 @@ def dense(W):
 
 def values(W):
     return W if isinstance(W, np.ndarray) else W.data
+
+
+def wide_matrix(rows=70, index=np.int32, dtype=np.float32):
+    """More columns than their sums have room for in a second cache, some stored twice."""
+    rng = np.random.default_rng(4)
+    indices = np.sort(rng.integers(0, 20_011, (rows, 40)), axis=1).reshape(-1)
+    indices[41] = indices[40]
+    return SimpleNamespace(
+        format="csr",
+        indptr=np.arange(0, 40 * rows + 1, 40).astype(index),
+        indices=indices.astype(index),
+        data=rng.normal(size=40 * rows).astype(dtype),
+        shape=(rows, 20_011),
+    )

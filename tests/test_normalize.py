@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 import cython_sparseops as cso
 import reference_sparse as reference
-from matrices import EPS, FORMATS, dense, each_axis, each_format, make, random_matrix, values
+from matrices import (
+    EPS,
+    FORMATS,
+    dense,
+    each_axis,
+    each_format,
+    make,
+    random_matrix,
+    values,
+    wide_matrix,
+)
 
 # ---- agrees with the reference ------------------------------------------------------------------
 
@@ -217,20 +227,6 @@ def test_long_segments_and_many_blocks():
             assert (
                 np.abs(dense(cso.sparse_normalize(make(D, format), axis=axis)) - want).max() <= 1e-7
             )
-
-
-def wide_matrix(rows=70, index=np.int32):
-    """More columns than their sums have room for in a second cache, some stored twice."""
-    rng = np.random.default_rng(4)
-    indices = np.sort(rng.integers(0, 20_011, (rows, 40)), axis=1).reshape(-1)
-    indices[41] = indices[40]
-    return SimpleNamespace(
-        format="csr",
-        indptr=np.arange(0, 40 * rows + 1, 40).astype(index),
-        indices=indices.astype(index),
-        data=rng.normal(size=40 * rows).astype(np.float32),
-        shape=(rows, 20_011),
-    )
 
 
 @pytest.mark.parametrize("threads", [1, 3])

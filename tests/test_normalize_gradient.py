@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 import cython_sparseops as cso
 import reference_sparse as reference
-from matrices import EPS, FORMATS, dense, each_axis, each_format, make, random_matrix, values
+from matrices import (
+    EPS,
+    FORMATS,
+    dense,
+    each_axis,
+    each_format,
+    make,
+    random_matrix,
+    values,
+    wide_matrix,
+)
 
 # ---- agrees with the reference ------------------------------------------------------------------
 
@@ -96,7 +106,48 @@ def test_the_gradient_of_what_is_not_finite_is_nan(format, axis, dtype, bad):
     assert np.array_equal(np.isnan(got), lost)
 
 
+@each_format
+@each_axis
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_vectors_that_are_not_scaled_pass_every_bit_of_g(format, axis, dtype):
+    D = -np.abs(random_matrix(9, 9, dtype, density=1.0)) * np.asarray(1e-3, dtype)
+    D[(0, ...) if axis == 1 else (..., 0)] *= np.asarray(1e6, dtype)  # this one is too long
+    G = random_matrix(9, 9, dtype, seed=3, density=1.0)
+    G[1:, 1] = -0.0
+    G[2, 2:4] = np.inf, np.nan
+    W = make(D, format)
+    grad = {"csr": G.reshape(-1), "csc": G.T.reshape(-1)}.get(format, G)
+    got = cso.sparse_normalize_gradient(W, grad, axis=axis, max_norm=True, check_finite=False)
+    rest = (slice(1, None), ...) if axis == 1 else (..., slice(1, None))
+    assert dense(got)[rest].tobytes() == G[rest].tobytes()
+    assert not np.array_equal(dense(got)[0, 0], G[0, 0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_columns_whose_sums_lie_far_apart(dtype):
+    W = wide_matrix(8000, dtype=dtype)  # two blocks of sums, and work for a team
+    g = np.random.default_rng(5).normal(size=W.data.shape).astype(dtype)
+    n = W.shape[1]
+    x, own = W.data.astype(float), g.astype(float)
+    squares = np.bincount(W.indices, x**2, n)[W.indices]
+    products = np.bincount(W.indices, x * own, n)[W.indices]
+    want = (own - x * products / squares) / np.sqrt(squares)
+    one, three = (cso.sparse_normalize_gradient(W, g, num_threads=n).data for n in (1, 3))
+    assert one.tobytes() == three.tobytes()
+    assert (np.abs(one - want) <= EPS[dtype] * np.abs(want) + 1e-14).all()
+
+
 # ---- rejections ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [0, 96, 1400, 2799])
+def test_an_index_out_of_range_is_found_wherever_its_sum_would_lie(at):
+    for bad in (-1, 20_011, np.iinfo(np.int32).max, np.iinfo(np.int32).min):
+        W = wide_matrix()
+        W.indices[at] = bad
+        message = rf"^W.indices must be in \[0, 20011\), got {bad} at index {at}$"
+        with pytest.raises(ValueError, match=message):
+            cso.sparse_normalize_gradient(W, np.ones_like(W.data))
 
 
 def test_a_gradient_of_another_shape_is_refused():

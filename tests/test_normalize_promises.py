@@ -37,6 +37,8 @@ for dtype in ("float16", "float32", "float64"):
                 for limit in (0, 0.5):
                     W = np.array(D, order=order)
                     h.update(cso.sparse_normalize(W, axis=axis, ord=ord, threshold=limit).tobytes())
+            if dtype != "float16":
+                h.update(cso.sparse_normalize_gradient(W, W[::-1], axis=axis).tobytes())
     cso.sparse_normalize_rows(D, np.arange(5, 600), norm=3.0)
     h.update(D.tobytes())
 print(h.hexdigest())

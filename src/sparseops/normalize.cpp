@@ -4,7 +4,6 @@
 #include "detail/csr.hpp"
 #include "detail/kernels.hpp"
 #include "detail/parallel.hpp"
-#include "detail/prefetch.hpp"
 #include "detail/require.hpp"
 
 namespace sparseops {
@@ -146,28 +145,10 @@ struct Columns {
     }
 };
 
-// f(e) for the entries [from, to), until it says false. Each entry has a place in a table of `cols` doubles, which is asked for ahead
-// where the table leaves no room in a second cache: how far a processor sees by itself ends with some fifty entries.
-template <Index I, class F>
-std::size_t each_entry(const I* index, std::size_t from, std::size_t to, const double* table, std::size_t cols, F f) {
-    constexpr std::size_t ahead = 96;
-    std::size_t e = from;
-    for (const std::size_t last = cols > 16384 && to - from > ahead ? to - ahead : from; e < last; ++e) {
-        detail::prefetch_entry(table, index[e + ahead]);
-        if (!f(e)) [[unlikely]]
-            return e;
-    }
-    for (; e < to; ++e) {
-        if (!f(e)) [[unlikely]]
-            return e;
-    }
-    return to;
-}
-
 // The entries are n; returns the first whose index is out of range, or n.
 template <Norm Ord, bool Threshold, Real T, Index I>
 std::size_t sum_entries(const I* index, const T* x, std::size_t n, std::size_t cols, T threshold, double* sum) {
-    return each_entry(index, 0, n, sum, cols, [&](std::size_t e) {
+    return detail::each_entry(index, 0, n, sum, cols, [&](std::size_t e) {
         const auto c = static_cast<std::size_t>(static_cast<std::make_unsigned_t<I>>(index[e]));
         if (c >= cols) [[unlikely]]
             return false;
@@ -239,7 +220,7 @@ void normalize_columns(CsrView<const T, I> x, std::span<T> out, std::span<double
                 out[e] = columns.scaled(static_cast<std::size_t>(x.indices[e]), detail::drop_small(x.data[e], threshold));
             return;
         }
-        each_entry(x.indices.data(), block * entry_block, to, factor, cols, [&](std::size_t e) {
+        detail::each_entry(x.indices.data(), block * entry_block, to, factor, cols, [&](std::size_t e) {
             out[e] = static_cast<T>(static_cast<double>(x.data[e]) * factor[static_cast<std::size_t>(x.indices[e])]);
             return true;
         });

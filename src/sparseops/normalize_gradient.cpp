@@ -10,7 +10,7 @@ namespace {
 
 using detail::require;
 
-constexpr std::size_t row_block = 64;
+constexpr std::size_t row_block = 256;  // rows a kernel call
 constexpr std::size_t stretch = 65536;  // entries a work item
 
 // The first of the places [0, n) that find(from, to) finds, which gives `to` if there is none.
@@ -73,49 +73,136 @@ struct Projection {
     double operator()(double x, double g) const noexcept { return scaled ? factor(g - x * scale * toward * along) : g; }
 };
 
-// Row r is the entries [offset_of(r), offset_of(r + 1)); sums are taken in their order.
+// One row whose norm or factor may leave the range of double.
+void project_row(const double* x, const double* g, std::size_t n, const Normalize& o, double* dx) {
+    const detail::Size size = detail::rescaled_size(x, n, Norm::l2, -1.0);
+    if (!detail::is_scaled(size, o.norm, o.max_norm)) {
+        if (dx != g) std::copy_n(g, n, dx);
+        return;
+    }
+    const std::size_t all[2] = {0, n};
+    const double toward = 1 / size.value, one = 1;
+    std::vector<double> scaled(x, x + n);
+    for (double& v : scaled) v *= size.scale;
+    detail::norm_kernels<double>().project(scaled.data(), g, all, 1, &toward, &one, dx);
+    std::transform(dx, dx + n, dx, detail::scaling_of(size, o.norm));
+}
+
+// Row r is the entries [offset_of(r), offset_of(r + 1)).
 template <Real T, class OffsetOf>
 void by_rows(std::span<const T> x, std::span<const T> g, std::span<T> dx, std::size_t rows, const Normalize& o, int threads,
              OffsetOf offset_of) {
+    const auto& k = detail::norm_kernels<T>();
     detail::parallel_for((rows + row_block - 1) / row_block, threads, [&](std::size_t block, std::size_t) {
-        for (std::size_t r = block * row_block; r < std::min(rows, (block + 1) * row_block); ++r) {
-            const std::size_t from = offset_of(r), to = offset_of(r + 1);
-            double largest = 0, measure = 0;
-            for (std::size_t e = from; e < to; ++e) largest = std::max(largest, std::abs(static_cast<double>(x[e])));
-            const double scale = detail::rescale_by(largest);
-            for (std::size_t e = from; e < to; ++e) measure += (static_cast<double>(x[e]) * scale) * (static_cast<double>(x[e]) * scale);
-            Projection p({std::sqrt(measure), scale}, o);
-            for (std::size_t e = from; e < to; ++e) p.along += p.term(static_cast<double>(x[e]), static_cast<double>(g[e]));
-            for (std::size_t e = from; e < to; ++e) dx[e] = static_cast<T>(p(static_cast<double>(x[e]), static_cast<double>(g[e])));
+        const std::size_t from = block * row_block, count = std::min(row_block, rows - from);
+        std::size_t offset[row_block + 1];
+        double size[row_block], factor[row_block], toward[row_block];
+        bool again[row_block];
+        for (std::size_t i = 0; i <= count; ++i) offset[i] = offset_of(from + i);
+        k.measure[static_cast<int>(Norm::l2)](x.data(), offset, count, T(-1), size);
+        k.settle(size, count, true, o.norm, o.max_norm, size, factor);
+        for (std::size_t i = 0; i < count; ++i) {
+            again[i] = detail::doubtful_norm<T>(size[i]) || (std::is_same_v<T, double> && detail::doubtful_factor(factor[i]));
+            toward[i] = again[i] || !detail::is_scaled({size[i]}, o.norm, o.max_norm) ? 0 : 1 / size[i];
+            if (!again[i] && !std::isfinite(size[i])) toward[i] = std::numeric_limits<double>::quiet_NaN();
+        }
+        k.project(x.data(), g.data(), offset, count, toward, factor, dx.data());
+        if constexpr (std::is_same_v<T, double>) {
+            for (std::size_t i = 0; i < count; ++i) {
+                if (!again[i]) continue;
+                const std::size_t at = offset[i];
+                project_row(x.data() + at, g.data() + at, offset[i + 1] - at, o, dx.data() + at);
+            }
         }
     });
 }
 
-// each_column(from, to, f) calls f(e, column of e) for the entries [from, to); sums are taken in fixed blocks of them.
+// each_column(from, to, table, f) calls f(e, column of e) for the entries [from, to), which go to the table; sums are taken in
+// fixed blocks of them.
 template <Real T, class EachColumn>
-void by_columns(std::span<const T> x, std::span<const T> g, std::span<T> dx, std::size_t cols, const Normalize& o, int threads,
-                EachColumn each_column) {
-    const std::size_t n = x.size(), blocks = detail::column_blocks(n, cols), length = (n + blocks - 1) / blocks;
-    const auto each_of = [&](std::size_t block, auto f) { each_column(std::min(n, block * length), std::min(n, (block + 1) * length), f); };
-    std::vector<double> sum(cols);
-    detail::sum_blocks(blocks, Norm::l2, threads, sum, [&](std::size_t b, double* own) {
-        each_of(b, [&](std::size_t e, std::size_t c) { own[c] = detail::join(Norm::l2, own[c], static_cast<double>(x[e])); });
-    });
-    const auto sizes = detail::column_sizes(x, std::span(sum), Norm::l2, T(-1), threads,
-                                            [&](auto f) { each_column(0, n, [&](std::size_t e, std::size_t c) { f(c, x[e]); }); });
-    std::vector<Projection> p;
-    p.reserve(cols);
-    for (std::size_t c = 0; c < cols; ++c) p.emplace_back(sizes[c], o);
-    detail::sum_blocks(blocks, Norm::l1, threads, sum, [&](std::size_t b, double* own) {
-        each_of(b, [&](std::size_t e, std::size_t c) { own[c] += p[c].term(static_cast<double>(x[e]), static_cast<double>(g[e])); });
-    });
-    for (std::size_t c = 0; c < cols; ++c) p[c].along = sum[c];
-    detail::parallel_for((n + stretch - 1) / stretch, threads, [&](std::size_t i, std::size_t) {
-        each_column(i * stretch, std::min(n, (i + 1) * stretch), [&](std::size_t e, std::size_t c) {
-            dx[e] = static_cast<T>(p[c](static_cast<double>(x[e]), static_cast<double>(g[e])));
+class ByColumns {
+public:
+    ByColumns(std::span<const T> x, std::span<const T> g, std::span<T> dx, std::size_t cols, const Normalize& o, int threads,
+              EachColumn each_column)
+        : x_(x), g_(g), dx_(dx), cols_(cols), o_(o), threads_(threads), each_column_(each_column) {}
+
+    void run() {
+        if constexpr (std::is_same_v<T, float>)
+            in_range();
+        else
+            in_any_range();
+    }
+
+private:
+    struct Sums {
+        double squares, products;
+    };
+    struct Pull {
+        double factor, toward;  // 0: g as it is
+        double operator()(double x, double g) const noexcept { return factor * (toward == 0 ? g : g - x * toward); }
+    };
+
+    // Of floats, squares and products are exact in double, and nothing leaves its range: both sums in one pass.
+    void in_range() {
+        std::vector<double> sums(2 * cols_), size(cols_), factor(cols_);
+        std::vector<Pull> pull(cols_);
+        sum<Sums>(sums, [](double* own, std::size_t c, double x, double g) {
+            own[2 * c] += x * x;
+            own[2 * c + 1] += x * g;
         });
-    });
-}
+        detail::parallel_ranges(cols_, threads_, [&](std::size_t from, std::size_t to, std::size_t) {
+            for (std::size_t c = from; c < to; ++c) size[c] = sums[2 * c];
+            detail::norm_kernels<T>().settle(&size[from], to - from, true, o_.norm, o_.max_norm, &size[from], &factor[from]);
+            for (std::size_t c = from; c < to; ++c) {
+                const double toward = detail::is_scaled({size[c]}, o_.norm, o_.max_norm) ? 1 / size[c] : 0;
+                pull[c] = {factor[c], toward == 0 ? 0 : toward * (toward * sums[2 * c + 1])};
+            }
+        });
+        write(pull);
+    }
+
+    void in_any_range() {
+        std::vector<double> sums(cols_);
+        sum<double>(sums, [](double* own, std::size_t c, double x, double) { own[c] += x * x; });
+        const auto sizes = detail::column_sizes(x_, std::span(sums), Norm::l2, T(-1), threads_, [&](auto f) {
+            each_column_(0, x_.size(), sums.data(), [&](std::size_t e, std::size_t c) { f(c, x_[e]); });
+        });
+        std::vector<Projection> p;
+        p.reserve(cols_);
+        for (std::size_t c = 0; c < cols_; ++c) p.emplace_back(sizes[c], o_);
+        sum<double>(sums, [&](double* own, std::size_t c, double x, double g) { own[c] += p[c].term(x, g); });
+        for (std::size_t c = 0; c < cols_; ++c) p[c].along = sums[c];
+        write(p);
+    }
+
+    // add(own, c, x, g) for all entries, in blocks with sums of their own, a Cell a column.
+    template <class Cell, class Add>
+    void sum(std::span<double> sums, Add add) const {
+        const std::size_t n = x_.size(), blocks = detail::column_blocks(n, cols_), length = (n + blocks - 1) / blocks;
+        detail::sum_blocks(blocks, Norm::l1, threads_, sums, [&](std::size_t b, double* own) {
+            const auto* table = reinterpret_cast<const Cell*>(own);  // asked for ahead, not read
+            each_column_(std::min(n, b * length), std::min(n, (b + 1) * length), table,
+                         [&](std::size_t e, std::size_t c) { add(own, c, static_cast<double>(x_[e]), static_cast<double>(g_[e])); });
+        });
+    }
+
+    template <class Cell>
+    void write(const std::vector<Cell>& table) const {
+        const std::size_t n = x_.size();
+        detail::parallel_for((n + stretch - 1) / stretch, threads_, [&](std::size_t i, std::size_t) {
+            each_column_(i * stretch, std::min(n, (i + 1) * stretch), table.data(), [&](std::size_t e, std::size_t c) {
+                dx_[e] = static_cast<T>(table[c](static_cast<double>(x_[e]), static_cast<double>(g_[e])));
+            });
+        });
+    }
+
+    const std::span<const T> x_, g_;
+    const std::span<T> dx_;
+    const std::size_t cols_;
+    const Normalize& o_;
+    const int threads_;
+    const EachColumn each_column_;
+};
 
 }  // namespace
 
@@ -136,9 +223,12 @@ void normalize_columns_gradient(CsrView<const T, I> x, std::span<const T> g, std
                                                 return static_cast<std::size_t>(std::find_if(all + from, all + to, outside) - all);
                                             });
     require(at == n, "W.indices must be in [0, ", x.cols, "), got ", at < n ? x.indices[at] : I(0), " at index ", at);
-    by_columns(x.data, g, dx, x.cols, options, threads, [&](std::size_t from, std::size_t to, auto f) {
-        for (std::size_t e = from; e < to; ++e) f(e, static_cast<std::size_t>(x.indices[e]));
-    });
+    ByColumns(x.data, g, dx, x.cols, options, threads, [&](std::size_t from, std::size_t to, const auto* table, auto f) {
+        detail::each_entry(x.indices.data(), from, to, table, x.cols, [&](std::size_t e) {
+            f(e, static_cast<std::size_t>(x.indices[e]));
+            return true;
+        });
+    }).run();
 }
 
 template <Real T>
@@ -152,12 +242,12 @@ template <Real T>
 void normalize_columns_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
     const std::span<const T> values(x.data, x.size());
     const int threads = require_values(values, g, dx, options);
-    by_columns(values, g, dx, x.cols, options, threads, [&](std::size_t from, std::size_t to, auto f) {
+    ByColumns(values, g, dx, x.cols, options, threads, [&](std::size_t from, std::size_t to, const auto*, auto f) {
         for (std::size_t e = from, c = from < to ? from % x.cols : 0; e < to; ++e) {
             f(e, c);
             if (++c == x.cols) c = 0;
         }
-    });
+    }).run();
 }
 
 template void normalize_rows_gradient(CsrView<const float, std::int32_t>, std::span<const float>, std::span<float>, const Normalize&);

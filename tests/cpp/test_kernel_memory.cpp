@@ -192,6 +192,10 @@ private:
             for (const auto measure : k.measure) call("measure", n, [&] { measure(x, offset, count, threshold, factor); });
             T* out = array<T>(3, n);
             call("scale", n, [&] { k.scale(x, offset, count, threshold, factor, out); });
+            const T* g = array<T>(4, n, -1, 1);
+            double* toward = array<double>(5, count, 0.5, 2);
+            toward[1] = 0;
+            call("project", n, [&] { k.project(x, g, offset, count, toward, factor, out); });
             const T* matrix = array<T>(0, 3 * n, -1, 1);
             array<std::size_t>(1, 0);
             double* sum = array<double>(2, n);
@@ -233,7 +237,7 @@ private:
     const StreamTable& k_;
     bool at_end_;
     Random random_;
-    Fence fences_[4];
+    Fence fences_[6];
 };
 
 void test_streams() {

@@ -141,10 +141,52 @@ void test_scale(Random& random) {
     }
 }
 
+template <class T>
+void test_project(Random& random) {
+    const auto offset = segments(random);
+    const std::size_t count = offset.size() - 1, n = offset.back() + 5;
+    const auto x = random.vector<T>(n, -2, 2), g = random.vector<T>(n, -2, 2);
+    const auto factor = random.vector<double>(count, 0, 3);
+    auto toward = random.vector<double>(count, 0.01, 1);
+    for (std::size_t i = 0; i < count; i += 5) toward[i] = 0;
+    std::optional<std::vector<T>> first;
+    for (const auto& [name, table, fma] : streams()) {
+        std::vector<T> out(n, T(7)), over_g = g;
+        norms_of<T>(*table).project(x.data(), g.data(), offset.data(), count, toward.data(), factor.data(), out.data());
+        for (std::size_t i = 0; i < count; ++i) {
+            const Long t = static_cast<Long>(toward[i]), f = static_cast<Long>(factor[i]), u = unit<double>;
+            Long along = 0, spread = 0;
+            for (std::size_t e = offset[i]; e < offset[i + 1]; ++e) {
+                const Long term = t * static_cast<Long>(x[e]) * static_cast<Long>(g[e]);
+                along += term;
+                spread += std::fabs(term);
+            }
+            const Long passes = static_cast<Long>((offset[i + 1] - offset[i] + 7) / 8);
+            for (std::size_t e = offset[i]; e < offset[i + 1]; ++e) {
+                const Long own = static_cast<Long>(g[e]), pull = t * static_cast<Long>(x[e]), exact = f * (own - pull * along);
+                // Two products a term, its sum, then two more products, the difference and the factor; and the result.
+                const Long bound = f * u * (std::fabs(pull) * spread * (passes + 10) + 2 * (std::fabs(own) + std::fabs(pull * along))) +
+                                   unit<T> * std::fabs(exact);
+                const bool right =
+                    t == 0 ? std::memcmp(&out[e], &g[e], sizeof(T)) == 0 : std::fabs(static_cast<Long>(out[e]) - exact) <= bound * 1.001L;
+                check(right, name, " ", type_name<T>, " project of ", offset[i + 1] - offset[i], " entries toward ", toward[i], ": ",
+                      out[e], ", exact ", exact, ", bound ", bound);
+            }
+        }
+        const bool rest = std::all_of(out.begin(), out.begin() + 3, [](T v) { return v == T(7); }) &&
+                          std::all_of(out.end() - 5, out.end(), [](T v) { return v == T(7); });
+        norms_of<T>(*table).project(x.data(), over_g.data(), offset.data(), count, toward.data(), factor.data(), over_g.data());
+        check(rest && std::equal(out.begin() + 3, out.end() - 5, over_g.begin() + 3), name, " ", type_name<T>,
+              " project should leave the rest, and give the same over g");
+        if (!first) first = out;
+        check(same_bytes(*first, out), name, " ", type_name<T>, " project should give the bytes of the other tables");
+    }
+}
+
 void test_settle() {
     const std::vector<double> measure{0, 1, 4, 9, 2, 1e-300, 1e300, 0.25, 100, 5e-324, std::numeric_limits<double>::infinity()};
     for (const auto& [name, table, fma] : streams()) {
-        for (const NormKernels<double>& k : {table->norm_f64, NormKernels<double>{{}, {}, table->norm_f32.settle, {}, {}}}) {
+        for (const NormKernels<double>& k : {table->norm_f64, NormKernels<double>{{}, {}, table->norm_f32.settle, {}, {}, {}}}) {
             for (const bool root : {false, true}) {
                 for (const bool max_norm : {false, true}) {
                     for (const double norm : {0.0, 1.0, 2.5, 1e300}) {
@@ -335,6 +377,7 @@ void test_norms(Random& random) {
     test_measure<T>(random);
     test_not_finite<T>();
     test_scale<T>(random);
+    test_project<T>(random);
     test_columns<T>(random);
 }
 

@@ -23,6 +23,10 @@ struct NormKernels {
     void (*measure_columns[3])(const T* x, std::size_t rows, std::size_t cols, T threshold, double* sum);
     // out[i · cols + j] = x[i · cols + j] · factor[j], as in scale.
     void (*scale_columns)(const T* x, std::size_t rows, std::size_t cols, T threshold, const double* factor, T* out);
+    // out = factor[i] · (g - u (u · g)), u = toward[i] · x, for the segments of scale, in double, rounded once; g where toward[i] is 0.
+    // out may be g.
+    void (*project)(const T* x, const T* g, const std::size_t* offset, std::size_t count, const double* toward, const double* factor,
+                    T* out);
 };
 
 // Items of 2, 4 or 8 bytes, whatever they mean.

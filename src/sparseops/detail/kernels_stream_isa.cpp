@@ -224,6 +224,52 @@ void settle(const double* measure, std::size_t n, bool root, double norm, bool m
     });
 }
 
+SPARSEOPS_INLINE Vec<double> widened(const double* p, std::size_t m) { return load_m(p, m, 0.0); }
+SPARSEOPS_INLINE Doubles widened(const float* p, std::size_t m) { return widen(load_m(p, m, 0.0f)); }
+// toward · x · g, and factor · (g - along · x)
+SPARSEOPS_INLINE Vec<double> add_along(Vec<double> sum, Vec<double> x, Vec<double> g, Vec<double> toward) { return sum + x * toward * g; }
+SPARSEOPS_INLINE Doubles add_along(Doubles sum, Doubles x, Doubles g, Vec<double> toward) {
+    return {add_along(sum.low, x.low, g.low, toward), add_along(sum.high, x.high, g.high, toward)};
+}
+SPARSEOPS_INLINE Vec<double> projected(Vec<double> x, Vec<double> g, Vec<double> along, Vec<double> factor) {
+    return factor * (g - x * along);
+}
+SPARSEOPS_INLINE Vec<float> projected(Doubles x, Doubles g, Vec<double> along, Vec<double> factor) {
+    return narrow({projected(x.low, g.low, along, factor), projected(x.high, g.high, along, factor)});
+}
+SPARSEOPS_INLINE double sum_all(Vec<double> v) { return sum_lanes(v); }
+SPARSEOPS_INLINE double sum_all(Doubles v) { return sum_lanes(v.low + v.high); }
+
+template <bool Far, class T>
+SPARSEOPS_INLINE void project_segments(const T* x, const T* g, const std::size_t* offset, std::size_t count, const double* toward,
+                                       const double* factor, T* out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t at = offset[i], n = offset[i + 1] - at;
+        if (toward[i] == 0) {
+            if (out != g) std::memcpy(out + at, g + at, n * sizeof(T));
+            continue;
+        }
+        const Vec<double> t = splat<Vec<double>>(toward[i]), f = splat<Vec<double>>(factor[i]);
+        decltype(widened(x, n)) sum{};
+        each_vector<T>(n, [&](std::size_t j, std::size_t m) {
+            look_ahead<Far>(x + at + j);
+            look_ahead<Far>(g + at + j, out + at + j);
+            sum = add_along(sum, widened(x + at + j, m), widened(g + at + j, m), t);
+        });
+        const Vec<double> along = splat<Vec<double>>(toward[i] * sum_all(sum));
+        each_vector<T>(n, [&](std::size_t j, std::size_t m) {
+            store_m(out + at + j, m, projected(widened(x + at + j, m), widened(g + at + j, m), along, f));
+        });
+    }
+}
+template <class T>
+void project(const T* x, const T* g, const std::size_t* offset, std::size_t count, const double* toward, const double* factor, T* out) {
+    if (count > 1)
+        project_segments<true>(x, g, offset, count, toward, factor, out);
+    else
+        project_segments<false>(x, g, offset, count, toward, factor, out);
+}
+
 // m elements of a vector of doubles that starts at p, and its store.
 SPARSEOPS_INLINE Vec<double> load_d(const double* p, std::size_t m) { return m >= 8 ? load<Vec<double>>(p) : load_n(p, m, 0.0); }
 SPARSEOPS_INLINE void store_d(double* p, std::size_t m, Vec<double> v) {
@@ -363,6 +409,7 @@ constexpr sparseops::detail::NormKernels<T> norm_table = {
     settle,
     {measure_columns<AbsoluteSum, T>, measure_columns<SquareSum, T>, measure_columns<Largest, T>},
     scale_columns<T>,
+    project<T>,
 };
 
 #define SPARSEOPS_JOIN_(a, b) a##b
