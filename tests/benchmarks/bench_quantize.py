@@ -12,7 +12,7 @@ from timing import thread_counts
 
 import cython_sparseops as cso
 
-DIM = 128
+SIZES = ((100_000, 128), (100_000, 100), (1_000_000, 128))  # classes, D: whole vectors or not
 KINDS = ("int8", "bfloat16", "float16")
 
 
@@ -54,19 +54,20 @@ def main(quick):
     """One row a measurement: name, peer, ours_ms, peer_ms, ratio, threads, goal."""
     out = wordnet_rows(quick)
     rng = np.random.default_rng(0)
-    for n_classes in (100_000,) if quick else (100_000, 1_000_000):
+    for n_classes, dim in SIZES[:1] if quick else SIZES:
+        size = f"{n_classes} classes, D={dim}"
         counts = 1e9 / np.arange(1, n_classes + 1)
         h = cso.Hierarchy.huffman(counts)
-        W, b = cso.init_weights(h, DIM, rng=0)
+        W, b = cso.init_weights(h, dim, rng=0)
         W *= 8  # decisions about as sure as trained ones
-        X = rng.standard_normal((4096 if quick else 16384, DIM), np.float32) * np.float32(0.3)
+        X = rng.standard_normal((4096 if quick else 16384, dim), np.float32) * np.float32(0.3)
         fewer = X[: len(X) // 4]
         probs = np.empty((8, n_classes), np.float32)
         for kind in KINDS:
             q = cso.quantize(W, kind)
             out.append(
                 {
-                    "name": f"MB, {kind}, {n_classes} classes",
+                    "name": f"MB, {kind}, {size}",
                     "peer": "float32",
                     "ours_ms": q.nbytes / 1e6,
                     "peer_ms": W.nbytes / 1e6,
@@ -88,7 +89,7 @@ def main(quick):
                     ("top 10", lambda rows, s=search, x=fewer: s(rows, x, 10)),
                     ("log_proba", log_proba),
                 ):
-                    text = f"{name}, {kind}, {n_classes}"
+                    text = f"{name}, {kind}, {size}"
                     out.append(row(text, "float32 rows", make(q), make(W), threads, 1))
     return out
 

@@ -76,11 +76,37 @@ struct Float16 {
     static inline __attribute__((always_inline)) V of(const std::uint16_t* p) { return Widen<V>::float16(p); }
 };
 
-// The n < L elements at p, then zeros.
+#if defined(__AVX2__)
+// The n < 16 bytes at p, then zeros, where p - before may be read: by way of the 16 bytes that end with them, if there are so many.
+alignas(32) constexpr std::int8_t last_bytes[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                                    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+SPARSEOPS_INLINE __m128i load_last(const void* p, std::size_t n, std::size_t before) {
+    if (before >= 16 || before + n >= 16) {
+        const auto* end = static_cast<const char*>(p) + n;
+        return _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(end - 16)),
+                                _mm_loadu_si128(reinterpret_cast<const __m128i*>(last_bytes + 16 - n)));
+    }
+    __m128i all{};
+    std::memcpy(&all, p, n);
+    return all;
+}
+#endif
+
+// The n < L elements at p, then zeros; `before` elements of the row come before them.
 template <class Kind>
-SPARSEOPS_INLINE V last_of(const std::uint16_t* p, std::size_t n) {
-    std::uint16_t buffer[L] = {};
+SPARSEOPS_INLINE V last_of(const std::uint16_t* p, std::size_t n, [[maybe_unused]] std::size_t before) {
+    alignas(64) std::uint16_t buffer[L] = {};
+#if defined(__AVX2__)  // whole stores: loads wait for those of many bytes
+    auto* to = reinterpret_cast<__m128i*>(buffer);
+    if (n < 8) {
+        _mm_store_si128(to, load_last(p, 2 * n, 2 * before));
+    } else {
+        _mm_store_si128(to, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        _mm_store_si128(to + 1, load_last(p + 8, 2 * n - 16, 16));
+    }
+#else
     std::memcpy(buffer, p, n * sizeof *p);
+#endif
     return Kind::of(buffer);
 }
 
@@ -116,7 +142,7 @@ SPARSEOPS_INLINE void last_step(const float* const* x, const std::uint16_t* cons
     for (std::size_t s = 0; s < A; ++s) a[s] = load_n(x[s] + i, n, 0.0f);
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < B; ++j) {
-        const V b = last_of<Kind>(w[j] + i, n);
+        const V b = last_of<Kind>(w[j] + i, n, i);
 #pragma GCC unroll 4
         for (std::size_t s = 0; s < A; ++s) sums[s][j] = fma(a[s], b, sums[s][j]);
     }
@@ -189,7 +215,7 @@ void widened_dots(const Rows<float>& x, std::size_t nx, const std::uint16_t* con
     for (std::size_t j = 0; j < 4; ++j) {
         std::size_t i = 0;
         for (; i + L <= n; i += L) store(rows[j] + i, Kind::of(w[j] + i));
-        if (i < n) store(rows[j] + i, last_of<Kind>(w[j] + i, n - i));
+        if (i < n) store(rows[j] + i, last_of<Kind>(w[j] + i, n - i, i));
     }
     dots_of_all<float, 4>(x, nx, four, n, out, out_stride);
 }
@@ -219,7 +245,7 @@ typedef __m512i Ints;
 constexpr std::size_t int_step = 32;
 SPARSEOPS_INLINE Ints load_x(const std::int16_t* p) { return _mm512_loadu_si512(p); }
 SPARSEOPS_INLINE Ints load_w(const std::int8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-SPARSEOPS_INLINE Ints load_w(const std::int8_t* p, std::size_t n) {
+SPARSEOPS_INLINE Ints load_w(const std::int8_t* p, std::size_t n, std::size_t) {
     return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((1u << n) - 1u), p));
 }
 SPARSEOPS_INLINE Ints add_products(Ints a, Ints b, Ints sum) {
@@ -240,6 +266,9 @@ typedef __m256i Ints;
 constexpr std::size_t int_step = 16;
 SPARSEOPS_INLINE Ints load_x(const std::int16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 SPARSEOPS_INLINE Ints load_w(const std::int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+SPARSEOPS_INLINE Ints load_w(const std::int8_t* p, std::size_t n, std::size_t before) {
+    return _mm256_cvtepi8_epi16(load_last(p, n, before));
+}
 SPARSEOPS_INLINE Ints add_products(Ints a, Ints b, Ints sum) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
 SPARSEOPS_INLINE __m128i quarter(Ints v) { return _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)); }
 #elif defined(__SSE4_1__)
@@ -257,8 +286,8 @@ SPARSEOPS_INLINE Ints load_w(const std::int8_t* p) { return Ints{p[0], p[1], p[2
 SPARSEOPS_INLINE Ints add_products(Ints a, Ints b, Ints sum) { return sum + a * b; }
 #endif
 
-#if !defined(__AVX512BW__)
-SPARSEOPS_INLINE Ints load_w(const std::int8_t* p, std::size_t n) {
+#if !defined(__AVX2__)
+SPARSEOPS_INLINE Ints load_w(const std::int8_t* p, std::size_t n, std::size_t) {
     std::int8_t buffer[int_step] = {};
     std::memcpy(buffer, p, n);
     return load_w(buffer);
@@ -296,7 +325,7 @@ SPARSEOPS_INLINE void int8_tile(const std::int16_t* const* x, const float* x_sca
         }
     };
     for (; i + int_step <= n; i += int_step) add([](const std::int8_t* p) __attribute__((always_inline)) { return load_w(p); });
-    if (i < n) add([&](const std::int8_t* p) __attribute__((always_inline)) { return load_w(p, n - i); });
+    if (i < n) add([&](const std::int8_t* p) __attribute__((always_inline)) { return load_w(p, n - i, i); });
     float total[4];
     if constexpr (B == 4) {
         const f32x4 scale = {w_scale[0], w_scale[1], w_scale[2], w_scale[3]};
