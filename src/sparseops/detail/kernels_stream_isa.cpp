@@ -9,6 +9,8 @@
 
 namespace {
 
+using sparseops::detail::Segments;
+
 // ---- norms --------------------------------------------------------------------------------------------------
 // A measure is the sum or the largest of terms in double: two accumulators of 8 lanes, then their join, then its
 // lanes by halves. Squares of floats are exact in double, so there the fused multiply-add changes nothing.
@@ -85,132 +87,134 @@ struct Case {
 
 // f(Case, Case): whether to drop what is small, and to look ahead: beyond a single short segment may lie anything.
 template <class T, class F>
-SPARSEOPS_INLINE void each_case(const std::size_t* offset, std::size_t count, T threshold, F f) {
-    const bool far = count > 1 || offset[count] - offset[0] > 4096;
+SPARSEOPS_INLINE void each_case(const Segments& of, T threshold, F f) {
+    const bool far = of.count > 1 || of.end[0] - of.begin[0] > 4096;
     if (threshold < T(0))
         far ? f(Case<false>{}, Case<true>{}) : f(Case<false>{}, Case<false>{});
     else
         far ? f(Case<true>{}, Case<true>{}) : f(Case<true>{}, Case<false>{});
 }
 
-template <class Term, bool Drop, bool Far>
-SPARSEOPS_INLINE Vec<double> measure_one(const float* x, std::size_t n, Vec<float> threshold) {
-    Vec<double> p{}, q{};
-    each_vector<float>(n, [&](std::size_t i, std::size_t m) {
-        look_ahead<Far>(x + i);
-        const Doubles d = widen(dropped<Drop>(load_m(x + i, m, 0.0f), threshold));
-        p = Term::join(p, d.low);
-        q = Term::join(q, d.high);
-    });
-    return Term::combine(p, q);
-}
-template <class Term, bool Drop, bool Far>
-SPARSEOPS_INLINE Vec<double> measure_one(const double* x, std::size_t n, Vec<double> threshold) {
-    Vec<double> p{}, q{};
+// f(Case, i, m) for n elements by eights: whether it is an odd eight, where it starts, and how many it has.
+template <class F>
+SPARSEOPS_INLINE void each_eight(std::size_t n, F f) {
     std::size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        look_ahead<Far>(x + i);
-        look_ahead<Far>(x + i + 8);
-        p = Term::join(p, dropped<Drop>(load<Vec<double>>(x + i), threshold));
-        q = Term::join(q, dropped<Drop>(load<Vec<double>>(x + i + 8), threshold));
+        f(Case<false>{}, i, 8);
+        f(Case<true>{}, i + 8, 8);
     }
-    if (i < n) p = Term::join(p, dropped<Drop>(load_m(x + i, n - i < 8 ? n - i : 8, 0.0), threshold));
-    if (i + 8 < n) q = Term::join(q, dropped<Drop>(load_m(x + i + 8, n - i - 8, 0.0), threshold));
-    return Term::combine(p, q);
+    if (i + 8 <= n) {
+        f(Case<false>{}, i, 8);
+        i += 8;
+        if (i < n) f(Case<true>{}, i, n - i);
+    } else if (i < n) {
+        f(Case<false>{}, i, n - i);
+    }
+}
+
+// Whether eight elements of T may be the first on a cache line.
+template <class T, class Odd>
+constexpr bool new_line(Odd) {
+    return sizeof(T) == 8 || !Odd::value;
+}
+
+template <class Term, bool Drop, bool Far, class T>
+SPARSEOPS_INLINE Vec<double> measure_one(const T* x, std::size_t n, Vec<double> threshold) {
+    Vec<double> even{}, odd{};
+    each_eight(n, [&](auto is_odd, std::size_t i, std::size_t m) __attribute__((always_inline)) {
+        if constexpr (new_line<T>(is_odd)) look_ahead<Far>(x + i);
+        Vec<double>& sum = is_odd.value ? odd : even;
+        sum = Term::join(sum, dropped<Drop>(load_8(x + i, m), threshold));
+    });
+    return Term::combine(even, odd);
 }
 
 // Four segments at a time, whose lanes are joined together.
 template <class Term, bool Drop, bool Far, class T>
-SPARSEOPS_INLINE void measure_segments(const T* x, const std::size_t* offset, std::size_t count, Vec<T> limit, double* out) {
-    for (std::size_t i = 0; i < count; i += 4) {
+SPARSEOPS_INLINE void measure_segments(const T* x, const Segments& of, Vec<double> limit, double* out) {
+    const auto four = [&](std::size_t i, std::size_t n, double* to) __attribute__((always_inline)) {
         Vec<double> v[4];
+#pragma GCC unroll 4
         for (std::size_t r = 0; r < 4; ++r) {  // beyond the last: an empty segment
-            const std::size_t at = i + r < count ? i + r : count - 1, from = offset[at];
-            v[r] = measure_one<Term, Drop, Far>(x + from, i + r < count ? offset[at + 1] - from : 0, limit);
+            const std::size_t at = i + (r < n ? r : 0), from = of.begin[at];
+            v[r] = measure_one<Term, Drop, Far>(x + from, r < n ? of.end[at] - from : 0, limit);
         }
-        double joined[4];
-        Term::join_lanes(v, joined);
-        std::memcpy(out + i, joined, (count - i < 4 ? count - i : 4) * sizeof(double));
-    }
+        Term::join_lanes(v, to);
+    };
+    std::size_t i = 0;
+    for (; i + 4 <= of.count; i += 4) four(i, 4, out + i);
+    if (i == of.count) return;
+    double joined[4];
+    four(i, of.count - i, joined);
+    for (std::size_t r = 0; i + r < of.count; ++r) out[i + r] = joined[r];
 }
 template <class Term, class T>
-void measure(const T* x, const std::size_t* offset, std::size_t count, T threshold, double* out) {
-    const Vec<T> limit = splat<Vec<T>>(threshold);
-    each_case(offset, count, threshold,
-              [&](auto drop, auto far) { measure_segments<Term, drop.value, far.value>(x, offset, count, limit, out); });
+void measure(const T* x, const Segments& of, T threshold, double* out) {
+    const Vec<double> limit = splat<Vec<double>>(static_cast<double>(threshold));
+    each_case(of, threshold, [&](auto drop, auto far) { measure_segments<Term, drop.value, far.value>(x, of, limit, out); });
 }
 
-SPARSEOPS_INLINE Vec<float> times(Vec<float> x, Vec<double> low, Vec<double> high) {
-    const Doubles d = widen(x);
-    return narrow({d.low * low, d.high * high});
-}
-
-// out = x times the factors f, entry by entry.
-template <bool Drop, bool Far>
-SPARSEOPS_INLINE void scale_run(const float* x, std::size_t n, Vec<float> threshold, const double* f, float* out) {
-    each_vector<float>(n, [&](std::size_t i, std::size_t m) {
-        look_ahead<Far>(x + i, out + i);
-        store_m(out + i, m,
-                times(dropped<Drop>(load_m(x + i, m, 0.0f), threshold), load<Vec<double>>(f + i), load<Vec<double>>(f + i + 8)));
-    });
-}
-template <bool Drop, bool Far>
-SPARSEOPS_INLINE void scale_run(const double* x, std::size_t n, Vec<double> threshold, const double* f, double* out) {
-    each_vector<double>(n, [&](std::size_t i, std::size_t m) {
-        look_ahead<Far>(x + i, out + i);
-        store_m(out + i, m, dropped<Drop>(load_m(x + i, m, 0.0), threshold) * load<Vec<double>>(f + i));
-    });
-}
-
-// One vector of x times f.
-template <bool Drop>
-SPARSEOPS_INLINE Vec<float> scaled(Vec<float> x, Vec<float> threshold, Vec<double> f) {
-    return times(dropped<Drop>(x, threshold), f, f);
-}
-template <bool Drop>
-SPARSEOPS_INLINE Vec<double> scaled(Vec<double> x, Vec<double> threshold, Vec<double> f) {
-    return dropped<Drop>(x, threshold) * f;
-}
-
-// A segment of a vector at least is whole vectors, the last of which ends with it and is read before anything is written. Shorter
-// ones wait for each other, and their factors are laid out as one run: a masked store would hold up the next segment's loads.
-template <class T, bool Drop, bool Far>
-SPARSEOPS_INLINE void scale_segments(const T* x, const std::size_t* offset, std::size_t count, Vec<T> limit, const double* factor, T* out) {
-    typedef Vec<T> V;
-    constexpr std::size_t L = lanes<T>, run = 512;
-    double f[run + L + 8];
-    std::size_t from = offset[0], at = from;
-    const auto flush = [&] {
-        for (std::size_t j = at - from; j % 16; ++j) f[j] = 1;  // what a last partial vector reads beyond
-        scale_run<Drop, Far>(x + from, at - from, limit, f, out + from);
-    };
-    for (std::size_t i = 0; i < count; ++i) {
-        const Vec<double> own = splat<Vec<double>>(factor[i]);
-        const std::size_t end = offset[i + 1], n = end - at;
-        if (n < L) {
-            for (std::size_t j = 0; j < n; j += 8) store(f + (at - from) + j, own);
-            at = end;
-            if (at - from < run) continue;
-        }
-        if (at > from) flush();
-        if (at < end) {
-            const V last = load<V>(x + end - L);
-            for (; at + L < end; at += L) {
-                look_ahead<Far>(x + at, out + at);
-                store(out + at, scaled<Drop>(load<V>(x + at), limit, own));
-            }
-            look_ahead<Far>(x + at, out + at);
-            store(out + end - L, scaled<Drop>(last, limit, own));
-        }
-        from = at = end;
+// A segment of eight at least is whole eights, the last of which ends with it and is read before anything is written.
+template <bool Drop, bool Far, class T>
+SPARSEOPS_INLINE void scale_one(const T* x, std::size_t n, Vec<double> threshold, Vec<double> factor, T* out) {
+    const auto scaled = [&](std::size_t i, std::size_t m)
+                            __attribute__((always_inline)) { return dropped<Drop>(load_8(x + i, m), threshold) * factor; };
+    if (n < 8) {
+        look_ahead<Far>(x, out);
+        if (n > 0) store_8(out, n, scaled(0, n));
+        return;
     }
-    if (at > from) flush();
+    const Vec<double> last = scaled(n - 8, 8);
+    std::size_t i = 0;
+    for (; i + 16 < n; i += 16) {
+        look_ahead<Far>(x + i, out + i);
+        if constexpr (sizeof(T) == 8) look_ahead<Far>(x + i + 8, out + i + 8);
+        store_8(out + i, 8, scaled(i, 8));
+        store_8(out + i + 8, 8, scaled(i + 8, 8));
+    }
+    look_ahead<Far>(x + i, out + i);
+    if (i + 8 < n) store_8(out + i, 8, scaled(i, 8));
+    store_8(out + n - 8, 8, last);
 }
 template <class T>
-void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold, const double* factor, T* out) {
-    const Vec<T> limit = splat<Vec<T>>(threshold);
-    each_case(offset, count, threshold,
-              [&](auto drop, auto far) { scale_segments<T, drop.value, far.value>(x, offset, count, limit, factor, out); });
+void scale(const T* x, const Segments& of, T threshold, const double* factor, T* out) {
+    const Vec<double> limit = splat<Vec<double>>(static_cast<double>(threshold));
+    each_case(of, threshold, [&](auto drop, auto far) {
+        for (std::size_t i = 0; i < of.count; ++i) {
+            const std::size_t at = of.begin[i];
+            scale_one<drop.value, far.value>(x + at, of.end[i] - at, limit, splat<Vec<double>>(factor[i]), out + at);
+        }
+    });
+}
+
+template <bool Far, class T>
+SPARSEOPS_INLINE void project_one(const T* x, const T* g, std::size_t n, double toward, double factor, T* out) {
+    if (toward == 0) {
+        if (out != g) std::memcpy(out, g, n * sizeof(T));
+        return;
+    }
+    const Vec<double> t = splat<Vec<double>>(toward), f = splat<Vec<double>>(factor);
+    Vec<double> even{}, odd{};
+    each_eight(n, [&](auto is_odd, std::size_t i, std::size_t m) __attribute__((always_inline)) {
+        if constexpr (new_line<T>(is_odd)) {
+            look_ahead<Far>(x + i);
+            look_ahead<Far>(g + i, out + i);
+        }
+        Vec<double>& sum = is_odd.value ? odd : even;
+        sum = sum + load_8(x + i, m) * t * load_8(g + i, m);
+    });
+    const Vec<double> along = splat<Vec<double>>(toward * sum_lanes(even + odd));
+    each_eight(n, [&](auto, std::size_t i, std::size_t m)
+                      __attribute__((always_inline)) { store_8(out + i, m, f * (load_8(g + i, m) - load_8(x + i, m) * along)); });
+}
+template <class T>
+void project(const T* x, const T* g, const Segments& of, const double* toward, const double* factor, T* out) {
+    each_case(of, T(-1), [&](auto, auto far) {
+        for (std::size_t i = 0; i < of.count; ++i) {
+            const std::size_t at = of.begin[i];
+            project_one<far.value>(x + at, g + at, of.end[i] - at, toward[i], factor[i], out + at);
+        }
+    });
 }
 
 void settle(const double* measure, std::size_t n, bool root, double norm, bool max_norm, double* size, double* factor) {
@@ -224,98 +228,23 @@ void settle(const double* measure, std::size_t n, bool root, double norm, bool m
     });
 }
 
-SPARSEOPS_INLINE Vec<double> widened(const double* p, std::size_t m) { return load_m(p, m, 0.0); }
-SPARSEOPS_INLINE Doubles widened(const float* p, std::size_t m) { return widen(load_m(p, m, 0.0f)); }
-// toward · x · g, and factor · (g - along · x)
-SPARSEOPS_INLINE Vec<double> add_along(Vec<double> sum, Vec<double> x, Vec<double> g, Vec<double> toward) { return sum + x * toward * g; }
-SPARSEOPS_INLINE Doubles add_along(Doubles sum, Doubles x, Doubles g, Vec<double> toward) {
-    return {add_along(sum.low, x.low, g.low, toward), add_along(sum.high, x.high, g.high, toward)};
-}
-SPARSEOPS_INLINE Vec<double> projected(Vec<double> x, Vec<double> g, Vec<double> along, Vec<double> factor) {
-    return factor * (g - x * along);
-}
-SPARSEOPS_INLINE Vec<float> projected(Doubles x, Doubles g, Vec<double> along, Vec<double> factor) {
-    return narrow({projected(x.low, g.low, along, factor), projected(x.high, g.high, along, factor)});
-}
-SPARSEOPS_INLINE double sum_all(Vec<double> v) { return sum_lanes(v); }
-SPARSEOPS_INLINE double sum_all(Doubles v) { return sum_lanes(v.low + v.high); }
-
-template <bool Far, class T>
-SPARSEOPS_INLINE void project_segments(const T* x, const T* g, const std::size_t* offset, std::size_t count, const double* toward,
-                                       const double* factor, T* out) {
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::size_t at = offset[i], n = offset[i + 1] - at;
-        if (toward[i] == 0) {
-            if (out != g) std::memcpy(out + at, g + at, n * sizeof(T));
-            continue;
-        }
-        const Vec<double> t = splat<Vec<double>>(toward[i]), f = splat<Vec<double>>(factor[i]);
-        decltype(widened(x, n)) sum{};
-        each_vector<T>(n, [&](std::size_t j, std::size_t m) {
-            look_ahead<Far>(x + at + j);
-            look_ahead<Far>(g + at + j, out + at + j);
-            sum = add_along(sum, widened(x + at + j, m), widened(g + at + j, m), t);
-        });
-        const Vec<double> along = splat<Vec<double>>(toward[i] * sum_all(sum));
-        each_vector<T>(n, [&](std::size_t j, std::size_t m) {
-            store_m(out + at + j, m, projected(widened(x + at + j, m), widened(g + at + j, m), along, f));
+template <class Term, class T>
+void measure_columns(const T* x, std::size_t rows, std::size_t cols, T threshold, double* sum) {
+    const Vec<double> limit = splat<Vec<double>>(static_cast<double>(threshold));
+    for (std::size_t i = 0; i < rows; ++i, x += cols) {
+        each_vector<double>(cols, [&](std::size_t j, std::size_t m) {
+            store_m(sum + j, m, Term::join(load_m(sum + j, m, 0.0), drop_small(load_8(x + j, m), limit)));
         });
     }
 }
 template <class T>
-void project(const T* x, const T* g, const std::size_t* offset, std::size_t count, const double* toward, const double* factor, T* out) {
-    if (count > 1)
-        project_segments<true>(x, g, offset, count, toward, factor, out);
-    else
-        project_segments<false>(x, g, offset, count, toward, factor, out);
-}
-
-// m elements of a vector of doubles that starts at p, and its store.
-SPARSEOPS_INLINE Vec<double> load_d(const double* p, std::size_t m) { return m >= 8 ? load<Vec<double>>(p) : load_n(p, m, 0.0); }
-SPARSEOPS_INLINE void store_d(double* p, std::size_t m, Vec<double> v) {
-    if (m >= 8)
-        store(p, v);
-    else
-        store_n(p, m, v);
-}
-
-template <class Term>
-SPARSEOPS_INLINE void measure_row(const float* x, std::size_t cols, Vec<float> threshold, double* sum) {
-    each_vector<float>(cols, [&](std::size_t j, std::size_t m) {
-        const Doubles d = widen(drop_small(load_m(x + j, m, 0.0f), threshold));
-        store_d(sum + j, m, Term::join(load_d(sum + j, m), d.low));
-        if (m > 8) store_d(sum + j + 8, m - 8, Term::join(load_d(sum + j + 8, m - 8), d.high));
-    });
-}
-template <class Term>
-SPARSEOPS_INLINE void measure_row(const double* x, std::size_t cols, Vec<double> threshold, double* sum) {
-    each_vector<double>(cols, [&](std::size_t j, std::size_t m) {
-        store_m(sum + j, m, Term::join(load_m(sum + j, m, 0.0), drop_small(load_m(x + j, m, 0.0), threshold)));
-    });
-}
-
-template <class Term, class T>
-void measure_columns(const T* x, std::size_t rows, std::size_t cols, T threshold, double* sum) {
-    const Vec<T> limit = splat<Vec<T>>(threshold);
-    for (std::size_t i = 0; i < rows; ++i) measure_row<Term>(x + i * cols, cols, limit, sum);
-}
-
-SPARSEOPS_INLINE void scale_row(const float* x, std::size_t cols, Vec<float> threshold, const double* factor, float* out) {
-    each_vector<float>(cols, [&](std::size_t j, std::size_t m) {
-        const Vec<double> low = load_d(factor + j, m), high = m > 8 ? load_d(factor + j + 8, m - 8) : Vec<double>{};
-        store_m(out + j, m, times(drop_small(load_m(x + j, m, 0.0f), threshold), low, high));
-    });
-}
-SPARSEOPS_INLINE void scale_row(const double* x, std::size_t cols, Vec<double> threshold, const double* factor, double* out) {
-    each_vector<double>(cols, [&](std::size_t j, std::size_t m) {
-        store_m(out + j, m, drop_small(load_m(x + j, m, 0.0), threshold) * load_m(factor + j, m, 0.0));
-    });
-}
-
-template <class T>
 void scale_columns(const T* x, std::size_t rows, std::size_t cols, T threshold, const double* factor, T* out) {
-    const Vec<T> limit = splat<Vec<T>>(threshold);
-    for (std::size_t i = 0; i < rows; ++i) scale_row(x + i * cols, cols, limit, factor, out + i * cols);
+    const Vec<double> limit = splat<Vec<double>>(static_cast<double>(threshold));
+    for (std::size_t i = 0; i < rows; ++i, x += cols, out += cols) {
+        each_vector<double>(cols, [&](std::size_t j, std::size_t m) {
+            store_8(out + j, m, drop_small(load_8(x + j, m), limit) * load_m(factor + j, m, 0.0));
+        });
+    }
 }
 
 // ---- selects ------------------------------------------------------------------------------------------------

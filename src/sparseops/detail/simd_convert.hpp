@@ -7,21 +7,8 @@
 
 namespace {
 
-// 16 floats as two vectors of 8 doubles, in lane order, and back (rounded to nearest even).
-struct Doubles {
-    Vec<double> low, high;
-};
 // By name: gcc 12 converts the halves of a vector one by one.
-#if defined(__AVX512F__)
-SPARSEOPS_INLINE Doubles widen(f32x16 v) {
-    const __m256 low = _mm512_castps512_ps256((__m512)v), high = _mm256_castpd_ps(_mm512_extractf64x4_pd((__m512d)v, 1));
-    return {(f64x8)_mm512_cvtps_pd(low), (f64x8)_mm512_cvtps_pd(high)};
-}
-SPARSEOPS_INLINE f32x16 narrow(Doubles d) {
-    const __m256 low = _mm512_cvtpd_ps((__m512d)d.low), high = _mm512_cvtpd_ps((__m512d)d.high);
-    return (f32x16)_mm512_insertf64x4(_mm512_castps_pd(_mm512_castps256_ps512(low)), _mm256_castps_pd(high), 1);
-}
-#elif defined(__AVX2__)
+#if defined(__AVX2__) && !defined(__AVX512F__)
 SPARSEOPS_INLINE Pair<f64x4> widen8(f32x8 v) {
     return {(f64x4)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)), (f64x4)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1))};
 }
@@ -29,18 +16,54 @@ SPARSEOPS_INLINE f32x8 narrow8(Pair<f64x4> d) {
     const __m128 low = _mm256_cvtpd_ps((__m256d)d.lo), high = _mm256_cvtpd_ps((__m256d)d.hi);
     return (f32x8)_mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
 }
-SPARSEOPS_INLINE Doubles widen(Pair<f32x8> v) { return {widen8(v.lo), widen8(v.hi)}; }
-SPARSEOPS_INLINE Pair<f32x8> narrow(Doubles d) { return {narrow8(d.low), narrow8(d.high)}; }
-#else
+#elif !defined(__AVX2__)
 SPARSEOPS_INLINE Pair<f64x2> widen4(f32x4 v) {
     return {f64x2{static_cast<double>(v[0]), static_cast<double>(v[1])}, f64x2{static_cast<double>(v[2]), static_cast<double>(v[3])}};
 }
 SPARSEOPS_INLINE f32x4 narrow4(Pair<f64x2> d) {
     return f32x4{static_cast<float>(d.lo[0]), static_cast<float>(d.lo[1]), static_cast<float>(d.hi[0]), static_cast<float>(d.hi[1])};
 }
-SPARSEOPS_INLINE Doubles widen(Pair<Pair<f32x4>> v) { return {{widen4(v.lo.lo), widen4(v.lo.hi)}, {widen4(v.hi.lo), widen4(v.hi.hi)}}; }
-SPARSEOPS_INLINE Pair<Pair<f32x4>> narrow(Doubles d) {
-    return {{narrow4(d.low.lo), narrow4(d.low.hi)}, {narrow4(d.high.lo), narrow4(d.high.hi)}};
+#endif
+
+// 8 numbers as doubles, or m < 8 of them and zeros; and back, rounded once.
+SPARSEOPS_INLINE Vec<double> load_8(const double* p, std::size_t m) { return load_m(p, m, 0.0); }
+SPARSEOPS_INLINE void store_8(double* p, std::size_t m, Vec<double> v) { store_m(p, m, v); }
+#if defined(__AVX512F__)
+SPARSEOPS_INLINE f64x8 load_8(const float* p, std::size_t m) {
+    return (f64x8)_mm512_cvtps_pd(m == 8 ? _mm256_loadu_ps(p) : _mm256_maskz_loadu_ps(static_cast<__mmask8>((1u << m) - 1u), p));
+}
+SPARSEOPS_INLINE void store_8(float* p, std::size_t m, f64x8 v) {
+    const __m256 rounded = _mm512_cvtpd_ps((__m512d)v);
+    if (m == 8)
+        _mm256_storeu_ps(p, rounded);
+    else
+        _mm256_mask_storeu_ps(p, static_cast<__mmask8>((1u << m) - 1u), rounded);
+}
+#elif defined(__AVX2__)
+SPARSEOPS_INLINE Pair<f64x4> load_8(const float* p, std::size_t m) {
+    if (m < 8) return widen8(load_8(p, m, 0.0f));
+    return {(f64x4)_mm256_cvtps_pd(_mm_loadu_ps(p)), (f64x4)_mm256_cvtps_pd(_mm_loadu_ps(p + 4))};
+}
+SPARSEOPS_INLINE void store_8(float* p, std::size_t m, Pair<f64x4> v) {
+    if (m < 8) return store_8(p, m, narrow8(v));
+    _mm_storeu_ps(p, _mm256_cvtpd_ps((__m256d)v.lo));
+    _mm_storeu_ps(p + 4, _mm256_cvtpd_ps((__m256d)v.hi));
+}
+#else
+SPARSEOPS_INLINE Pair<Pair<f64x2>> load_8(const float* p, std::size_t m) {
+    float some[8] = {};
+    if (m < 8) {
+        std::memcpy(some, p, m * sizeof *p);
+        p = some;
+    }
+    return {widen4(load<f32x4>(p)), widen4(load<f32x4>(p + 4))};
+}
+SPARSEOPS_INLINE void store_8(float* p, std::size_t m, Pair<Pair<f64x2>> v) {
+    float all[8];
+    float* const to = m < 8 ? all : p;
+    store(to, narrow4(v.lo));
+    store(to + 4, narrow4(v.hi));
+    if (m < 8) std::memcpy(p, all, m * sizeof *p);
 }
 #endif
 
