@@ -88,7 +88,7 @@ struct Case {
 // f(Case, Case): whether to drop what is small, and to look ahead: beyond a single short segment may lie anything.
 template <class T, class F>
 SPARSEOPS_INLINE void each_case(const Segments& of, T threshold, F f) {
-    const bool far = of.count > 1 || of.end[0] - of.begin[0] > 4096;
+    const bool far = of.count != 1 || of.end[0] - of.begin[0] > 4096;
     if (threshold < T(0))
         far ? f(Case<false>{}, Case<true>{}) : f(Case<false>{}, Case<false>{});
     else
@@ -190,7 +190,7 @@ void scale(const T* x, const Segments& of, T threshold, const double* factor, T*
 template <bool Far, class T>
 SPARSEOPS_INLINE void project_one(const T* x, const T* g, std::size_t n, double toward, double factor, T* out) {
     if (toward == 0) {
-        if (out != g) std::memcpy(out, g, n * sizeof(T));
+        if (out != g && n > 0) std::memcpy(out, g, n * sizeof(T));
         return;
     }
     const Vec<double> t = splat<Vec<double>>(toward), f = splat<Vec<double>>(factor);
