@@ -60,18 +60,19 @@ public:
         const T threshold = limit_of<T>(o);
         const bool two_passes = o.check_finite && x_.data() == out_.data();  // in place, all is measured before anything is written
         std::vector<char> bad((rows_ + row_block - 1) / row_block, 0);
-        each_block([&](std::size_t from, const detail::Segments& of, double* factor) {
+        each_block([&](std::size_t from, std::size_t count, const std::size_t* offset, double* factor) {
             double* own = norms.data() + from;
-            detail::measure_segments(x_.data(), of, o.ord, threshold, o.norm, o.max_norm, own, factor);
-            bad[from / row_block] = std::any_of(own, own + of.count, [](double v) { return std::isnan(v); });
-            if (!two_passes) detail::scale_segments(x_.data(), of, o.ord, threshold, o.norm, o.max_norm, own, factor, out_.data());
+            detail::measure_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor);
+            bad[from / row_block] = std::any_of(own, own + count, [](double v) { return std::isnan(v); });
+            if (!two_passes)
+                detail::scale_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor, out_.data());
         });
         if (o.check_finite && std::find(bad.begin(), bad.end(), 1) != bad.end()) refuse_not_finite(x_);
         if (!two_passes) return;
-        each_block([&](std::size_t from, const detail::Segments& of, double* factor) {
+        each_block([&](std::size_t from, std::size_t count, const std::size_t* offset, double* factor) {
             double* own = norms.data() + from;
-            detail::norm_kernels<T>().settle(own, of.count, false, o.norm, o.max_norm, own, factor);
-            detail::scale_segments(x_.data(), of, o.ord, threshold, o.norm, o.max_norm, own, factor, out_.data());
+            detail::norm_kernels<T>().settle(own, count, false, o.norm, o.max_norm, own, factor);
+            detail::scale_segments(x_.data(), offset, count, o.ord, threshold, o.norm, o.max_norm, own, factor, out_.data());
         });
     }
 
@@ -83,7 +84,7 @@ private:
             std::size_t offset[row_block + 1];
             double factor[row_block];
             for (std::size_t i = 0; i <= count; ++i) offset[i] = offset_of_(from + i);
-            f(from, {offset, offset + 1, count}, factor);
+            f(from, count, offset, factor);
         });
     }
 

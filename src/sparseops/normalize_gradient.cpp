@@ -80,11 +80,11 @@ void project_row(const double* x, const double* g, std::size_t n, const Normaliz
         if (dx != g) std::copy_n(g, n, dx);
         return;
     }
-    const std::size_t from = 0;
+    const std::size_t all[2] = {0, n};
     const double toward = 1 / size.value, one = 1;
     std::vector<double> scaled(x, x + n);
     for (double& v : scaled) v *= size.scale;
-    detail::norm_kernels<double>().project(scaled.data(), g, {&from, &n, 1}, &toward, &one, dx);
+    detail::norm_kernels<double>().project(scaled.data(), g, all, 1, &toward, &one, dx);
     std::transform(dx, dx + n, dx, detail::scaling_of(size, o.norm));
 }
 
@@ -99,15 +99,15 @@ void by_rows(std::span<const T> x, std::span<const T> g, std::span<T> dx, std::s
         double size[row_block], factor[row_block], toward[row_block];
         bool again[row_block];
         for (std::size_t i = 0; i <= count; ++i) offset[i] = offset_of(from + i);
-        const detail::Segments of{offset, offset + 1, count};
-        k.measure[static_cast<int>(Norm::l2)](x.data(), of, T(-1), size);
+        k.measure[static_cast<int>(Norm::l2)](x.data(), offset, count, T(-1), size);
         k.settle(size, count, true, o.norm, o.max_norm, size, factor);
         for (std::size_t i = 0; i < count; ++i) {
             again[i] = detail::doubtful_norm<T>(size[i]) || (std::is_same_v<T, double> && detail::doubtful_factor(factor[i]));
-            toward[i] = again[i] || !detail::is_scaled({size[i]}, o.norm, o.max_norm) ? 0 : 1 / size[i];
-            if (!again[i] && !std::isfinite(size[i])) toward[i] = std::numeric_limits<double>::quiet_NaN();
+            toward[i] = again[i] || !detail::is_scaled({size[i]}, o.norm, o.max_norm) ? 0
+                        : std::isfinite(size[i])                                      ? 1 / size[i]
+                                                                                      : std::numeric_limits<double>::quiet_NaN();
         }
-        k.project(x.data(), g.data(), of, toward, factor, dx.data());
+        k.project(x.data(), g.data(), offset, count, toward, factor, dx.data());
         if constexpr (std::is_same_v<T, double>) {
             for (std::size_t i = 0; i < count; ++i) {
                 if (!again[i]) continue;
@@ -139,8 +139,8 @@ private:
         double squares, products;
     };
     struct Pull {
-        double factor, toward;  // 0: g as it is
-        double operator()(double x, double g) const noexcept { return factor * (toward == 0 ? g : g - x * toward); }
+        double factor, along;  // 0: g as it is
+        double operator()(double x, double g) const noexcept { return factor * (along == 0 ? g : g - x * along); }
     };
 
     // Of floats, squares and products are exact in double, and nothing leaves its range: both sums in one pass.

@@ -41,15 +41,15 @@ struct Storage<bfloat16> : Storage16<bfloat16, &Table::from_bfloat16, &Table::to
 // The norm of a row, and whether to change it; then the change.
 template <Real T>
 double measure_row(const T* row, std::size_t n, double norm, bool max_norm, double& factor) {
-    const std::size_t from = 0;
+    const std::size_t all[2] = {0, n};
     double size = 0;
-    detail::measure_segments(row, {&from, &n, 1}, Norm::l2, T(-1), norm, max_norm, &size, &factor);
+    detail::measure_segments(row, all, 1, Norm::l2, T(-1), norm, max_norm, &size, &factor);
     return size;
 }
 template <Real T>
 void scale_row(const T* row, std::size_t n, double norm, bool max_norm, double size, double factor, T* out) {
-    const std::size_t from = 0;
-    detail::scale_segments(row, {&from, &n, 1}, Norm::l2, T(-1), norm, max_norm, &size, &factor, out);
+    const std::size_t all[2] = {0, n};
+    detail::scale_segments(row, all, 1, Norm::l2, T(-1), norm, max_norm, &size, &factor, out);
 }
 
 }  // namespace

@@ -188,15 +188,14 @@ private:
             auto* offset = array<std::size_t>(1, count + 1);
             for (std::size_t i = 0; i <= count; ++i)
                 offset[i] = i == 0 ? 0 : i == count ? n : random_.below(n / count + 1) + (i - 1) * n / count;
-            const sparseops::detail::Segments of{offset, offset + 1, count};
             double* factor = array<double>(2, count, 0.5, 2);
-            for (const auto measure : k.measure) call("measure", n, [&] { measure(x, of, threshold, factor); });
+            for (const auto measure : k.measure) call("measure", n, [&] { measure(x, offset, count, threshold, factor); });
             T* out = array<T>(3, n);
-            call("scale", n, [&] { k.scale(x, of, threshold, factor, out); });
+            call("scale", n, [&] { k.scale(x, offset, count, threshold, factor, out); });
             const T* g = array<T>(4, n, -1, 1);
             double* toward = array<double>(5, count, 0.5, 2);
             toward[1] = 0;
-            call("project", n, [&] { k.project(x, g, of, toward, factor, out); });
+            call("project", n, [&] { k.project(x, g, offset, count, toward, factor, out); });
             const T* matrix = array<T>(0, 3 * n, -1, 1);
             array<std::size_t>(1, 0);
             double* sum = array<double>(2, n);

@@ -7,21 +7,15 @@
 
 namespace sparseops::detail {
 
-// Segment i is the elements [begin[i], end[i]).
-struct Segments {
-    const std::size_t *begin, *end;
-    std::size_t count;
-};
-
 // Sums are taken in double; an entry with |x| <= threshold counts as zero (threshold < 0: none does). In the order of
 // `sparseops::Norm` the measures are Σ|x|, Σx² and max|x|; one that is not finite says that an entry is not, or that a
 // sum of doubles overflowed.
 template <class T>
 struct NormKernels {
-    // out[i] = measure of segment i of x.
-    void (*measure[3])(const T* x, const Segments& of, T threshold, double* out);
-    // out = x · factor[i] in double, rounded once, zero where |x| <= threshold, for segments that do not meet; out may be x.
-    void (*scale)(const T* x, const Segments& of, T threshold, const double* factor, T* out);
+    // out[i] = measure of x[offset[i] .. offset[i + 1]).
+    void (*measure[3])(const T* x, const std::size_t* offset, std::size_t count, T threshold, double* out);
+    // out = x · factor[i] in double, rounded once, zero where |x| <= threshold, for the same segments; out may be x.
+    void (*scale)(const T* x, const std::size_t* offset, std::size_t count, T threshold, const double* factor, T* out);
     // size[i] = measure[i] or its root; factor[i] = norm / size[i], at most the largest double, 1 where size[i] is 0 or not
     // above norm with `max_norm`, NaN where it is not finite.
     void (*settle)(const double* measure, std::size_t n, bool root, double norm, bool max_norm, double* size, double* factor);
@@ -29,9 +23,10 @@ struct NormKernels {
     void (*measure_columns[3])(const T* x, std::size_t rows, std::size_t cols, T threshold, double* sum);
     // out[i · cols + j] = x[i · cols + j] · factor[j], as in scale.
     void (*scale_columns)(const T* x, std::size_t rows, std::size_t cols, T threshold, const double* factor, T* out);
-    // out = factor[i] · (g - u (u · g)), u = toward[i] · x, for the segments of scale, in double, rounded once; g where toward[i]
-    // is 0. out may be g.
-    void (*project)(const T* x, const T* g, const Segments& of, const double* toward, const double* factor, T* out);
+    // out = factor[i] · (g - u (u · g)), u = toward[i] · x, for the same segments, in double, rounded once; g where toward[i] is 0.
+    // out may be g.
+    void (*project)(const T* x, const T* g, const std::size_t* offset, std::size_t count, const double* toward, const double* factor,
+                    T* out);
 };
 
 // Items of 2, 4 or 8 bytes, whatever they mean.

@@ -9,8 +9,6 @@
 
 namespace {
 
-using sparseops::detail::Segments;
-
 // ---- norms --------------------------------------------------------------------------------------------------
 // A measure is the sum or the largest of terms in double: two accumulators of 8 lanes, then their join, then its
 // lanes by halves. Squares of floats are exact in double, so there the fused multiply-add changes nothing.
@@ -87,8 +85,8 @@ struct Case {
 
 // f(Case, Case): whether to drop what is small, and to look ahead: beyond a single short segment may lie anything.
 template <class T, class F>
-SPARSEOPS_INLINE void each_case(const Segments& of, T threshold, F f) {
-    const bool far = of.count != 1 || of.end[0] - of.begin[0] > 4096;
+SPARSEOPS_INLINE void each_case(const std::size_t* offset, std::size_t count, T threshold, F f) {
+    const bool far = count > 1 || offset[count] - offset[0] > 4096;
     if (threshold < T(0))
         far ? f(Case<false>{}, Case<true>{}) : f(Case<false>{}, Case<false>{});
     else
@@ -124,44 +122,45 @@ SPARSEOPS_INLINE Vec<double> measure_one(const T* x, std::size_t n, Vec<double> 
     each_eight(n, [&](auto is_odd, std::size_t i, std::size_t m) __attribute__((always_inline)) {
         if constexpr (new_line<T>(is_odd)) look_ahead<Far>(x + i);
         Vec<double>& sum = is_odd.value ? odd : even;
-        sum = Term::join(sum, dropped<Drop>(load_8(x + i, m), threshold));
+        sum = Term::join(sum, dropped<Drop>(load_doubles(x + i, m), threshold));
     });
     return Term::combine(even, odd);
 }
 
 // Four segments at a time, whose lanes are joined together.
 template <class Term, bool Drop, bool Far, class T>
-SPARSEOPS_INLINE void measure_segments(const T* x, const Segments& of, Vec<double> limit, double* out) {
+SPARSEOPS_INLINE void measure_segments(const T* x, const std::size_t* offset, std::size_t count, Vec<double> limit, double* out) {
     const auto four = [&](std::size_t i, std::size_t n, double* to) __attribute__((always_inline)) {
         Vec<double> v[4];
 #pragma GCC unroll 4
         for (std::size_t r = 0; r < 4; ++r) {  // beyond the last: an empty segment
-            const std::size_t at = i + (r < n ? r : 0), from = of.begin[at];
-            v[r] = measure_one<Term, Drop, Far>(x + from, r < n ? of.end[at] - from : 0, limit);
+            const std::size_t from = offset[i + (r < n ? r : 0)];
+            v[r] = measure_one<Term, Drop, Far>(x + from, r < n ? offset[i + r + 1] - from : 0, limit);
         }
         Term::join_lanes(v, to);
     };
     std::size_t i = 0;
-    for (; i + 4 <= of.count; i += 4) four(i, 4, out + i);
-    if (i == of.count) return;
+    for (; i + 4 <= count; i += 4) four(i, 4, out + i);
+    if (i == count) return;
     double joined[4];
-    four(i, of.count - i, joined);
-    for (std::size_t r = 0; i + r < of.count; ++r) out[i + r] = joined[r];
+    four(i, count - i, joined);
+    for (std::size_t r = 0; i + r < count; ++r) out[i + r] = joined[r];
 }
 template <class Term, class T>
-void measure(const T* x, const Segments& of, T threshold, double* out) {
+void measure(const T* x, const std::size_t* offset, std::size_t count, T threshold, double* out) {
     const Vec<double> limit = splat<Vec<double>>(static_cast<double>(threshold));
-    each_case(of, threshold, [&](auto drop, auto far) { measure_segments<Term, drop.value, far.value>(x, of, limit, out); });
+    each_case(offset, count, threshold,
+              [&](auto drop, auto far) { measure_segments<Term, drop.value, far.value>(x, offset, count, limit, out); });
 }
 
 // A segment of eight at least is whole eights, the last of which ends with it and is read before anything is written.
 template <bool Drop, bool Far, class T>
 SPARSEOPS_INLINE void scale_one(const T* x, std::size_t n, Vec<double> threshold, Vec<double> factor, T* out) {
     const auto scaled = [&](std::size_t i, std::size_t m)
-                            __attribute__((always_inline)) { return dropped<Drop>(load_8(x + i, m), threshold) * factor; };
+                            __attribute__((always_inline)) { return dropped<Drop>(load_doubles(x + i, m), threshold) * factor; };
     if (n < 8) {
         look_ahead<Far>(x, out);
-        if (n > 0) store_8(out, n, scaled(0, n));
+        if (n > 0) store_rounded(out, n, scaled(0, n));
         return;
     }
     const Vec<double> last = scaled(n - 8, 8);
@@ -169,20 +168,20 @@ SPARSEOPS_INLINE void scale_one(const T* x, std::size_t n, Vec<double> threshold
     for (; i + 16 < n; i += 16) {
         look_ahead<Far>(x + i, out + i);
         if constexpr (sizeof(T) == 8) look_ahead<Far>(x + i + 8, out + i + 8);
-        store_8(out + i, 8, scaled(i, 8));
-        store_8(out + i + 8, 8, scaled(i + 8, 8));
+        store_rounded(out + i, 8, scaled(i, 8));
+        store_rounded(out + i + 8, 8, scaled(i + 8, 8));
     }
     look_ahead<Far>(x + i, out + i);
-    if (i + 8 < n) store_8(out + i, 8, scaled(i, 8));
-    store_8(out + n - 8, 8, last);
+    if (i + 8 < n) store_rounded(out + i, 8, scaled(i, 8));
+    store_rounded(out + n - 8, 8, last);
 }
 template <class T>
-void scale(const T* x, const Segments& of, T threshold, const double* factor, T* out) {
+void scale(const T* x, const std::size_t* offset, std::size_t count, T threshold, const double* factor, T* out) {
     const Vec<double> limit = splat<Vec<double>>(static_cast<double>(threshold));
-    each_case(of, threshold, [&](auto drop, auto far) {
-        for (std::size_t i = 0; i < of.count; ++i) {
-            const std::size_t at = of.begin[i];
-            scale_one<drop.value, far.value>(x + at, of.end[i] - at, limit, splat<Vec<double>>(factor[i]), out + at);
+    each_case(offset, count, threshold, [&](auto drop, auto far) {
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::size_t at = offset[i];
+            scale_one<drop.value, far.value>(x + at, offset[i + 1] - at, limit, splat<Vec<double>>(factor[i]), out + at);
         }
     });
 }
@@ -201,18 +200,19 @@ SPARSEOPS_INLINE void project_one(const T* x, const T* g, std::size_t n, double 
             look_ahead<Far>(g + i, out + i);
         }
         Vec<double>& sum = is_odd.value ? odd : even;
-        sum = sum + load_8(x + i, m) * t * load_8(g + i, m);
+        sum = sum + load_doubles(x + i, m) * t * load_doubles(g + i, m);
     });
     const Vec<double> along = splat<Vec<double>>(toward * sum_lanes(even + odd));
-    each_eight(n, [&](auto, std::size_t i, std::size_t m)
-                      __attribute__((always_inline)) { store_8(out + i, m, f * (load_8(g + i, m) - load_8(x + i, m) * along)); });
+    each_eight(n, [&](auto, std::size_t i, std::size_t m) __attribute__((always_inline)) {
+        store_rounded(out + i, m, f * (load_doubles(g + i, m) - load_doubles(x + i, m) * along));
+    });
 }
 template <class T>
-void project(const T* x, const T* g, const Segments& of, const double* toward, const double* factor, T* out) {
-    each_case(of, T(-1), [&](auto, auto far) {
-        for (std::size_t i = 0; i < of.count; ++i) {
-            const std::size_t at = of.begin[i];
-            project_one<far.value>(x + at, g + at, of.end[i] - at, toward[i], factor[i], out + at);
+void project(const T* x, const T* g, const std::size_t* offset, std::size_t count, const double* toward, const double* factor, T* out) {
+    each_case(offset, count, T(-1), [&](auto, auto far) {
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::size_t at = offset[i];
+            project_one<far.value>(x + at, g + at, offset[i + 1] - at, toward[i], factor[i], out + at);
         }
     });
 }
@@ -233,7 +233,7 @@ void measure_columns(const T* x, std::size_t rows, std::size_t cols, T threshold
     const Vec<double> limit = splat<Vec<double>>(static_cast<double>(threshold));
     for (std::size_t i = 0; i < rows; ++i, x += cols) {
         each_vector<double>(cols, [&](std::size_t j, std::size_t m) {
-            store_m(sum + j, m, Term::join(load_m(sum + j, m, 0.0), drop_small(load_8(x + j, m), limit)));
+            store_m(sum + j, m, Term::join(load_m(sum + j, m, 0.0), drop_small(load_doubles(x + j, m), limit)));
         });
     }
 }
@@ -242,7 +242,7 @@ void scale_columns(const T* x, std::size_t rows, std::size_t cols, T threshold, 
     const Vec<double> limit = splat<Vec<double>>(static_cast<double>(threshold));
     for (std::size_t i = 0; i < rows; ++i, x += cols, out += cols) {
         each_vector<double>(cols, [&](std::size_t j, std::size_t m) {
-            store_8(out + j, m, drop_small(load_8(x + j, m), limit) * load_m(factor + j, m, 0.0));
+            store_rounded(out + j, m, drop_small(load_doubles(x + j, m), limit) * load_m(factor + j, m, 0.0));
         });
     }
 }

@@ -26,13 +26,13 @@ SPARSEOPS_INLINE f32x4 narrow4(Pair<f64x2> d) {
 #endif
 
 // 8 numbers as doubles, or m < 8 of them and zeros; and back, rounded once.
-SPARSEOPS_INLINE Vec<double> load_8(const double* p, std::size_t m) { return load_m(p, m, 0.0); }
-SPARSEOPS_INLINE void store_8(double* p, std::size_t m, Vec<double> v) { store_m(p, m, v); }
+SPARSEOPS_INLINE Vec<double> load_doubles(const double* p, std::size_t m) { return load_m(p, m, 0.0); }
+SPARSEOPS_INLINE void store_rounded(double* p, std::size_t m, Vec<double> v) { store_m(p, m, v); }
 #if defined(__AVX512F__)
-SPARSEOPS_INLINE f64x8 load_8(const float* p, std::size_t m) {
+SPARSEOPS_INLINE f64x8 load_doubles(const float* p, std::size_t m) {
     return (f64x8)_mm512_cvtps_pd(m == 8 ? _mm256_loadu_ps(p) : _mm256_maskz_loadu_ps(static_cast<__mmask8>((1u << m) - 1u), p));
 }
-SPARSEOPS_INLINE void store_8(float* p, std::size_t m, f64x8 v) {
+SPARSEOPS_INLINE void store_rounded(float* p, std::size_t m, f64x8 v) {
     const __m256 rounded = _mm512_cvtpd_ps((__m512d)v);
     if (m == 8)
         _mm256_storeu_ps(p, rounded);
@@ -40,17 +40,17 @@ SPARSEOPS_INLINE void store_8(float* p, std::size_t m, f64x8 v) {
         _mm256_mask_storeu_ps(p, static_cast<__mmask8>((1u << m) - 1u), rounded);
 }
 #elif defined(__AVX2__)
-SPARSEOPS_INLINE Pair<f64x4> load_8(const float* p, std::size_t m) {
+SPARSEOPS_INLINE Pair<f64x4> load_doubles(const float* p, std::size_t m) {
     if (m < 8) return widen8(load_8(p, m, 0.0f));
     return {(f64x4)_mm256_cvtps_pd(_mm_loadu_ps(p)), (f64x4)_mm256_cvtps_pd(_mm_loadu_ps(p + 4))};
 }
-SPARSEOPS_INLINE void store_8(float* p, std::size_t m, Pair<f64x4> v) {
+SPARSEOPS_INLINE void store_rounded(float* p, std::size_t m, Pair<f64x4> v) {
     if (m < 8) return store_8(p, m, narrow8(v));
     _mm_storeu_ps(p, _mm256_cvtpd_ps((__m256d)v.lo));
     _mm_storeu_ps(p + 4, _mm256_cvtpd_ps((__m256d)v.hi));
 }
 #else
-SPARSEOPS_INLINE Pair<Pair<f64x2>> load_8(const float* p, std::size_t m) {
+SPARSEOPS_INLINE Pair<Pair<f64x2>> load_doubles(const float* p, std::size_t m) {
     float some[8] = {};
     if (m < 8) {
         std::memcpy(some, p, m * sizeof *p);
@@ -58,7 +58,7 @@ SPARSEOPS_INLINE Pair<Pair<f64x2>> load_8(const float* p, std::size_t m) {
     }
     return {widen4(load<f32x4>(p)), widen4(load<f32x4>(p + 4))};
 }
-SPARSEOPS_INLINE void store_8(float* p, std::size_t m, Pair<Pair<f64x2>> v) {
+SPARSEOPS_INLINE void store_rounded(float* p, std::size_t m, Pair<Pair<f64x2>> v) {
     float all[8];
     float* const to = m < 8 ? all : p;
     store(to, narrow4(v.lo));

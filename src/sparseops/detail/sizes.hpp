@@ -70,52 +70,52 @@ inline double rescale_by(double largest) noexcept {
 template <Real T>
 Size rescaled_size(const T* x, std::size_t n, Norm ord, T threshold) {
     const auto& k = norm_kernels<T>();
-    const std::size_t from = 0;
-    const Segments all{&from, &n, 1};
+    const std::size_t all[2] = {0, n};
     double largest = 0, measure = 0;
-    k.measure[static_cast<int>(Norm::max)](x, all, threshold, &largest);
+    k.measure[static_cast<int>(Norm::max)](x, all, 1, threshold, &largest);
     if (largest == 0) return {};
     const double scale = rescale_by(largest);
     std::vector<T> scaled(n);
-    k.scale(x, all, threshold, &scale, scaled.data());
-    k.measure[static_cast<int>(ord)](scaled.data(), all, T(-1), &measure);
+    k.scale(x, all, 1, threshold, &scale, scaled.data());
+    k.measure[static_cast<int>(ord)](scaled.data(), all, 1, T(-1), &measure);
     return {ord == Norm::l2 ? std::sqrt(measure) : measure, scale};
 }
 
-// The norms of segments and what makes them `norm` long, if they are in no doubt.
+// The norms of the segments x[offset[i] .. offset[i + 1]) and what makes them `norm` long, if they are in no doubt.
 template <Real T>
-void measure_segments(const T* x, const Segments& of, Norm ord, T threshold, double norm, bool max_norm, double* norms, double* factor) {
+void measure_segments(const T* x, const std::size_t* offset, std::size_t count, Norm ord, T threshold, double norm, bool max_norm,
+                      double* norms, double* factor) {
     const auto& k = norm_kernels<T>();
-    k.measure[static_cast<int>(ord)](x, of, threshold, norms);
-    k.settle(norms, of.count, ord == Norm::l2, norm, max_norm, norms, factor);
+    k.measure[static_cast<int>(ord)](x, offset, count, threshold, norms);
+    k.settle(norms, count, ord == Norm::l2, norm, max_norm, norms, factor);
     if constexpr (std::is_same_v<T, double>) {
-        for (std::size_t i = 0; i < of.count; ++i) {
-            if (doubtful_norm<T>(norms[i])) norms[i] = rescaled_size(x + of.begin[i], of.end[i] - of.begin[i], ord, threshold).norm();
+        for (std::size_t i = 0; i < count; ++i) {
+            if (doubtful_norm<T>(norms[i])) norms[i] = rescaled_size(x + offset[i], offset[i + 1] - offset[i], ord, threshold).norm();
         }
     } else {
-        for (std::size_t i = 0; i < of.count; ++i) norms[i] = std::isfinite(norms[i]) ? norms[i] : std::numeric_limits<double>::quiet_NaN();
+        for (std::size_t i = 0; i < count; ++i) norms[i] = std::isfinite(norms[i]) ? norms[i] : std::numeric_limits<double>::quiet_NaN();
     }
 }
 
-// out = x with its segments scaled by `factor` (one of each, changed here), which measure_segments or settle made of norms.
+// out = x with its segments scaled by `factor` (count of them, changed here), which measure_segments or settle made of norms.
 template <Real T>
-void scale_segments(const T* x, const Segments& of, Norm ord, T threshold, double norm, bool max_norm, const double* norms, double* factor,
-                    T* out) {
+void scale_segments(const T* x, const std::size_t* offset, std::size_t count, Norm ord, T threshold, double norm, bool max_norm,
+                    const double* norms, double* factor, T* out) {
     const auto& k = norm_kernels<T>();
     std::vector<std::pair<std::size_t, Scaling>> again;
     if constexpr (std::is_same_v<T, double>) {
-        for (std::size_t i = 0; i < of.count; ++i) {
+        for (std::size_t i = 0; i < count; ++i) {
             const bool lost = doubtful_norm<T>(norms[i]);
             if (!lost && !doubtful_factor(factor[i])) continue;
-            const Size size = lost ? rescaled_size(x + of.begin[i], of.end[i] - of.begin[i], ord, threshold) : Size{norms[i]};
+            const Size size = lost ? rescaled_size(x + offset[i], offset[i + 1] - offset[i], ord, threshold) : Size{norms[i]};
             const Scaling s = is_scaled(size, norm, max_norm) ? scaling_of(size, norm) : Scaling{};
             factor[i] = s.power ? 1 : s.factor;
             if (s.power) again.emplace_back(i, s);
         }
     }
-    if (x == out && threshold < 0 && again.empty() && std::all_of(factor, factor + of.count, [](double f) { return f == 1; })) return;
-    k.scale(x, of, threshold, factor, out);
-    for (const auto& [i, s] : again) std::transform(out + of.begin[i], out + of.end[i], out + of.begin[i], s);
+    if (x == out && threshold < 0 && again.empty() && std::all_of(factor, factor + count, [](double f) { return f == 1; })) return;
+    k.scale(x, offset, count, threshold, factor, out);
+    for (const auto& [i, s] : again) std::transform(out + offset[i], out + offset[i + 1], out + offset[i], s);
 }
 
 }  // namespace sparseops::detail
