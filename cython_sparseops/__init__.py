@@ -6,6 +6,18 @@ probabilities and exact top-k; sparse gradients as plain arrays.
 
 from . import _runtime
 from ._devel import get_cmake_dir, get_include
+from ._evaluation import (
+    CalibrationError,
+    FrequencyBucket,
+    expected_calibration_error,
+    ndcg_at_k,
+    precision_at_k,
+    propensities,
+    psndcg_at_k,
+    psp_at_k,
+    recall_at_k,
+    recall_by_frequency,
+)
 from .bag import embedding_bag
 from .dropout import (
     Dropout,
@@ -44,8 +56,10 @@ __all__ = [
     "SGD",
     "Adagrad",
     "Adam",
+    "CalibrationError",
     "Dropout",
     "DropoutGradient",
+    "FrequencyBucket",
     "HSoftmaxGradient",
     "HSoftmaxLoss",
     "HSoftmaxUpdate",
@@ -61,6 +75,7 @@ __all__ = [
     "Segments",
     "embedding_bag",
     "estimate_memory",
+    "expected_calibration_error",
     "get_cmake_dir",
     "get_include",
     "get_num_threads",
@@ -73,7 +88,14 @@ __all__ = [
     "hsoftmax_update",
     "init_weights",
     "load_arrays",
+    "ndcg_at_k",
+    "precision_at_k",
+    "propensities",
+    "psndcg_at_k",
+    "psp_at_k",
     "quantize",
+    "recall_at_k",
+    "recall_by_frequency",
     "save_arrays",
     "set_num_threads",
     "show_runtime",

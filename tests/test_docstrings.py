@@ -106,8 +106,9 @@ def test_a_docstring_describes_what_the_signature_has(name):
 def test_an_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     thing = PUBLIC[name]
-    if "from scipy" in thing.__doc__:
-        pytest.importorskip("scipy")
+    for extra in ("scipy", "matplotlib"):
+        if f"from {extra}" in thing.__doc__:
+            pytest.importorskip(extra)
     home = next(home for home in [*NEED_SKLEARN, *reversed(MODULES)] if name.startswith(home))
     globs = {"np": np}
     for module in (cython_sparseops, importlib.import_module(home)):
