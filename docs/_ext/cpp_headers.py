@@ -20,6 +20,7 @@ FIRST = ("types", "hierarchy", "hsoftmax")
 def split(text):
     """The comment at the top of a header, and (comment, declaration) of all that it declares; the
     declaration is empty where a comment stands alone."""
+    text = re.sub(r"\A// SPDX-License-Identifier: .*\n", "", text)
     top = re.match(r"(?://.*\n)+", text)
     body = re.search(r"^namespace sparseops \{\n(.*)^\}  // namespace", text, re.M | re.S)
     if not top or not body:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 #include "bag.hpp"
 
 #include <algorithm>
@@ -8,12 +9,12 @@
 #include <optional>
 #include <vector>
 
-#include "detail/kernels.hpp"
 #include "detail/parallel.hpp"
-#include "detail/prefetch.hpp"
 #include "detail/random.hpp"
 #include "detail/require.hpp"
 #include "dropout.hpp"
+#include "kernels/kernels.hpp"
+#include "kernels/prefetch.hpp"
 
 namespace sparseops {
 namespace {

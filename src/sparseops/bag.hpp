@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // A classifier over bags of features: embedding bag, then hierarchical softmax, trained by minibatches in a fixed order of sums.
 #pragma once
 

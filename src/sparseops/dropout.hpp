@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Sparse dropout with replacement: entries or segments give way to a replacement, by Philox numbers of their own.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Class hierarchies: rooted trees whose leaves are the classes 0 … C-1, as flat arrays.
 //
 // An inner node v owns the decision rows row_ptr[v] .. row_ptr[v+1]) of the weight matrix: one row if it is

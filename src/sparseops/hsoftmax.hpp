@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Hierarchical softmax (Morin & Bengio 2005; Goodman 2001): the exact loss of a class tree and its gradient.
 //
 // Row s of X with label l has nll_s = Σ over the steps (v, j) of the path to l of -log P(j | x_s, v).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Saved trees, models and arrays, mapped into memory and checked: what Python's Hierarchy.save, HSoftmaxClassifier.save and
 // save_arrays write.
 //

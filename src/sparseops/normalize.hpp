@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Rows or columns of a matrix scaled to a norm.
 #pragma once
 

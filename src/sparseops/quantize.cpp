@@ -1,12 +1,13 @@
+// SPDX-License-Identifier: BSD-3-Clause
 #include "quantize.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
-#include "detail/kernels_quantized.hpp"
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"
+#include "kernels/quantized.hpp"
 
 namespace sparseops {
 namespace {

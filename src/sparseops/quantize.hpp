@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Decision rows in a quarter or half of the memory: int8 with a scale a row, bfloat16, float16.
 //
 // HSoftmaxInput::quantized takes them in place of W for the loss, distributions and search; products are summed in int32

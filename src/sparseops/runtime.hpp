@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Threads and instruction sets of this process.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 #include "search.hpp"
 
 #include <algorithm>
@@ -7,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "detail/kernels.hpp"
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"
-#include "detail/score.hpp"
+#include "hsoftmax/score.hpp"
+#include "kernels/kernels.hpp"
 
 namespace sparseops {
 namespace {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Top-k classes of a hierarchical softmax.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Views that every operator takes: they own nothing and copy nothing.
 #pragma once
 

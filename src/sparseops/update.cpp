@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: BSD-3-Clause
 #include "update.hpp"
 
 #include <cmath>
 
-#include "detail/kernels.hpp"
-#include "detail/prefetch.hpp"
 #include "detail/require.hpp"
+#include "kernels/kernels.hpp"
+#include "kernels/prefetch.hpp"
 #include "normalize.hpp"
 
 namespace sparseops {

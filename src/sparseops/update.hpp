@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Optimiser steps on the rows that a batch touches, and hierarchical softmax fused with them.
 #pragma once
 

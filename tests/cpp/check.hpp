@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Checks of the native tests: a sentence for each, counted, and the exit code of main. Random numbers that are the same everywhere.
 #pragma once
 

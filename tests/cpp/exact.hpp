@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Kernels of every table against long double, within bounds.
 #pragma once
 

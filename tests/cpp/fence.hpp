@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Memory between two pages that may not be touched, and the message when one is.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Writes files of arrays as storage.py does, right and wrong.
 #pragma once
 
@@ -10,7 +11,7 @@
 
 #include <sparseops/types.hpp>
 
-#include "../../src/sparseops/detail/crc32.hpp"
+#include "../../src/sparseops/model_file/crc32.hpp"
 
 namespace sparseops_test {
 

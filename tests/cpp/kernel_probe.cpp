@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The elementary functions of the kernels, compiled with the options of an instruction set.
-#include <sparseops/detail/simd_math.hpp>
+#include <sparseops/kernels/simd_math.hpp>
 
 #include "kernel_probe.hpp"
 

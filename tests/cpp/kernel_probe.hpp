@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The elementary functions inside the kernel file, one table an instruction set.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The kernel tables that this build holds and this machine can run.
 #pragma once
 
@@ -8,8 +9,8 @@
 #include <type_traits>
 #include <vector>
 
-#include <sparseops/detail/kernels.hpp>
-#include <sparseops/detail/kernels_stream.hpp>
+#include <sparseops/kernels/kernels.hpp>
+#include <sparseops/kernels/stream.hpp>
 #include <sparseops/runtime.hpp>
 
 namespace sparseops_test {

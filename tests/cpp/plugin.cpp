@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // A shared library that holds the core, for test_unload.
 #include <atomic>
 #include <chrono>

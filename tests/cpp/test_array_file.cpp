@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Files of arrays: what is right is read, and what is not is told in the words of Python, never followed.
 #include <filesystem>
 #include <fstream>
@@ -5,7 +6,7 @@
 
 #include <sparseops/model_file.hpp>
 
-#include "../../src/sparseops/detail/json.hpp"
+#include "../../src/sparseops/model_file/json.hpp"
 #include "check.hpp"
 #include "files.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Hierarchical softmax against the textbook's sums, their refusals, and the promise on threads.
 #include <cmath>
 #include <functional>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Sparse dropout: which draws drop, what takes their place, the gradient, centers and segments.
 #include <algorithm>
 #include <array>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Class trees: what the builders promise, and the refusal of damaged arrays.
 #include <limits>
 #include <queue>

@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Rows and columns scaled to a norm, and the gradient of that.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include <sparseops/detail/kernels_stream.hpp>
+#include <sparseops/kernels/stream.hpp>
 #include <sparseops/normalize.hpp>
 
 #include "check.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Named rows scaled in place, as 16-bit floats too, and the distinct values of a list of rows.
 #include <algorithm>
 #include <cmath>

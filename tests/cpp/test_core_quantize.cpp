@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Quantised rows: the promise on threads, and views that do not fit. tests/test_quantize.py has the mathematics.
 #include <sparseops/detail/parallel.hpp>
 #include <sparseops/quantize.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Random numbers and threads.
 #include <algorithm>
 #include <atomic>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Search against sorting all log-probabilities.
 #include <algorithm>
 #include <cmath>

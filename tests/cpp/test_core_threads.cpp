@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The worker threads under stress, and what the surroundings of the process allow.
 #include <algorithm>
 #include <atomic>

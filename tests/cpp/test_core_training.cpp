@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Optimiser steps and training.
 #include <cmath>
 #include <functional>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Kernels read and write their arrays and nothing else: every array lies against an unreadable page, at its end and at its
 // start, and the rest of its own pages holds a pattern that must survive.
 #include "check.hpp"

@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Products with quantised rows: half precision has the bytes of the float kernel on the widened row, int8 is exact.
 #include <string>
 
-#include <sparseops/detail/kernels_quantized.hpp>
+#include <sparseops/kernels/quantized.hpp>
 #include <sparseops/quantize.hpp>
 
 #include "check.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The true error of exp and log1p in the kernels, and of what they make up, in ulp against long double.
 // An ulp is that of the exact result, rounded to T. Below e^-87.3 in float and e^-708 in double, a little above the smallest
 // normal number, the kernels give 0, so there the error is bounded by that number.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Every kernel of every table against long double, within bounds that follow from its roundings; all tables with
 // fused multiply-add give the same bytes. Optimiser steps: test_kernels_steps.cpp.
 #include <cmath>

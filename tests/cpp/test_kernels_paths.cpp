@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The kernels of a path, against the ones that go row by row: the same bytes, on every table.
 #include <cmath>
 #include <limits>
 
-#include <sparseops/detail/path_loss.hpp>
+#include <sparseops/hsoftmax/path_loss.hpp>
 
 #include "check.hpp"
 #include "kernel_tables.hpp"

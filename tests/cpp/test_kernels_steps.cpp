@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The optimiser steps of every table against long double, as in test_kernels.cpp.
 #include <cmath>
 #include <string>

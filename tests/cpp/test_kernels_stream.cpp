@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Every streaming kernel of every table: sums against long double within bounds that follow from their roundings, what rounds
 // once against the same operation on one number, bits against Philox one block at a time; all tables with fused multiply-add
 // give the same bytes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Saved trees, weights and classifiers, from a file to the results of the operators.
 #include <limits>
 #include <sstream>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // A program closes a shared library that holds the core while its workers sleep there.
 #include <dlfcn.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The trees that the tests run over, and hierarchical softmax as the textbook writes it.
 #pragma once
 

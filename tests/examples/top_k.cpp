@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Serves a saved model without Python: a row on standard input gives a line with its k likeliest classes on standard output.
 //
 //   top_k MODEL K < rows

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Dropout of entries and segments, its gradient, centres of segments, bags: refused, or as one draw at a time says.
 #include <algorithm>
 #include <numeric>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Builders of class trees: refused for a reason, or one tree with what the builder promises.
 #include <map>
 #include <numeric>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The loss, its gradient and update, distributions, search and samples on hostile numbers and shapes: refused, or what the
 // textbook and a sort of all classes say.
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // A fuzzer's bytes read as numbers, and checks that end the process.
 #pragma once
 

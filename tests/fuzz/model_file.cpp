@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The reader of model files: bytes as they are, and with their checksums made right; refused, or a whole model.
 #include <charconv>
 #include <optional>
 #include <string>
 
-#include <sparseops/detail/crc32.hpp>
 #include <sparseops/model_file.hpp>
+#include <sparseops/model_file/crc32.hpp>
 #include <sparseops/search.hpp>
 
 #include "tree_oracle.hpp"

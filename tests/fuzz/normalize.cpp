@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Normalise and its gradient over hostile matrices: refused with nothing written, or what long double says.
 #include <algorithm>
 #include <map>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Rounding of rows to int8, bfloat16 and float16, and scores of them: refused, or as the rounded numbers say.
 #include <sparseops/quantize.hpp>
 #include <sparseops/search.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Runs a fuzz target over the files of the folders named, where there is no libFuzzer.
 #include <cstdint>
 #include <cstdio>

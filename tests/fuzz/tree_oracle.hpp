@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What every class tree is, checked without the library's own check.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // How many threads the surroundings of the process ask for, OpenMP apart.
 #pragma once
 

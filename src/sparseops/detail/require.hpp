@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Checks of what callers hand over: `<name> must <rule>, got <value>`, thrown before anything is written.
 #pragma once
 

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "../hierarchy.hpp"
+#include "shape.hpp"
+
+namespace sparseops {
+
+using detail::complete;
+using detail::require;
+using detail::Shape;
+
+namespace {
+
+// Classes by falling weight, ties by rising class: the order in which leaves deserve short codes.
+std::vector<std::int32_t> by_weight(std::span<const double> weights) {
+    std::vector<std::int32_t> order(weights.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+        return weights[static_cast<std::size_t>(a)] > weights[static_cast<std::size_t>(b)];
+    });
+    return order;
+}
+
+}  // namespace
+
+namespace detail {
+
+Shape huffman_shape(std::span<const double> weights, int arity) {
+    Shape shape;
+    const std::size_t n = weights.size(), k = static_cast<std::size_t>(arity);
+    if (n == 1) return shape;
+    const auto order = by_weight(weights);
+    std::vector<double> merged;
+    merged.reserve(n);
+    std::size_t leaf = n, node = 0, take = 2 + (n - 2) % (k - 1);  // the first merge takes what makes all others full
+    shape.child.reserve(n + n / (k - 1) + 1);
+    std::vector<std::int32_t> picked;
+    for (std::size_t open = n; open > 1; open -= take - 1, take = k) {
+        if (!merged.empty()) take = k;
+        double sum = 0;
+        picked.clear();
+        for (std::size_t i = 0; i < take; ++i) {  // a leaf before a node of the same weight: the shallowest optimal tree
+            const bool use_leaf = leaf > 0 && (node == merged.size() || weights[static_cast<std::size_t>(order[leaf - 1])] <= merged[node]);
+            if (use_leaf) {
+                --leaf;
+                sum += weights[static_cast<std::size_t>(order[leaf])];
+                picked.push_back(~order[leaf]);
+            } else {
+                sum += merged[node];
+                picked.push_back(static_cast<std::int32_t>(node++));
+            }
+        }
+        shape.child.insert(shape.child.end(), picked.rbegin(), picked.rend());  // the heaviest child first
+        shape.root = shape.close_node();
+        merged.push_back(sum);
+    }
+    return shape;
+}
+
+}  // namespace detail
+
+namespace {
+
+// Lengths of optimal codes of at most `limit` symbols, for weights in rising order (dummies included), by package-merge:
+// of each level's merged list only "leaf or package" is kept, a bit an item.
+std::vector<int> limited_lengths(const std::vector<double>& rising, std::size_t k, int limit) {
+    const std::size_t n = rising.size();
+    std::vector<std::vector<bool>> is_leaf(static_cast<std::size_t>(limit));
+    std::vector<double> packages, list;
+    for (int level = limit - 1; level >= 0; --level) {
+        auto& kind = is_leaf[static_cast<std::size_t>(level)];
+        list.clear();
+        std::size_t p = 0;
+        for (std::size_t i = 0; i < n || p < packages.size();) {
+            const bool leaf = i < n && (p == packages.size() || rising[i] <= packages[p]);
+            kind.push_back(leaf);
+            list.push_back(leaf ? rising[i++] : packages[p++]);
+        }
+        packages.clear();
+        for (std::size_t i = 0; i + k <= list.size(); i += k) {
+            packages.push_back(
+                std::accumulate(list.begin() + static_cast<std::ptrdiff_t>(i), list.begin() + static_cast<std::ptrdiff_t>(i + k), 0.0));
+        }
+    }
+    std::vector<int> lengths(n, 0);
+    std::size_t chosen = k * (n - 1) / (k - 1);
+    for (const auto& kind : is_leaf) {
+        const auto leaves = static_cast<std::size_t>(std::count(kind.begin(), kind.begin() + static_cast<std::ptrdiff_t>(chosen), true));
+        for (std::size_t i = 0; i < leaves; ++i) ++lengths[i];
+        chosen = k * (chosen - leaves);
+    }
+    return lengths;
+}
+
+Shape limited_huffman(std::span<const double> counts, int arity, int limit) {
+    const std::size_t k = static_cast<std::size_t>(arity), n = counts.size();
+    const std::size_t dummies = (k - 1 - (n - 1) % (k - 1)) % (k - 1);
+    const auto order = by_weight(counts);
+    std::vector<double> rising(dummies, 0.0);
+    for (std::size_t i = n; i-- > 0;) rising.push_back(counts[static_cast<std::size_t>(order[i])]);
+    const auto lengths = limited_lengths(rising, k, limit);  // [dummies, then classes from the rarest]
+    Shape shape;
+    std::vector<std::int32_t> below;  // nodes made of the level below, left to right
+    std::size_t next = n;             // classes order[.. next) are not yet placed
+    for (int level = *std::max_element(lengths.begin(), lengths.end()); level >= 1; --level) {
+        std::vector<std::int32_t> items;
+        std::size_t from = next;
+        while (from > 0 && lengths[dummies + n - from] == level) --from;
+        for (std::size_t i = from; i < next; ++i) items.push_back(~order[i]);
+        next = from;
+        items.insert(items.end(), below.begin(), below.end());
+        below.clear();
+        for (std::size_t i = 0; i < items.size(); i += k) {  // the dummies are what the deepest level's last group lacks
+            shape.child.insert(shape.child.end(), items.begin() + static_cast<std::ptrdiff_t>(i),
+                               items.begin() + static_cast<std::ptrdiff_t>(std::min(i + k, items.size())));
+            below.push_back(shape.close_node());
+        }
+    }
+    shape.root = below.front();
+    return shape;
+}
+
+}  // namespace
+
+Hierarchy huffman(std::span<const double> counts, int arity, std::optional<int> max_depth, bool logistic) {
+    detail::require_counts(counts);
+    detail::require_arity(arity);
+    if (max_depth) {
+        int least = 0;
+        for (double reach = 1; reach < static_cast<double>(counts.size()); reach *= arity) ++least;
+        require(*max_depth >= least, "max_depth must be at least ", least, " for ", counts.size(), " classes of arity ", arity, ", got ",
+                *max_depth);
+    }
+    Shape shape = detail::huffman_shape(counts, arity);
+    if (max_depth) {
+        std::vector<int> depth(shape.nodes(), 0);  // a node comes after the nodes below it
+        int deepest = 0;
+        for (std::size_t v = shape.nodes(); v-- > 0;) {
+            for (const std::int32_t c : shape.children(v)) {
+                if (c >= 0)
+                    depth[static_cast<std::size_t>(c)] = depth[v] + 1;
+                else
+                    deepest = std::max(deepest, depth[v] + 1);
+            }
+        }
+        if (deepest > *max_depth) shape = limited_huffman(counts, arity, *max_depth);
+    }
+    return complete(shape, counts.size(), logistic);
+}
+
+Hierarchy balanced(std::int64_t n_classes, int arity, bool logistic) {
+    require(n_classes >= 1 && n_classes <= detail::max_classes, "n_classes must be in [1, ", detail::max_classes, "], got ", n_classes);
+    detail::require_arity(arity);
+    Shape shape;
+    const std::int64_t k = arity, nodes = (n_classes - 1 + k - 2) / (k - 1), all = nodes + n_classes;
+    for (std::int64_t v = 0; v < nodes; ++v) {  // the numbering of a heap: children of v are k v + 1 … k v + k
+        for (std::int64_t c = k * v + 1; c <= k * v + k && c < all; ++c) {
+            shape.child.push_back(static_cast<std::int32_t>(c < nodes ? c : ~(c - nodes)));
+        }
+        shape.close_node();
+    }
+    if (nodes > 0) shape.root = 0;
+    detail::relabel_leaves_in_order(shape);
+    return complete(shape, static_cast<std::size_t>(n_classes), logistic);
+}
+
+Hierarchy two_level(std::int64_t n_classes, std::span<const double> counts, std::int64_t n_groups, bool logistic) {
+    require(n_classes >= 1 && n_classes <= detail::max_classes, "n_classes must be in [1, ", detail::max_classes, "], got ", n_classes);
+    require(n_groups >= 1 && n_groups <= n_classes, "n_groups must be in [1, ", n_classes, "], got ", n_groups);
+    if (!counts.empty()) {
+        detail::require_counts(counts);
+        require(counts.size() == static_cast<std::size_t>(n_classes), "counts must have ", n_classes, " entries, got ", counts.size());
+    }
+    const auto n = static_cast<std::size_t>(n_classes), groups = static_cast<std::size_t>(n_groups);
+    std::vector<std::int32_t> order(n);
+    std::iota(order.begin(), order.end(), 0);
+    if (!counts.empty()) order = by_weight(counts);
+    double left = std::accumulate(counts.begin(), counts.end(), 0.0);
+    Shape shape;
+    std::vector<std::int32_t> top;
+    std::size_t at = 0;
+    for (std::size_t g = 0; g < groups; ++g) {
+        const std::size_t from = at, most = n - (groups - 1 - g);  // one class at least for every later group
+        if (counts.empty()) {
+            at = n * (g + 1) / groups;
+        } else {  // until the group holds its share of what is left
+            const double share = left / static_cast<double>(groups - g);
+            double sum = 0;
+            do sum += counts[static_cast<std::size_t>(order[at++])];
+            while (at < most && (sum + counts[static_cast<std::size_t>(order[at])] / 2 < share || g + 1 == groups));
+            left -= sum;
+        }
+        if (at - from == 1) {
+            top.push_back(~order[from]);
+        } else {
+            for (std::size_t i = from; i < at; ++i) shape.child.push_back(~order[i]);
+            top.push_back(shape.close_node());
+        }
+    }
+    if (top.size() == 1) {
+        shape.root = top.front();
+    } else {
+        shape.child.insert(shape.child.end(), top.begin(), top.end());
+        shape.root = shape.close_node();
+    }
+    return complete(shape, n, logistic);
+}
+
+}  // namespace sparseops

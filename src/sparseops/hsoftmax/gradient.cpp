@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The gradient as arrays: of the touched rows, or of all.
+#include "../detail/require.hpp"
+#include "../hsoftmax.hpp"
+#include "../kernels/prefetch.hpp"
+
+namespace sparseops {
+namespace {
+
+using detail::require;
+
+// Sink that writes straight to dW and db, by slot (sparse) or by row (dense).
+template <Real T>
+struct Writer {
+    MatrixView<T> dW;
+    std::span<T> db;
+    bool dense;
+
+    static T* target(void* self, std::size_t slot, std::size_t row) {
+        auto& w = *static_cast<Writer*>(self);
+        if (!w.dense && slot + 8 < w.dW.rows) detail::prefetch_to_write(w.dW.row(slot + 8), w.dW.cols);
+        return w.dW.row(w.dense ? row : slot);
+    }
+    static void done(void* self, std::size_t slot, std::size_t row, T*, T bias) {
+        auto& w = *static_cast<Writer*>(self);
+        w.db[w.dense ? row : slot] = bias;
+    }
+};
+
+template <Real T>
+void write_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
+                    std::span<T> db, bool dense) {
+    const std::size_t rows = dense ? plan.hierarchy().rows() : plan.touched_rows();
+    require(dW.rows == rows && dW.cols == in.X.cols, "dW must have shape (", rows, ", ", in.X.cols, "), got (", dW.rows, ", ", dW.cols,
+            ")");
+    require(db.size() == rows, "db must have ", rows, " entries, got ", db.size());
+    Writer<T> writer{dW, db, dense};
+    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&writer, Writer<T>::target, Writer<T>::done, nullptr, true});
+}
+
+}  // namespace
+
+template <Real T>
+void hsoftmax_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
+                       std::span<T> db) {
+    write_gradient(plan, in, nll, dX, dW, db, false);
+}
+
+template <Real T>
+void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
+                             std::span<T> db) {
+    write_gradient(plan, in, nll, dX, dW, db, true);
+}
+
+template void hsoftmax_gradient(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>, MatrixView<float>,
+                                std::span<float>);
+template void hsoftmax_gradient_dense(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>,
+                                      MatrixView<float>, std::span<float>);
+template void hsoftmax_gradient(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
+                                MatrixView<double>, std::span<double>);
+template void hsoftmax_gradient_dense(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
+                                      MatrixView<double>, std::span<double>);
+
+}  // namespace sparseops

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Gradients of the rows of any tree, node by node: each node's rows from all its examples, in sorted order.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "../detail/parallel.hpp"
+#include "../kernels/kernels.hpp"
+#include "../types.hpp"
+
+namespace sparseops::detail {
+
+// Plan: HSoftmaxPlan. Sink: GradientSink.
+template <Real T, class Plan, class Sink>
+class NodeSums {
+public:
+    // z: the logit gradients of all examples.
+    NodeSums(const Plan& plan, const MatrixView<const T>& X, const T* z, int workers)
+        : plan_(plan), X_(X), z_(z), k_(kernels<T>()), scratch_(static_cast<std::size_t>(std::max(1, workers))) {
+        for (Scratch& s : scratch_) {
+            s.weight.resize(4 * piece);
+            s.row.resize(4 * X.cols);
+        }
+    }
+
+    void run(const Sink& sink) {
+        constexpr std::size_t together = 16;  // touched rows a work item
+        const auto slots = plan_.slots();
+        const std::size_t touched = plan_.touched_rows();
+        parallel_for((touched + together - 1) / together, static_cast<int>(scratch_.size()), [&](std::size_t item, std::size_t worker) {
+            std::size_t slot = item * together;
+            const std::size_t end = std::min(touched, slot + together);
+            const auto after = std::upper_bound(slots.begin(), slots.end(), static_cast<std::int64_t>(slot));
+            for (auto u = static_cast<std::size_t>(after - slots.begin()) - 1; slot < end; ++u) {
+                const std::size_t to = std::min(end, static_cast<std::size_t>(slots[u + 1]));
+                for (; slot + 4 <= to; slot += 4) sum_rows<4>(u, slot, sink, scratch_[worker]);
+                for (; slot < to; ++slot) sum_rows<1>(u, slot, sink, scratch_[worker]);
+            }
+        });
+    }
+
+private:
+    static constexpr std::size_t piece = 256;  // examples whose coefficients are gathered at once
+    struct alignas(apart) Scratch {
+        std::vector<T> weight, row;
+    };
+
+    // Count rows of one node: its examples' deltas times their x.
+    template <int Count>
+    void sum_rows(std::size_t u, std::size_t slot, const Sink& sink, Scratch& scratch) const {
+        const auto& segment = plan_.segments()[u];
+        const auto first = static_cast<std::size_t>(segment.first), end = static_cast<std::size_t>(segment.last);
+        const std::size_t j = slot - static_cast<std::size_t>(plan_.slots()[u]),
+                          row = plan_.hierarchy().row(static_cast<std::size_t>(segment.node)) + j;
+        const T* weight[Count];
+        T* out[Count];
+        double bias[Count] = {};
+        for (std::size_t q = 0; q < Count; ++q) {
+            weight[q] = scratch.weight.data() + q * piece;
+            out[q] = sink.target(sink.self, slot + q, row + q);
+            if (!out[q]) out[q] = scratch.row.data() + q * X_.cols;
+        }
+        for (std::size_t s = first; s < end; s += piece) {
+            const std::size_t n = std::min(piece, end - s);
+            for (std::size_t i = 0; i < n; ++i) {
+                const T* delta = z_ + plan_.logits()[s + i] + segment.z + j;
+                for (std::size_t q = 0; q < Count; ++q) {
+                    scratch.weight[q * piece + i] = delta[q];
+                    bias[q] += static_cast<double>(delta[q]);
+                }
+            }
+            const Rows<T> x{X_.data, X_.cols, plan_.order().data() + s};
+            if constexpr (Count == 1)
+                k_.weighted_sum(weight[0], 1, x, n, X_.cols, s > first, out[0]);
+            else
+                k_.weighted_sums(weight, x, n, X_.cols, s > first, out, Count);
+        }
+        for (std::size_t q = 0; q < Count; ++q) sink.done(sink.self, slot + q, row + q, out[q], static_cast<T>(bias[q]));
+    }
+
+    const Plan& plan_;
+    const MatrixView<const T> X_;
+    const T* z_;
+    const Kernels<T>& k_;
+    std::vector<Scratch> scratch_;
+};
+
+}  // namespace sparseops::detail

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Distributions: all classes, given classes, inner nodes, and samples.
+#include <algorithm>
+#include <cmath>
+
+#include "../detail/parallel.hpp"
+#include "../detail/random.hpp"
+#include "../detail/require.hpp"
+#include "../hsoftmax.hpp"
+#include "../kernels/kernels.hpp"
+#include "score.hpp"
+
+namespace sparseops {
+namespace {
+
+using detail::require;
+
+constexpr std::size_t example_block = 8;  // rows of X that share one pass over W
+constexpr std::size_t tile_rows = 256;    // rows of W scored before their nodes are walked
+constexpr std::size_t node_range = 4096;  // nodes of one work item
+
+// Walks nodes depth first for a few rows of X at once, carrying their log-probabilities on a stack.
+template <Real T>
+class alignas(detail::apart) TreeWalk {
+public:
+    TreeWalk(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, MatrixView<T> leaves, MatrixView<T> nodes,
+             detail::FirstPlace& bad)
+        : h_(h),
+          in_(in),
+          score_(score),
+          leaves_(leaves),
+          nodes_(nodes),
+          bad_(bad),
+          k_(detail::kernels<T>()),
+          width_(std::max(tile_rows, h.widest)) {
+        z_.resize(example_block * width_);
+        log_p_.resize(2 * example_block * width_);
+        index_.resize(h.ordered ? 0 : width_);
+    }
+
+    // Nodes of the preorder places [from, to) for the rows [x, x + n) of X.
+    void run(std::size_t x, std::size_t n, std::size_t from, std::size_t to) {
+        x_ = x;
+        n_ = n;
+        start(from);
+        for (std::size_t at = from; at < to;) {
+            std::size_t end = at, rows = 0;
+            do rows += h_.row_count(node(end++));
+            while (end < to && rows + h_.row_count(node(end)) <= width_);
+            score(at, end, rows);
+            for (std::size_t r = 0; at < end; ++at) {
+                const std::size_t v = node(at);
+                visit(v, r);
+                r += h_.row_count(v);
+            }
+        }
+    }
+
+private:
+    std::size_t node(std::size_t place) const { return static_cast<std::size_t>(h_.preorder[place]); }
+
+    // Log-probabilities of the nodes that are open when the walk comes to this place.
+    void start(std::size_t place) {
+        stack_.assign(n_, 0.0);
+        if (place == 0) return;
+        std::int32_t c = static_cast<std::int32_t>(node(place));
+        while (c >= 0) c = h_.children(static_cast<std::size_t>(c)).front();
+        const auto path = h_.path_nodes(static_cast<std::size_t>(~c)), steps = h_.path_children(static_cast<std::size_t>(~c));
+        for (std::size_t d = 0; static_cast<std::size_t>(path[d]) != node(place); ++d) {
+            const auto v = static_cast<std::size_t>(path[d]);
+            score_node(v);
+            open_children(v, 0, static_cast<std::size_t>(steps[d]), false);
+        }
+    }
+
+    void score(std::size_t at, std::size_t end, std::size_t rows) {
+        const std::int32_t* index = nullptr;
+        std::size_t first = h_.row(node(at));
+        if (!h_.ordered) {
+            std::size_t r = 0;
+            for (std::size_t i = at; i < end; ++i) {
+                for (std::size_t j = 0; j < h_.row_count(node(i)); ++j) index_[r++] = static_cast<std::int32_t>(h_.row(node(i)) + j);
+            }
+            index = index_.data();
+            first = 0;
+        }
+        score_({x_}, n_, {first, index}, rows, z_.data(), width_);
+        finish_scores(rows, index, first);
+    }
+
+    void score_node(std::size_t v) {
+        score_({x_}, n_, {h_.row(v)}, h_.row_count(v), z_.data(), width_);
+        finish_scores(h_.row_count(v), nullptr, h_.row(v));
+    }
+
+    void finish_scores(std::size_t rows, const std::int32_t* index, std::size_t first) {
+        for (std::size_t i = 0; i < n_; ++i) {
+            T* z = z_.data() + i * width_;
+            if (!in_.b.empty()) {
+                for (std::size_t r = 0; r < rows; ++r) z[r] += in_.b[index ? static_cast<std::size_t>(index[r]) : first + r];
+            }
+            if (in_.check_finite && k_.first_not_finite(z, rows) < rows) bad_.report(x_ + i);
+            if (h_.logistic) k_.log_sigmoid(z, rows, log_p_.data() + 2 * i * width_, log_p_.data() + (2 * i + 1) * width_);
+        }
+    }
+
+    void visit(std::size_t v, std::size_t r) {
+        if (nodes_.data) {
+            const double* top = stack_.data() + stack_.size() - n_;
+            for (std::size_t i = 0; i < n_; ++i) nodes_.row(x_ + i)[v] = static_cast<T>(top[i]);
+        }
+        open_children(v, r, 0, true);
+    }
+
+    // Takes the node at the top off the stack, puts its inner children on it, and writes its leaves. Children before
+    // `from` are passed over; with `write` false the child `from` is put on top whatever it is, and no leaf is written.
+    void open_children(std::size_t v, std::size_t r, std::size_t from, bool write) {
+        const auto children = h_.children(v);
+        const std::size_t k = children.size();
+        double above[example_block];
+        std::copy(stack_.end() - static_cast<std::ptrdiff_t>(n_), stack_.end(), above);
+        stack_.resize(stack_.size() - n_);
+        const bool one_row = h_.row_count(v) == 1;
+        if (!h_.logistic) node_log_p(r, k, one_row);
+        for (std::size_t j = k; j-- > from;) {
+            const std::int32_t c = children[j];
+            for (std::size_t i = 0; i < n_; ++i) {
+                const T* log_p = log_p_.data() + 2 * i * width_;
+                const double value = above[i] + static_cast<double>(h_.logistic ? log_p[j * width_ + r] : log_p[j]);
+                if (c >= 0)
+                    stack_.push_back(value);
+                else if (write && leaves_.data)
+                    leaves_.row(x_ + i)[static_cast<std::size_t>(~c)] = static_cast<T>(value);
+            }
+        }
+    }
+
+    // log P of the k children of one node of a mixed tree, to the front of each row's log_p_.
+    void node_log_p(std::size_t r, std::size_t k, bool one_row) {
+        for (std::size_t i = 0; i < n_; ++i) {
+            T* log_p = log_p_.data() + 2 * i * width_;
+            const T* z = z_.data() + i * width_ + r;
+            if (one_row) {
+                k_.log_sigmoid(z, 1, log_p, log_p + 1);
+                continue;
+            }
+            k_.softmax_nll(z, k, log_p, nullptr);
+            for (std::size_t j = 0; j < k; ++j) log_p[j] = -log_p[j];
+        }
+    }
+
+    const HierarchyView& h_;
+    const HSoftmaxInput<T>& in_;
+    const detail::Scorer<T>& score_;
+    MatrixView<T> leaves_, nodes_;
+    detail::FirstPlace& bad_;
+    const detail::Kernels<T>& k_;
+    std::size_t width_, x_ = 0, n_ = 0;
+    std::vector<T> z_, log_p_;
+    std::vector<double> stack_;
+    std::vector<std::int32_t> index_;
+};
+
+template <Real T>
+void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> leaves, MatrixView<T> nodes) {
+    require_input(h, in);
+    if (h.nodes() == 0) {
+        if (leaves.data) std::fill(leaves.data, leaves.data + leaves.size(), T(0));
+        return;
+    }
+    const std::size_t ranges = (h.nodes() + node_range - 1) / node_range, blocks = (in.X.rows + example_block - 1) / example_block;
+    const int threads = detail::team_size(
+        in.num_threads, static_cast<double>(in.X.rows) * static_cast<double>(h.rows()) * static_cast<double>(in.X.cols + 16));
+    detail::FirstPlace bad;
+    const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
+    std::vector<TreeWalk<T>> walks(static_cast<std::size_t>(std::max(1, threads)), TreeWalk<T>(h, in, scorer, leaves, nodes, bad));
+    detail::parallel_for(ranges * blocks, threads, [&](std::size_t item, std::size_t worker) {
+        const std::size_t x = item / ranges * example_block, from = item % ranges * node_range;
+        walks[worker].run(x, std::min(example_block, in.X.rows - x), from, std::min(h.nodes(), from + node_range));
+    });
+    detail::require_finite_logits(bad);
+}
+
+// Logits of the rows of one node for one x, into z.
+template <Real T>
+void node_logits(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, std::size_t x, std::size_t v, T* z) {
+    const std::size_t k = h.row_count(v), row = h.row(v);
+    score({x}, 1, {row}, k, z, k);
+    if (in.b.empty()) return;
+    for (std::size_t j = 0; j < k; ++j) z[j] += in.b[row + j];
+}
+
+// log P(child | x) of all children of v, into log_p; false if a logit is not finite.
+template <Real T>
+bool child_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, std::size_t x, std::size_t v, T* z,
+                     T* log_p) {
+    const auto& kernels = detail::kernels<T>();
+    const std::size_t k = h.row_count(v);
+    node_logits(h, in, score, x, v, z);
+    const bool finite = kernels.first_not_finite(z, k) == k;
+    if (k == 1) {
+        kernels.log_sigmoid(z, 1, log_p, log_p + 1);
+        return finite;
+    }
+    kernels.softmax_nll(z, k, log_p, nullptr);
+    for (std::size_t j = 0; j < k; ++j) log_p[j] = -log_p[j];
+    return finite;
+}
+
+}  // namespace
+
+template <Real T>
+void hsoftmax_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out) {
+    require(out.rows == in.X.rows && out.cols == h.classes(), "out must have shape (", in.X.rows, ", ", h.classes(), "), got (", out.rows,
+            ", ", out.cols, ")");
+    walk_all(h, in, out, {});
+}
+
+template <Real T>
+void hsoftmax_node_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out) {
+    require(out.rows == in.X.rows && out.cols == h.nodes(), "out must have shape (", in.X.rows, ", ", h.nodes(), "), got (", out.rows, ", ",
+            out.cols, ")");
+    walk_all(h, in, {}, out);
+}
+
+template <Real T>
+void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<const std::int64_t> classes, MatrixView<T> out) {
+    require_input(h, in);
+    require(classes.rows == in.X.rows, "classes must have one row a row of X, ", in.X.rows, ", got ", classes.rows);
+    require(out.rows == classes.rows && out.cols == classes.cols, "out must have the shape of classes");
+    for (std::size_t i = 0; i < classes.size(); ++i) {
+        const std::int64_t c = classes.data[i];
+        require(c >= 0 && static_cast<std::size_t>(c) < h.classes(), "classes must be in [0, ", h.classes(), "), got ", c, " at index ", i);
+    }
+    const int threads = detail::team_size(
+        in.num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols));
+    const std::size_t width = std::max<std::size_t>(h.widest, 2);
+    detail::PerWorker<T> scratch(2 * width, threads);
+    detail::FirstPlace bad;
+    const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
+    detail::parallel_for(classes.rows, threads, [&](std::size_t i, std::size_t worker) {
+        T* z = scratch[worker];
+        for (std::size_t j = 0; j < classes.cols; ++j) {
+            const auto c = static_cast<std::size_t>(classes.row(i)[j]);
+            const auto nodes = h.path_nodes(c), steps = h.path_children(c);
+            double sum = 0;
+            for (std::size_t d = 0; d < nodes.size(); ++d) {
+                if (!child_log_proba(h, in, scorer, i, static_cast<std::size_t>(nodes[d]), z, z + width) && in.check_finite) bad.report(i);
+                sum += static_cast<double>(z[width + static_cast<std::size_t>(steps[d])]);
+            }
+            out.row(i)[j] = static_cast<T>(sum);
+        }
+    });
+    detail::require_finite_logits(bad);
+}
+
+template <Real T>
+void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::uint64_t seed, MatrixView<std::int64_t> out) {
+    require_input(h, in);
+    require(out.rows == in.X.rows, "out must have one row a row of X, ", in.X.rows, ", got ", out.rows);
+    const int threads =
+        detail::team_size(in.num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols));
+    const std::size_t width = std::max<std::size_t>(h.widest, 2);
+    detail::PerWorker<T> scratch(2 * width, threads);
+    detail::FirstPlace bad;
+    const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
+    detail::parallel_for(out.rows, threads, [&](std::size_t i, std::size_t worker) {
+        T* z = scratch[worker];
+        const T* log_p = z + width;
+        for (std::size_t m = 0; m < out.cols; ++m) {
+            std::int32_t at = h.nodes() ? h.preorder[0] : ~0;
+            detail::PhiloxBlock words{};
+            for (std::uint64_t depth = 0; at >= 0; ++depth) {  // two words a step, two steps a block
+                if (depth % 2 == 0)
+                    words =
+                        detail::philox(seed, i * out.cols + m, (static_cast<std::uint64_t>(detail::Stream::sample) << 56) | (depth / 2));
+                const double u = detail::unit_double(words[2 * (depth % 2)], words[2 * (depth % 2) + 1]);
+                const auto children = h.children(static_cast<std::size_t>(at));
+                if (!child_log_proba(h, in, scorer, i, static_cast<std::size_t>(at), z, z + width) && in.check_finite) bad.report(i);
+                std::size_t j = 0;
+                for (double sum = std::exp(static_cast<double>(log_p[0])); j + 1 < children.size() && u >= sum;
+                     sum += std::exp(static_cast<double>(log_p[j])))
+                    ++j;
+                at = children[j];
+            }
+            out.row(i)[m] = ~at;
+        }
+    });
+    detail::require_finite_logits(bad);
+}
+
+template void hsoftmax_log_proba(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<float>);
+template void hsoftmax_log_proba(const HierarchyView&, const HSoftmaxInput<double>&, MatrixView<double>);
+template void hsoftmax_log_proba_of(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<const std::int64_t>, MatrixView<float>);
+template void hsoftmax_log_proba_of(const HierarchyView&, const HSoftmaxInput<double>&, MatrixView<const std::int64_t>, MatrixView<double>);
+template void hsoftmax_node_log_proba(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<float>);
+template void hsoftmax_node_log_proba(const HierarchyView&, const HSoftmaxInput<double>&, MatrixView<double>);
+template void hsoftmax_sample(const HierarchyView&, const HSoftmaxInput<float>&, std::uint64_t, MatrixView<std::int64_t>);
+template void hsoftmax_sample(const HierarchyView&, const HSoftmaxInput<double>&, std::uint64_t, MatrixView<std::int64_t>);
+
+}  // namespace sparseops

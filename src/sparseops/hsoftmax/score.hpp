@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Products of rows of X with rows of W, whatever W is stored as.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "../detail/parallel.hpp"
+#include "../detail/require.hpp"
+#include "../kernels/kernels.hpp"
+#include "../kernels/prefetch.hpp"
+#include "../kernels/quantized.hpp"
+#include "../types.hpp"
+
+namespace sparseops::detail {
+
+// Row i is index[i] if there is an index, otherwise first + i.
+struct Pick {
+    std::size_t first = 0;
+    const std::int32_t* index = nullptr;
+};
+
+// `bad`: rows of X that had another logit.
+inline void require_finite_logits(const FirstPlace& bad) {
+    require(!bad.any(), "W and b must be finite, with finite logits, got another for row ", bad.place(), " of X");
+}
+
+inline const char* name_of(QuantizedKind kind) {
+    return kind == QuantizedKind::int8       ? "int8"
+           : kind == QuantizedKind::bfloat16 ? "bfloat16"
+           : kind == QuantizedKind::float16  ? "float16"
+                                             : "float";
+}
+
+template <Real T>
+class Scorer {
+public:
+    // The views must outlive it. int8: rows of X are rounded to the finest 16-bit steps whose products cannot overflow, all of them
+    // now, or each when `place` asks for it.
+    Scorer(const MatrixView<const T>& X, const MatrixView<const T>& W, const QuantizedView& quantized, int threads)
+        : Scorer(X, W, quantized) {
+        if (q_.kind == QuantizedKind::int8) round_inputs(threads);
+    }
+    Scorer(const MatrixView<const T>& X, const MatrixView<const T>& W, const QuantizedView& quantized)
+        : X_(X), W_(W), q_(quantized), k_(kernels<T>()) {
+        if (q_.kind == QuantizedKind::none) return;
+        require(std::is_same_v<T, float>, "X must be float32, as W has ", name_of(q_.kind), " weights, got float64");
+        quantized_ = &quantized_kernels();
+        if (q_.kind != QuantizedKind::int8) return;
+        constexpr std::int64_t most = 0x7fffffff;  // of a sum of products with weights of at most 128
+        levels_ = static_cast<std::int32_t>(
+            std::min<std::int64_t>(32767, most / (128 * static_cast<std::int64_t>(std::max<std::size_t>(1, X_.cols)))));
+        require(levels_ >= 127, "W must have at most 132104 columns of int8 weights, got ", X_.cols);
+        stride_ = (X_.cols + int8_padding - 1) / int8_padding * int8_padding;
+        x_.resize(stride_);
+        x_scale_.resize(apart / sizeof(float));
+    }
+
+    // What to call row x of X from now on, where rows are rounded one at a time; what was so called before is gone.
+    std::size_t place(std::size_t x) {
+        if (q_.kind != QuantizedKind::int8) return x;
+        round_input(x, 0);
+        return 0;
+    }
+
+    // out[i * stride + j] = X[x i] · W[w j]
+    void operator()(Pick x, std::size_t nx, Pick w, std::size_t nw, T* out, std::size_t stride) const {
+        if (!quantized_) [[likely]]
+            return k_.dots(rows(X_, x), nx, rows(W_, w), nw, X_.cols, out, stride);
+        if constexpr (std::is_same_v<T, float>) quantized_dots(x, nx, w, nw, out, stride);
+    }
+
+    // out[j] = X[x] · W[w[j]]; up to three elements after out[count) are overwritten.
+    void path(std::size_t x, const std::int32_t* w, std::size_t count, T* out) const {
+        if (!quantized_) [[likely]]
+            return k_.path_dots(X_.row(x), W_.data, w, count, W_.cols, out);
+        const auto row = static_cast<std::int32_t>(x);
+        if constexpr (std::is_same_v<T, float>) quantized_dots({0, &row}, 1, {0, w}, count, out, count);
+    }
+
+    void prefetch(std::size_t row) const {
+        if (!quantized_) [[likely]]
+            return detail::prefetch(W_.row(row), W_.cols);
+        if (q_.kind == QuantizedKind::int8) {
+            detail::prefetch(static_cast<const std::int8_t*>(q_.data) + row * q_.cols, q_.cols);
+            prefetch_line(&q_.scale[row]);
+        } else {
+            detail::prefetch(static_cast<const std::uint16_t*>(q_.data) + row * q_.cols, q_.cols);
+        }
+    }
+
+private:
+    template <class E>
+    static Rows<E> rows(const E* data, std::size_t stride, Pick p) {
+        return {p.index ? data : data + p.first * stride, stride, p.index};
+    }
+    static Rows<T> rows(const MatrixView<const T>& m, Pick p) { return rows(m.data, m.cols, p); }
+
+    void round_input(std::size_t x, std::size_t to) {
+        if constexpr (std::is_same_v<T, float>) x_scale_[to] = quantized_->int16_row(X_.row(x), X_.cols, levels_, x_.data() + to * stride_);
+    }
+    void round_inputs(int threads) {
+        x_.resize(X_.rows * stride_);
+        x_scale_.resize(X_.rows);
+        constexpr std::size_t block = 64;
+        parallel_for((X_.rows + block - 1) / block, threads, [&](std::size_t item, std::size_t) {
+            for (std::size_t i = item * block; i < std::min(X_.rows, (item + 1) * block); ++i) round_input(i, i);
+        });
+    }
+
+    void quantized_dots(Pick x, std::size_t nx, Pick w, std::size_t nw, float* out, std::size_t stride) const {
+        if (q_.kind == QuantizedKind::int8) {
+            const float *x_scale = x_scale_.data() + (x.index ? 0 : x.first), *w_scale = q_.scale.data() + (w.index ? 0 : w.first);
+            quantized_->int8_dots(rows(x_.data(), stride_, x), x_scale, nx, rows(static_cast<const std::int8_t*>(q_.data), q_.cols, w),
+                                  w_scale, nw, q_.cols, out, stride);
+            return;
+        }
+        const auto dots = q_.kind == QuantizedKind::bfloat16 ? quantized_->bfloat16_dots : quantized_->float16_dots;
+        dots(rows(X_, x), nx, rows(static_cast<const std::uint16_t*>(q_.data), q_.cols, w), nw, q_.cols, out, stride);
+    }
+
+    const MatrixView<const T> X_, W_;
+    const QuantizedView q_;
+    const Kernels<T>& k_;
+    const QuantizedKernels* quantized_ = nullptr;
+    std::vector<std::int16_t> x_;  // int8: X, a row every stride_, or one row
+    std::vector<float> x_scale_;
+    std::size_t stride_ = 0;
+    std::int32_t levels_ = 0;
+};
+
+}  // namespace sparseops::detail

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "../model_file.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <initializer_list>
+#include <iomanip>
+#include <limits>
+#include <locale>
+#include <sstream>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
+
+#include "../detail/require.hpp"
+#include "json.hpp"
+
+namespace sparseops {
+namespace {
+
+using detail::JsonReader;
+using detail::refuse;
+using detail::require;
+
+std::string shape_text(std::initializer_list<std::size_t> shape) {
+    std::string text = "(";
+    for (const std::size_t n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
+    return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+}  // namespace
+
+struct Model::Metadata {
+    std::string kind, mode, label_dtype;
+    std::int64_t n_features = -1;
+
+    explicit Metadata(std::string_view text) {
+        JsonReader json(text);
+        if (!text.starts_with('{')) return;
+        json.object([&](const std::string& key) {
+            const std::string_view value = json.skip();
+            JsonReader one(value);
+            std::string* const field = key == "kind" ? &kind : key == "mode" ? &mode : key == "label_dtype" ? &label_dtype : nullptr;
+            if (field && value.starts_with('"')) *field = one.string();
+            if (key == "n_features") n_features = one.size();
+        });
+    }
+};
+
+Model::Model(ArrayFile file) : file_(std::move(file)) {
+    const Metadata metadata(file_.metadata());
+    const bool classifier = metadata.kind == "HSoftmaxClassifier";
+    require(classifier || metadata.kind == "Hierarchy", "path must hold a saved Hierarchy or HSoftmaxClassifier, got ",
+            metadata.kind.empty() ? "another kind" : metadata.kind, " in ", file_.name());
+    try {
+        read_tree(classifier ? "hierarchy." : "");
+        if (classifier) read_labels(metadata.label_dtype);
+        read_weights(classifier ? "model." : "", metadata);
+    } catch (const std::invalid_argument& error) {
+        refuse("path must hold a valid ", metadata.kind, ", got ", file_.name(), ": ", error.what());
+    }
+}
+
+void Model::read_tree(const std::string& prefix) {
+    HierarchyView tree;
+    tree.path_ptr = file_.vector<std::int64_t>(prefix + "path_ptr");
+    tree.path_node = file_.vector<std::int32_t>(prefix + "path_node");
+    tree.path_child = file_.vector<std::int32_t>(prefix + "path_child");
+    tree.child_ptr = file_.vector<std::int64_t>(prefix + "child_ptr");
+    tree.child = file_.vector<std::int32_t>(prefix + "child");
+    tree.row_ptr = file_.vector<std::int64_t>(prefix + "row_ptr");
+    tree_ = HierarchyIndex(tree);
+}
+
+namespace {
+
+template <class T, class Finite>
+void require_all(std::span<const T> values, const char* name, std::size_t cols, Finite finite) {
+    const auto wrong = static_cast<std::size_t>(std::find_if_not(values.begin(), values.end(), finite) - values.begin());
+    if (wrong == values.size()) return;
+    refuse(name, " must be finite, got another value at index ",
+           cols == 0 ? shape_text({wrong}) : shape_text({wrong / cols, wrong % cols}));
+}
+
+QuantizedView read_quantized(const ArrayFile& file, const std::string& prefix) {
+    const StoredArray& data = file.array(prefix + "data");
+    const QuantizedKind kind = data.dtype == "int8"      ? QuantizedKind::int8
+                               : data.dtype == "int16"   ? QuantizedKind::bfloat16
+                               : data.dtype == "float16" ? QuantizedKind::float16
+                                                         : QuantizedKind::none;
+    require(kind != QuantizedKind::none && data.shape.size() == 2,
+            "data must be a matrix of int8, int16 (bits of bfloat16) or float16, got ", data.dtype, " of ", data.shape.size(),
+            " dimensions");
+    const bool scaled = kind == QuantizedKind::int8;
+    require(scaled == file.arrays().contains(prefix + "scale"), "scale must ", scaled ? "come with" : "be absent for", " data of ",
+            data.dtype);
+    QuantizedView view{kind, data.bytes.data(), {}, data.shape[0], data.shape[1]};
+    if (scaled) {
+        view.scale = file.vector<float>(prefix + "scale");
+        require(view.scale.size() == view.rows, "scale must have ", view.rows, " entries, got ", view.scale.size());
+        require_all(view.scale, "scale", 0, [](float s) { return std::isfinite(s); });
+    } else {
+        const unsigned exponent = kind == QuantizedKind::float16 ? 0x7c00 : 0x7f80;
+        const std::span bits{reinterpret_cast<const std::uint16_t*>(view.data), view.rows * view.cols};
+        require_all(bits, "data", view.cols, [=](std::uint16_t b) { return (b & exponent) != exponent; });
+    }
+    return view;
+}
+
+template <Real T>
+ModelWeights<T> read_arrays(const ArrayFile& file, const std::string& prefix) {
+    ModelWeights<T> weights;
+    if (file.arrays().contains(prefix + "W.data")) {
+        weights.quantized = read_quantized(file, prefix + "W.");
+        weights.W = {nullptr, weights.quantized.rows, weights.quantized.cols};
+    } else {
+        weights.W = file.matrix<T>(prefix + "W");
+    }
+    if (file.arrays().contains(prefix + "b")) weights.b = file.vector<T>(prefix + "b");
+    if (file.arrays().contains(prefix + "E")) weights.E = file.matrix<T>(prefix + "E");
+    return weights;
+}
+
+}  // namespace
+
+void Model::read_weights(const std::string& prefix, const Metadata& metadata) {
+    const bool classifier = !prefix.empty(), quantised = file_.arrays().contains(prefix + "W.data");
+    if (!classifier && !quantised && !file_.arrays().contains("W")) return;
+    if (quantised) {
+        weights_ = read_arrays<float>(file_, prefix);
+    } else {
+        const std::string_view dtype = file_.array(prefix + "W").dtype;
+        require(dtype == "float32" || dtype == "float64", "W must be float32 or float64 and E and b alike, got ", dtype);
+        if (dtype == "float32")
+            weights_ = read_arrays<float>(file_, prefix);
+        else
+            weights_ = read_arrays<double>(file_, prefix);
+    }
+    std::visit(
+        [&](const auto& w) {
+            const std::size_t rows = tree().rows();
+            const bool wants_b = classifier || file_.arrays().contains(prefix + "b");
+            require(w.W.rows == rows && (!wants_b || w.b.size() == rows) && (!w.has_embedding() || w.E.cols == w.W.cols), "W must have ",
+                    rows, " rows, as b entries, and the columns of E, got ", shape_text({w.W.rows, w.W.cols}), " and ",
+                    shape_text({w.b.size()}));
+            features_ = w.has_embedding() ? w.E.rows : w.W.cols;
+        },
+        weights_);
+    const std::string mode = classifier || !metadata.mode.empty() ? metadata.mode : "mean";
+    require(mode == "mean" || mode == "sum", "mode must be 'mean' or 'sum', got '", mode, "'");
+    mode_ = mode == "mean" ? BagMode::mean : BagMode::sum;
+    require(!classifier || metadata.n_features == static_cast<std::int64_t>(features_), "n_features must be ", features_,
+            ", as the weights', got ", metadata.n_features);
+    has_weights_ = true;
+}
+
+// ---- labels
+
+namespace {
+
+// f(T()) with the type that NumPy's code names.
+template <class F>
+auto with_number(std::string_view dtype, const F& f) {
+    if (dtype == "|b1" || dtype == "|u1") return f(std::uint8_t());
+    if (dtype == "|i1") return f(std::int8_t());
+    if (dtype == "<i2") return f(std::int16_t());
+    if (dtype == "<u2") return f(std::uint16_t());
+    if (dtype == "<i4") return f(std::int32_t());
+    if (dtype == "<u4") return f(std::uint32_t());
+    if (dtype == "<i8") return f(std::int64_t());
+    if (dtype == "<u8") return f(std::uint64_t());
+    if (dtype == "<f4") return f(float());
+    if (dtype == "<f8") return f(double());
+    refuse("classes must be strings, booleans, integers, float32 or float64, got dtype ", dtype);
+}
+
+template <class T>
+T number_at(std::span<const std::uint8_t> bytes, std::size_t i) {
+    T value;
+    std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
+    return value;
+}
+
+// The shortest digits that give the number back.
+template <Real T>
+std::string shortest(T value) {
+    std::string text;
+    for (int digits = 1; digits <= std::numeric_limits<T>::max_digits10; ++digits) {
+        std::ostringstream out;
+        out.imbue(std::locale::classic());
+        out.precision(digits);
+        if (std::trunc(value) == value && std::fabs(value) < T(1e16)) out << std::fixed << std::setprecision(1);
+        out << value;
+        text = out.str();
+        std::istringstream in(text);
+        in.imbue(std::locale::classic());
+        if (T back; in >> back && back == value) break;
+    }
+    return text;
+}
+
+}  // namespace
+
+void Model::read_labels(const std::string& dtype) {
+    const std::size_t classes = tree().classes();
+    const auto require_sorted = [](bool sorted) { require(sorted, "classes must be sorted and differ, got others"); };
+    std::size_t found = 0;
+    if (dtype == "str" || dtype == "object") {
+        text_labels_ = file_.strings("classes");
+        found = text_labels_.size();
+        for (std::size_t c = 1; c < found; ++c) require_sorted(text_labels_[c - 1] < text_labels_[c]);
+    } else {
+        number_labels_ = file_.vector<std::uint8_t>("classes.values");
+        found = with_number(dtype, [&](auto type) {
+            using T = decltype(type);
+            const std::size_t n = number_labels_.size() / sizeof(T);
+            require(number_labels_.size() == n * sizeof(T), "classes must be whole numbers of ", sizeof(T), " bytes, got ",
+                    number_labels_.size(), " bytes");
+            for (std::size_t c = 1; c < n; ++c) require_sorted(number_at<T>(number_labels_, c - 1) < number_at<T>(number_labels_, c));
+            return n;
+        });
+    }
+    require(found == classes, "classes must number ", classes, ", got ", found);
+    label_dtype_ = dtype;
+}
+
+std::string Model::label(std::size_t c) const {
+    require(c < tree().classes(), "c must be below ", tree().classes(), ", got ", c);
+    if (label_dtype_.empty()) return std::to_string(c);
+    if (number_labels_.empty()) return std::string(text_labels_[c]);
+    if (label_dtype_ == "|b1") return number_labels_[c] ? "True" : "False";
+    return with_number(label_dtype_, [&](auto type) {
+        using T = decltype(type);
+        const T value = number_at<T>(number_labels_, c);
+        if constexpr (std::is_floating_point_v<T>)
+            return shortest(value);
+        else
+            return std::to_string(value);
+    });
+}
+
+}  // namespace sparseops

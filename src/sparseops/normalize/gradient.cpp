@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "../detail/parallel.hpp"
+#include "../detail/require.hpp"
+#include "../kernels/kernels.hpp"
+#include "../normalize.hpp"
+#include "columns.hpp"
+#include "csr.hpp"
+
+namespace sparseops {
+namespace {
+
+using detail::require;
+
+constexpr std::size_t row_block = 256;  // rows a kernel call
+constexpr std::size_t stretch = 65536;  // entries a work item
+
+// The first of the places [0, n) that find(from, to) finds, which gives `to` if there is none.
+template <class Find>
+std::size_t first_found(std::size_t n, int threads, Find find) {
+    std::vector<std::size_t> found((n + stretch - 1) / stretch, n);
+    detail::parallel_for(found.size(), threads, [&](std::size_t i, std::size_t) {
+        const std::size_t to = std::min(n, (i + 1) * stretch), at = find(i * stretch, to);
+        if (at < to) found[i] = at;
+    });
+    return found.empty() ? n : *std::min_element(found.begin(), found.end());
+}
+
+template <Real T>
+void require_finite(const char* name, std::span<const T> x, int threads) {
+    const std::size_t at = first_found(x.size(), threads, [&](std::size_t from, std::size_t to) {
+        return from + detail::kernels<T>().first_not_finite(x.data() + from, to - from);
+    });
+    require(at == x.size(), name, " must be finite, got ", at < x.size() ? x[at] : T(0), " at stored value ", at);
+}
+
+template <Real T>
+int require_values(std::span<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& o) {
+    require(o.ord == Norm::l2, "ord must be l2 for the gradient");
+    require(std::isfinite(o.norm) && o.norm >= 0, "norm must be finite and non-negative, got ", o.norm);
+    require(g.size() == x.size(), "grad must have ", x.size(), " entries, got ", g.size());
+    require(dx.size() == x.size(), "dx must have ", x.size(), " entries, got ", dx.size());
+    const int threads = detail::team_size(o.num_threads, 4.0 * static_cast<double>(x.size()));
+    if (!o.check_finite) return threads;
+    require_finite("W", x, threads);
+    require_finite("grad", g, threads);
+    return threads;
+}
+
+template <Real T, Index I>
+void require_csr(CsrView<const T, I> x) {
+    detail::require_csr(x);
+    require(static_cast<std::size_t>(x.indptr.back()) == x.data.size(), "W.indptr must end by ", x.data.size(), ", got ", x.indptr.back());
+}
+
+// One vector: with u = x · toward, first its size, then u · g.
+struct Projection {
+    double toward = 0, scale = 1, along = 0;
+    detail::Scaling factor;
+    bool scaled = false;
+
+    Projection(detail::Size s, const Normalize& o) noexcept : scale(s.scale), scaled(detail::is_scaled(s, o.norm, o.max_norm)) {
+        if (!scaled) return;
+        toward = 1 / s.value;
+        factor.factor = o.norm * scale * toward;
+        if (!std::isfinite(s.value)) {
+            factor = detail::scaling_of(s, o.norm);
+        } else if (detail::doubtful_factor(factor.factor)) {
+            int power = 0;
+            const double digits = std::frexp(o.norm, &power);
+            factor = detail::in_range(digits * toward, power + std::ilogb(scale));
+        }
+    }
+    double term(double x, double g) const noexcept { return x * scale * toward * g; }
+    double operator()(double x, double g) const noexcept { return scaled ? factor(g - x * scale * toward * along) : g; }
+};
+
+// One row whose norm or factor may leave the range of double.
+void project_row(const double* x, const double* g, std::size_t n, const Normalize& o, double* dx) {
+    const detail::Size size = detail::rescaled_size(x, n, Norm::l2, -1.0);
+    if (!detail::is_scaled(size, o.norm, o.max_norm)) {
+        if (dx != g) std::copy_n(g, n, dx);
+        return;
+    }
+    const std::size_t all[2] = {0, n};
+    const double toward = 1 / size.value, one = 1;
+    std::vector<double> scaled(x, x + n);
+    for (double& v : scaled) v *= size.scale;
+    detail::norm_kernels<double>().project(scaled.data(), g, all, 1, &toward, &one, dx);
+    std::transform(dx, dx + n, dx, detail::scaling_of(size, o.norm));
+}
+
+// Row r is the entries [offset_of(r), offset_of(r + 1)).
+template <Real T, class OffsetOf>
+void by_rows(std::span<const T> x, std::span<const T> g, std::span<T> dx, std::size_t rows, const Normalize& o, int threads,
+             OffsetOf offset_of) {
+    const auto& k = detail::norm_kernels<T>();
+    detail::parallel_for((rows + row_block - 1) / row_block, threads, [&](std::size_t block, std::size_t) {
+        const std::size_t from = block * row_block, count = std::min(row_block, rows - from);
+        std::size_t offset[row_block + 1];
+        double size[row_block], factor[row_block], toward[row_block];
+        bool again[row_block];
+        for (std::size_t i = 0; i <= count; ++i) offset[i] = offset_of(from + i);
+        k.measure[static_cast<int>(Norm::l2)](x.data(), offset, count, T(-1), size);
+        k.settle(size, count, true, o.norm, o.max_norm, size, factor);
+        for (std::size_t i = 0; i < count; ++i) {
+            again[i] = detail::doubtful_norm<T>(size[i]) || (std::is_same_v<T, double> && detail::doubtful_factor(factor[i]));
+            toward[i] = again[i] || !detail::is_scaled({size[i]}, o.norm, o.max_norm) ? 0
+                        : std::isfinite(size[i])                                      ? 1 / size[i]
+                                                                                      : std::numeric_limits<double>::quiet_NaN();
+        }
+        k.project(x.data(), g.data(), offset, count, toward, factor, dx.data());
+        if constexpr (std::is_same_v<T, double>) {
+            for (std::size_t i = 0; i < count; ++i) {
+                if (!again[i]) continue;
+                const std::size_t at = offset[i];
+                project_row(x.data() + at, g.data() + at, offset[i + 1] - at, o, dx.data() + at);
+            }
+        }
+    });
+}
+
+// each_column(from, to, table, f) calls f(e, column of e) for the entries [from, to), which go to the table; sums are taken in
+// fixed blocks of them.
+template <Real T, class EachColumn>
+class ByColumns {
+public:
+    ByColumns(std::span<const T> x, std::span<const T> g, std::span<T> dx, std::size_t cols, const Normalize& o, int threads,
+              EachColumn each_column)
+        : x_(x), g_(g), dx_(dx), cols_(cols), o_(o), threads_(threads), each_column_(each_column) {}
+
+    void run() {
+        if constexpr (std::is_same_v<T, float>)
+            in_range();
+        else
+            in_any_range();
+    }
+
+private:
+    struct Sums {
+        double squares, products;
+    };
+    struct Pull {
+        double factor, along;  // 0: g as it is
+        double operator()(double x, double g) const noexcept { return factor * (along == 0 ? g : g - x * along); }
+    };
+
+    // Of floats, squares and products are exact in double, and nothing leaves its range: both sums in one pass.
+    void in_range() {
+        std::vector<double> sums(2 * cols_), size(cols_), factor(cols_);
+        std::vector<Pull> pull(cols_);
+        sum<Sums>(sums, [](double* own, std::size_t c, double x, double g) {
+            own[2 * c] += x * x;
+            own[2 * c + 1] += x * g;
+        });
+        detail::parallel_ranges(cols_, threads_, [&](std::size_t from, std::size_t to, std::size_t) {
+            for (std::size_t c = from; c < to; ++c) size[c] = sums[2 * c];
+            detail::norm_kernels<T>().settle(&size[from], to - from, true, o_.norm, o_.max_norm, &size[from], &factor[from]);
+            for (std::size_t c = from; c < to; ++c) {
+                const double toward = detail::is_scaled({size[c]}, o_.norm, o_.max_norm) ? 1 / size[c] : 0;
+                pull[c] = {factor[c], toward == 0 ? 0 : toward * (toward * sums[2 * c + 1])};
+            }
+        });
+        write(pull);
+    }
+
+    void in_any_range() {
+        std::vector<double> sums(cols_);
+        sum<double>(sums, [](double* own, std::size_t c, double x, double) { own[c] += x * x; });
+        const auto sizes = detail::column_sizes(x_, std::span(sums), Norm::l2, T(-1), threads_, [&](auto f) {
+            each_column_(0, x_.size(), sums.data(), [&](std::size_t e, std::size_t c) { f(c, x_[e]); });
+        });
+        std::vector<Projection> p;
+        p.reserve(cols_);
+        for (std::size_t c = 0; c < cols_; ++c) p.emplace_back(sizes[c], o_);
+        sum<double>(sums, [&](double* own, std::size_t c, double x, double g) { own[c] += p[c].term(x, g); });
+        for (std::size_t c = 0; c < cols_; ++c) p[c].along = sums[c];
+        write(p);
+    }
+
+    // add(own, c, x, g) for all entries, in blocks with sums of their own, a Cell a column.
+    template <class Cell, class Add>
+    void sum(std::span<double> sums, Add add) const {
+        const std::size_t n = x_.size(), blocks = detail::column_blocks(n, cols_), length = (n + blocks - 1) / blocks;
+        detail::sum_blocks(blocks, Norm::l1, threads_, sums, [&](std::size_t b, double* own) {
+            const auto* table = reinterpret_cast<const Cell*>(own);  // asked for ahead, not read
+            each_column_(std::min(n, b * length), std::min(n, (b + 1) * length), table,
+                         [&](std::size_t e, std::size_t c) { add(own, c, static_cast<double>(x_[e]), static_cast<double>(g_[e])); });
+        });
+    }
+
+    template <class Cell>
+    void write(const std::vector<Cell>& table) const {
+        const std::size_t n = x_.size();
+        detail::parallel_for((n + stretch - 1) / stretch, threads_, [&](std::size_t i, std::size_t) {
+            each_column_(i * stretch, std::min(n, (i + 1) * stretch), table.data(), [&](std::size_t e, std::size_t c) {
+                dx_[e] = static_cast<T>(table[c](static_cast<double>(x_[e]), static_cast<double>(g_[e])));
+            });
+        });
+    }
+
+    const std::span<const T> x_, g_;
+    const std::span<T> dx_;
+    const std::size_t cols_;
+    const Normalize& o_;
+    const int threads_;
+    const EachColumn each_column_;
+};
+
+}  // namespace
+
+template <Real T, Index I>
+void normalize_rows_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
+    require_csr(x);
+    const int threads = require_values(x.data, g, dx, options);
+    by_rows(x.data, g, dx, x.rows(), options, threads, [&](std::size_t r) { return static_cast<std::size_t>(x.indptr[r]); });
+}
+
+template <Real T, Index I>
+void normalize_columns_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
+    require_csr(x);
+    const int threads = require_values(x.data, g, dx, options);
+    const auto outside = [&](I c) { return c < 0 || static_cast<std::size_t>(c) >= x.cols; };
+    const std::size_t n = x.indices.size(), at = first_found(n, threads, [&](std::size_t from, std::size_t to) {
+                                                const I* all = x.indices.data();
+                                                return static_cast<std::size_t>(std::find_if(all + from, all + to, outside) - all);
+                                            });
+    require(at == n, "W.indices must be in [0, ", x.cols, "), got ", at < n ? x.indices[at] : I(0), " at index ", at);
+    ByColumns(x.data, g, dx, x.cols, options, threads, [&](std::size_t from, std::size_t to, const auto* table, auto f) {
+        detail::each_entry(x.indices.data(), from, to, table, x.cols, [&](std::size_t e) {
+            f(e, static_cast<std::size_t>(x.indices[e]));
+            return true;
+        });
+    }).run();
+}
+
+template <Real T>
+void normalize_rows_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
+    const std::span<const T> values(x.data, x.size());
+    const int threads = require_values(values, g, dx, options);
+    by_rows(values, g, dx, x.rows, options, threads, [&](std::size_t r) { return r * x.cols; });
+}
+
+template <Real T>
+void normalize_columns_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
+    const std::span<const T> values(x.data, x.size());
+    const int threads = require_values(values, g, dx, options);
+    ByColumns(values, g, dx, x.cols, options, threads, [&](std::size_t from, std::size_t to, const auto*, auto f) {
+        for (std::size_t e = from, c = from < to ? from % x.cols : 0; e < to; ++e) {
+            f(e, c);
+            if (++c == x.cols) c = 0;
+        }
+    }).run();
+}
+
+template void normalize_rows_gradient(CsrView<const float, std::int32_t>, std::span<const float>, std::span<float>, const Normalize&);
+template void normalize_rows_gradient(CsrView<const float, std::int64_t>, std::span<const float>, std::span<float>, const Normalize&);
+template void normalize_rows_gradient(CsrView<const double, std::int32_t>, std::span<const double>, std::span<double>, const Normalize&);
+template void normalize_rows_gradient(CsrView<const double, std::int64_t>, std::span<const double>, std::span<double>, const Normalize&);
+template void normalize_columns_gradient(CsrView<const float, std::int32_t>, std::span<const float>, std::span<float>, const Normalize&);
+template void normalize_columns_gradient(CsrView<const float, std::int64_t>, std::span<const float>, std::span<float>, const Normalize&);
+template void normalize_columns_gradient(CsrView<const double, std::int32_t>, std::span<const double>, std::span<double>, const Normalize&);
+template void normalize_columns_gradient(CsrView<const double, std::int64_t>, std::span<const double>, std::span<double>, const Normalize&);
+template void normalize_rows_gradient(MatrixView<const float>, std::span<const float>, std::span<float>, const Normalize&);
+template void normalize_rows_gradient(MatrixView<const double>, std::span<const double>, std::span<double>, const Normalize&);
+template void normalize_columns_gradient(MatrixView<const float>, std::span<const float>, std::span<float>, const Normalize&);
+template void normalize_columns_gradient(MatrixView<const double>, std::span<const double>, std::span<double>, const Normalize&);
+
+}  // namespace sparseops
