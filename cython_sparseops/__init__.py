@@ -4,8 +4,16 @@ The same bytes for the same seed, whatever the number of threads and the instruc
 probabilities and exact top-k; sparse gradients as plain arrays.
 """
 
-from . import _runtime
+from ._core.runtime import active_isa as _active_isa
+from ._core.runtime import version as _version
 from ._devel import get_cmake_dir, get_include
+from ._dropout import (
+    Dropout,
+    DropoutGradient,
+    sparse_dropout_gradient,
+    sparse_dropout_with_replacement,
+)
+from ._dropout_segments import Segments, sparse_dropout_segments
 from ._evaluation import (
     CalibrationError,
     FrequencyBucket,
@@ -18,17 +26,9 @@ from ._evaluation import (
     recall_at_k,
     recall_by_frequency,
 )
-from .bag import embedding_bag
-from .dropout import (
-    Dropout,
-    DropoutGradient,
-    sparse_dropout_gradient,
-    sparse_dropout_with_replacement,
-)
-from .dropout_segments import Segments, sparse_dropout_segments
-from .hierarchy import Hierarchy, HierarchyReport, PruneReport
-from .hierarchy_choose import HierarchyChoice, MeasuredHierarchy
-from .hsoftmax import (
+from ._hierarchy import Hierarchy, HierarchyReport, PruneReport
+from ._hierarchy_choose import HierarchyChoice, MeasuredHierarchy
+from ._hsoftmax import (
     HSoftmaxGradient,
     HSoftmaxLoss,
     estimate_memory,
@@ -36,26 +36,29 @@ from .hsoftmax import (
     hsoftmax_gradient,
     init_weights,
 )
-from .hsoftmax_proba import hsoftmax_log_proba, hsoftmax_node_log_proba, hsoftmax_sample
-from .normalize import (
+from ._hsoftmax_proba import hsoftmax_log_proba, hsoftmax_node_log_proba, hsoftmax_sample
+from ._models.bag import BagModel, BagTrainer, Progress, embedding_bag
+from ._normalize import (
     Normalized,
     sparse_normalize,
     sparse_normalize_gradient,
     sparse_normalize_rows,
 )
-from .quantize import QuantizedWeights, QuantizeReport, quantize
-from .runtime import get_num_threads, set_num_threads, show_runtime
-from .search import SearchResult, hsoftmax_search
-from .storage import load_arrays, save_arrays
-from .update import SGD, Adagrad, Adam, HSoftmaxUpdate, hsoftmax_update
+from ._quantize import QuantizedWeights, QuantizeReport, quantize
+from ._runtime import get_num_threads, set_num_threads, show_runtime
+from ._search import SearchResult, hsoftmax_search
+from ._storage import load_arrays, save_arrays
+from ._update import SGD, Adagrad, Adam, HSoftmaxUpdate, hsoftmax_update
 
-__version__ = _runtime.version()
-_runtime.active_isa()  # a wrong SPARSEOPS_ISA is an error here, not in the first call
+__version__ = _version()
+_active_isa()  # a wrong SPARSEOPS_ISA is an error here, not in the first call
 
 __all__ = [
     "SGD",
     "Adagrad",
     "Adam",
+    "BagModel",
+    "BagTrainer",
     "CalibrationError",
     "Dropout",
     "DropoutGradient",
@@ -68,6 +71,7 @@ __all__ = [
     "HierarchyReport",
     "MeasuredHierarchy",
     "Normalized",
+    "Progress",
     "PruneReport",
     "QuantizeReport",
     "QuantizedWeights",
@@ -106,3 +110,7 @@ __all__ = [
     "sparse_normalize_gradient",
     "sparse_normalize_rows",
 ]
+
+for _name in __all__:  # pickles and messages name what is public; the modules behind may move
+    globals()[_name].__module__ = __name__
+del _name

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ._ndarray import are_ready, is_ready
-from ._quantize import Quantized
+from ._core.ndarray import are_ready, is_ready
+from ._core.quantize import Quantized
 
 Array = npt.NDArray[Any]
 

@@ -17,8 +17,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from cython_sparseops import Hierarchy
 from cython_sparseops._arrays import is_one_of
-from cython_sparseops._progress import shown
-from cython_sparseops.bag import OPTIMIZERS, BagModel, BagTrainer, Progress
+from cython_sparseops._models.bag import OPTIMIZERS, BagModel, BagTrainer, Progress
+from cython_sparseops._models.progress import shown
 
 BLOCK = 4096  # rows predicted at a time
 TREES = ("huffman", "two_level", "balanced")

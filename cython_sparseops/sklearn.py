@@ -11,7 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cython_sparseops import Hierarchy, hsoftmax_log_proba, hsoftmax_search
-from cython_sparseops._model_file import load_classifier, save_classifier
+from cython_sparseops._models.file import load_classifier, save_classifier
 from cython_sparseops._sklearn_base import Array, BagTreeBase
 
 __all__ = ["HSoftmaxClassifier", "TopK"]

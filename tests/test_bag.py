@@ -8,8 +8,7 @@ import pytest
 
 import cython_sparseops as cso
 import reference_sparse
-from cython_sparseops import Hierarchy
-from cython_sparseops.bag import BagModel, BagTrainer, embedding_bag
+from cython_sparseops import BagModel, BagTrainer, Hierarchy, embedding_bag
 
 OPTIMIZERS = {
     "sgd": cso.SGD,

@@ -13,10 +13,9 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from cython_sparseops import Hierarchy
-from cython_sparseops import _cli_data as data
-from cython_sparseops.bag import BagTrainer
-from cython_sparseops.cli import main
+from cython_sparseops import BagTrainer, Hierarchy
+from cython_sparseops._cli import readers as data
+from cython_sparseops._cli.main import main
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
 LINES = [
@@ -193,7 +192,7 @@ def test_predict_takes_more_labels_than_there_are(model, capsys):
 
 def test_predict_reads_stdin(model):
     done = subprocess.run(
-        [sys.executable, "-m", "cython_sparseops.cli", "predict", model, "-"],
+        [sys.executable, "-m", "cython_sparseops", "predict", model, "-"],
         input="it barks\nmoos there\n",
         capture_output=True,
         text=True,
@@ -292,7 +291,7 @@ def test_the_demo_runs(folder, capsys):
 
 
 def test_the_bundled_data_are_whole():
-    demo = pytest.importorskip("cython_sparseops._demo")
+    demo = pytest.importorskip("cython_sparseops._cli.demo")
     whole = demo.load_wordnet()
     assert (len(whole.train), len(whole.test), len(whole.classes)) == (85749, 8703, 19381)
     assert len(whole.parent) == len(whole.classes) + len(whole.inner)
@@ -302,7 +301,7 @@ def test_the_bundled_data_are_whole():
 
 
 def test_counts_climb_the_tree():
-    node_counts = pytest.importorskip("cython_sparseops._demo_plot").node_counts
+    node_counts = pytest.importorskip("cython_sparseops._cli.demo_plot").node_counts
     assert node_counts(PARENT, np.array([1, 2, 4, 8])).tolist() == [1, 2, 4, 8, 3, 12, 15]
 
 
@@ -388,7 +387,7 @@ def test_bad_input_ends_with_one_line(folder, model, capsys, arguments, words):
 
 
 def test_without_scikit_learn_it_says_what_to_install(folder, capsys, monkeypatch):
-    for name in ("cython_sparseops._cli_model", "cython_sparseops.sklearn", "sklearn"):
+    for name in ("cython_sparseops._cli.model", "cython_sparseops.sklearn", "sklearn"):
         monkeypatch.setitem(sys.modules, name, None)
     assert "pip install" in refused(capsys, "train", "train.txt", "-o", "m")
 
@@ -396,7 +395,7 @@ def test_without_scikit_learn_it_says_what_to_install(folder, capsys, monkeypatc
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell with head")
 def test_a_reader_that_goes_away_is_no_error(model):
     text = "purrs\n" * 50000
-    command = f"'{sys.executable}' -m cython_sparseops.cli predict model - | head -1"
+    command = f"'{sys.executable}' -m cython_sparseops predict model - | head -1"
     done = subprocess.run(command, shell=True, input=text, capture_output=True, text=True)
     assert done.stdout.startswith("__label__cat")
     assert not done.stderr

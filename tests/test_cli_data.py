@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from cython_sparseops import _cli_data as data
+from cython_sparseops._cli import readers as data
 
 FUZZ = Path(__file__).parent / "fuzz" / "text_reader.py"
 

@@ -28,7 +28,7 @@ def test_the_version_is_that_of_pyproject():
 
 
 def test_the_version_stands_nowhere_else():
-    sources = [*ROOT.glob("cython_sparseops/*.py*"), *ROOT.glob("src/**/*.?pp")]
+    sources = [*ROOT.glob("cython_sparseops/**/*.py*"), *ROOT.glob("src/**/*.?pp")]
     sources += [ROOT / "CMakeLists.txt", *DOCS.rglob("*.py"), ROOT / ".ci" / "run"]
     wanted = re.compile(rf"(?<![\d.]){re.escape(declared_version())}(?![\d.])")
     assert not [path for path in sources if wanted.search(path.read_text(encoding="utf-8"))]

@@ -15,8 +15,8 @@ import pytest
 
 import cython_sparseops
 
-MODULES = ["cython_sparseops", "cython_sparseops.bag"]
-NEED_SKLEARN = ["cython_sparseops.sklearn", "cython_sparseops.cli"]
+MODULES = ["cython_sparseops"]
+NEED_SKLEARN = ["cython_sparseops.sklearn"]
 SECTIONS = ["Parameters", "Attributes", "Returns", "Yields", "Raises", "Notes", "References"]
 SECTIONS.append("Examples")
 

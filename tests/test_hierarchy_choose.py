@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-from cython_sparseops import hierarchy_choose
+from cython_sparseops import _hierarchy_choose as hierarchy_choose
 
 Hierarchy = cso.Hierarchy
 NAMES = [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-from cython_sparseops import bag
+from cython_sparseops._models import bag
 
 pytest.importorskip("sklearn")
 
@@ -140,7 +140,7 @@ def test_a_refused_fit_leaves_the_old_model():
 
 
 def train(*arguments):
-    return "-m", "cython_sparseops.cli", "train", *arguments, "-o", "model"
+    return "-m", "cython_sparseops", "train", *arguments, "-o", "model"
 
 
 def test_an_interrupted_train_command_saves_what_it_has(start, tmp_path):
@@ -156,7 +156,7 @@ def test_an_interrupted_train_command_saves_what_it_has(start, tmp_path):
     assert time.monotonic() - sent < 5 * PROMPT  # with the save and the end of the process
     assert "the model so far is saved" in err
     found = subprocess.run(
-        [sys.executable, "-m", "cython_sparseops.cli", "predict", "model", "lines"],
+        [sys.executable, "-m", "cython_sparseops", "predict", "model", "lines"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert len(found.stdout.splitlines()) == 5000

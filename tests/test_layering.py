@@ -6,11 +6,14 @@ in one place.
 """
 
 import ast
+import importlib.util
 import re
 import sys
 from pathlib import Path
 
 import pytest
+
+import cython_sparseops as cso
 
 ROOT = Path(__file__).resolve().parents[1]
 CPP, PYTHON = ROOT / "src" / "sparseops", ROOT / "cython_sparseops"
@@ -18,8 +21,9 @@ PUBLIC = sorted(CPP.glob("*.hpp"))
 SOURCES = sorted(p for p in CPP.rglob("*") if p.suffix in (".hpp", ".cpp", ".h"))
 SHARED = [p for p in SOURCES if p.parent.name in ("detail", "kernels")]
 ROOMS = [p for p in SOURCES if p not in PUBLIC and p not in SHARED]
-MODULES = sorted(PYTHON.glob("*.py"))
-PYX = sorted([*PYTHON.glob("*.pyx"), *PYTHON.glob("*.pxd")])
+MODULES = sorted(PYTHON.rglob("*.py"))
+CORE = PYTHON / "_core"
+PYX = sorted([*CORE.glob("*.pyx"), *CORE.glob("*.pxd")])
 
 pytestmark = pytest.mark.skipif(not CPP.is_dir(), reason="the sources are not here")
 
@@ -51,13 +55,15 @@ def code(path):
 
 
 def imports(path):
-    """Full names of what a Python file imports; relative ones start with our package."""
+    """Full names of what a Python file imports."""
     out = set()
+    home = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             out |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(filter(None, ["cython_sparseops" if node.level else "", node.module]))
+            folder = home[: len(home) - node.level + 1] if node.level else ()
+            base = ".".join(filter(None, [*folder, node.module]))
             out |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return out
 
@@ -141,19 +147,15 @@ def test_only_arrays_turns_things_into_arrays(path):
     assert not found or path.name == "_arrays.py"
 
 
-@each([p for p in MODULES if p.name in ("sklearn.py", "cli.py", "torch.py", "_sklearn_base.py")])
-def test_models_use_the_public_names_alone(path):
-    compiled = {f"cython_sparseops.{p.stem}" for p in PYTHON.glob("_*.pyx")}
-    assert not imports(path) & compiled
+@each([p for p in MODULES if p.parent.name == "_cli" or p.name == "sklearn.py"])
+def test_the_command_and_the_estimators_call_nothing_compiled(path):
+    assert not [i for i in imports(path) if i.startswith("cython_sparseops._core")]
 
 
-@each(
-    [
-        p
-        for p in MODULES
-        if not p.name.startswith("_") and p.name not in ("sklearn.py", "cli.py", "torch.py")
-    ]
-)
+OPERATORS = [p for p in PYTHON.glob("_*.py") if p.name not in ("__main__.py", "_sklearn_base.py")]
+
+
+@each(OPERATORS)
 def test_no_room_needs_more_than_numpy(path):
     tops = {i.partition(".")[0] for i in imports(path)}
     eager = {
@@ -183,12 +185,17 @@ def test_every_room_has_its_floors():
     """One operator, one name: header, source, Cython and Python."""
     for header in PUBLIC:
         room = header.stem
-        if room in ("types", "model_file"):  # storage.py writes what model_file.cpp reads
+        if room in ("types", "model_file"):  # _storage.py writes what model_file.cpp reads
             continue
         if room != "runtime":
             assert (CPP / f"{room}.cpp").exists() or (CPP / room).is_dir(), f"{room}.cpp"
-        assert (PYTHON / f"_{room}.pyx").exists(), f"_{room}.pyx"
-        assert (PYTHON / f"{room}.py").exists() or room == "bag", f"{room}.py"
+        assert (CORE / f"{room}.pyx").exists(), f"_core/{room}.pyx"
+        assert (PYTHON / f"_{room}.py").exists() or room == "bag", f"_{room}.py"
+
+
+@pytest.mark.parametrize("function", sorted(cso.__all__))
+def test_no_module_has_the_name_of_a_function(function):
+    assert importlib.util.find_spec(f"cython_sparseops.{function}") is None
 
 
 def test_a_file_stays_short():

@@ -243,7 +243,7 @@ else:
     sys.exit()
 code = '''
 try:
-    import cython_sparseops._runtime
+    import cython_sparseops._core.runtime
     print("loaded", flush=True)
 except ImportError as error:
     print("refused:", error, flush=True)

@@ -14,9 +14,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cython_sparseops import Hierarchy, hsoftmax_log_proba, load_arrays, save_arrays
-from cython_sparseops._model_file import pack_strings, unpack_strings
-from cython_sparseops.bag import BagTrainer
+from cython_sparseops import BagTrainer, Hierarchy, hsoftmax_log_proba, load_arrays, save_arrays
+from cython_sparseops._models.file import pack_strings, unpack_strings
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
 TREES = ["huffman", "two_level", "balanced"]

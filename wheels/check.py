@@ -22,7 +22,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
 PACKAGE = Path(__file__).resolve().parents[1] / "cython_sparseops"
-ROOMS = sorted(path.stem for path in PACKAGE.glob("*.pyx"))
+ROOMS = sorted(path.stem for path in (PACKAGE / "_core").glob("*.pyx"))
 MAX_BYTES = 8_000_000
 DEVEL = re.compile(
     r"cython_sparseops/(include/sparseops/\w+\.hpp"
@@ -67,7 +67,7 @@ def check_contents(names, modules):
     more = {n for n in found - kept if not DEVEL.fullmatch(n)}
     require(not more, "the wheel should hold no other file, it holds", sorted(more))
     require(not kept - found, "the wheel should hold", sorted(kept - found))
-    rooms = sorted(re.match(r"cython_sparseops/(\w+)\.", name)[1] for name in modules)
+    rooms = sorted(re.match(r"cython_sparseops/_core/(\w+)\.", name)[1] for name in modules)
     require(rooms == ROOMS, "the wheel should hold a module for each of", ROOMS, "it holds", rooms)
 
 
@@ -84,7 +84,7 @@ def check_elf(name, data, tag):
     require(not paths, name, "should have no run path")
     symbols = elf.get_section_by_name(".dynsym").iter_symbols()
     exported = [s.name for s in symbols if s["st_shndx"] != "SHN_UNDEF" and s.name]
-    room = re.match(r"cython_sparseops/(\w+)\.", name)[1]
+    room = re.match(r"cython_sparseops/_core/(\w+)\.", name)[1]
     require(
         exported == [f"PyInit_{room}"], name, f"should export PyInit_{room} alone, not", exported
     )
@@ -102,9 +102,8 @@ def check(wheel):
     _, _, python, abi, tag = wheel.stem.rsplit("-", 4)
     with zipfile.ZipFile(wheel) as archive:
         files = {i.filename: archive.read(i) for i in archive.infolist() if not i.is_dir()}
-    modules = {
-        n: d for n, d in files.items() if re.fullmatch(r"cython_sparseops/_\w+\.[\w.-]*(so|pyd)", n)
-    }
+    compiled = re.compile(r"cython_sparseops/_core/\w+\.[\w.-]*(so|pyd)")
+    modules = {n: d for n, d in files.items() if compiled.fullmatch(n)}
     metadata = next(d for n, d in files.items() if n.endswith(".dist-info/WHEEL")).decode()
     tags = {f"{python}-{abi}-{t}" for t in tag.split(".")}
     require(set(re.findall("^Tag: (.*)", metadata, re.MULTILINE)) == tags, "WHEEL should say", tags)

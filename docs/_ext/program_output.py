@@ -9,7 +9,7 @@ import shlex
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from cython_sparseops.cli import main
+from cython_sparseops._cli.main import main
 
 
 class ProgramOutput(SphinxDirective):

@@ -20,7 +20,7 @@ def wordnet_rows(quick):
     """P@1 in percent instead of milliseconds; the ratio is the change in points, at worst -0.2."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    from cython_sparseops._demo import load_wordnet
+    from cython_sparseops._cli.demo import load_wordnet
     from cython_sparseops.sklearn import HSoftmaxClassifier
 
     data = load_wordnet(quick)

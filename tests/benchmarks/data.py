@@ -58,8 +58,8 @@ def synthetic(n_classes, n_train, n_test=10_000, per_row=24, n_features=60_000, 
 @functools.cache
 def wordnet(quick=False):
     """Definitions of words, and the synset above them as the class: in the package."""
-    from cython_sparseops._cli_data import learn_vocabulary, token_counter
-    from cython_sparseops._demo import load_wordnet
+    from cython_sparseops._cli.demo import load_wordnet
+    from cython_sparseops._cli.readers import learn_vocabulary, token_counter
 
     data = load_wordnet(quick)
     X, vocabulary = learn_vocabulary(data.train)

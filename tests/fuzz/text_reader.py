@@ -58,7 +58,7 @@ WHOLE = ("at least one", "an undamaged file")
 
 def run_one(content: bytes) -> None:
     """Read one file with the reader that its first byte chooses."""
-    from cython_sparseops import _cli_data as data
+    from cython_sparseops._cli import readers as data
 
     kind, content = (content[0], content[1:]) if content else (0, b"")
     with tempfile.NamedTemporaryFile(delete=False) as file:
@@ -94,10 +94,10 @@ def main() -> None:
     """Fuzz with libFuzzer's options, starting from the corpus."""
     import atheris
 
-    from cython_sparseops import _cli_data
+    from cython_sparseops._cli import readers
 
-    for function in vars(_cli_data).values():
-        if inspect.isfunction(function) and function.__module__ == _cli_data.__name__:
+    for function in vars(readers).values():
+        if inspect.isfunction(function) and function.__module__ == readers.__name__:
             atheris.instrument_func(function)
     found = tempfile.mkdtemp(prefix="text_reader-")
     atheris.Setup([*sys.argv, "-timeout=20", "-rss_limit_mb=2048", found, str(CORPUS)], run_one)

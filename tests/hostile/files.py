@@ -18,7 +18,8 @@ from values import Raising
 import cython_sparseops as cso
 
 try:
-    from cython_sparseops import _cli_data, cli
+    from cython_sparseops._cli import main as cli
+    from cython_sparseops._cli import readers
     from cython_sparseops.sklearn import HSoftmaxClassifier
 except ImportError:
     HSoftmaxClassifier = None
@@ -230,10 +231,10 @@ def reader(g):
     def use(path):
         with contextlib.redirect_stderr(io.StringIO()):
             if name == "read_tree":
-                return _cli_data.read_tree(path, np.array([0, 1, 2]))
+                return readers.read_tree(path, np.array([0, 1, 2]))
             if name == "detect_format":
-                return _cli_data.detect_format(path)
-            getattr(_cli_data, name)(path)
+                return readers.detect_format(path)
+            getattr(readers, name)(path)
 
     call = make(name, use, arg("path", "constant", path), close=folder.cleanup)
     call.spoilt.append("path")

@@ -1,0 +1,255 @@
+"""``sparseops demo``: WordNet definitions to hypernyms, by a Huffman tree and WordNet's own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import os
+import sys
+import time
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cython_sparseops import Hierarchy
+from cython_sparseops._cli.model import Evaluation, evaluate
+from cython_sparseops._cli.readers import (
+    InputError,
+    as_class_numbers,
+    learn_vocabulary,
+    split_labels,
+    token_counter,
+)
+from cython_sparseops._table import table
+from cython_sparseops.sklearn import HSoftmaxClassifier
+
+PICTURE = "sparseops-demo.png"
+QUICK = 6000  # training examples of --quick
+EXAMPLES = 5
+
+
+class WordNet(NamedTuple):
+    """The bundled data: texts, class numbers, names, and the taxonomy as parents of nodes."""
+
+    train: list[str]
+    y_train: npt.NDArray[np.int64]
+    test: list[str]
+    y_test: npt.NDArray[np.int64]
+    classes: list[str]
+    parent: npt.NDArray[np.int64]
+    inner: list[str]  # names of the nodes after the classes
+
+
+class Trained(NamedTuple):
+    """One classifier and what it took."""
+
+    classifier: HSoftmaxClassifier
+    seconds: float
+    examples_per_second: float
+    peak_mib: float | None
+    test: Evaluation
+
+
+def load_wordnet(quick: bool = False) -> WordNet:
+    """Read the bundled data.
+
+    Parameters
+    ----------
+    quick : bool
+        Every so many examples only.
+
+    Returns
+    -------
+    WordNet
+    """
+    folder = files("cython_sparseops") / "data" / "wordnet"
+
+    def lines(name: str) -> list[str]:
+        return lzma.decompress((folder / name).read_bytes()).decode("utf-8").splitlines()
+
+    def examples(name: str) -> tuple[list[str], npt.NDArray[np.int64]]:
+        parts = [split_labels(line, "__label__") for line in lines(name)]
+        parts = parts[:: max(1, len(parts) // QUICK) * 4] if quick else parts
+        return [text for _, text in parts], as_class_numbers([labels[0] for labels, _ in parts])
+
+    train, y_train = examples("train.txt.xz")
+    test, y_test = examples("test.txt.xz")
+    with (folder / "tree.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        parent = arrays["parent"].astype(np.int64)
+    return WordNet(
+        train, y_train, test, y_test, lines("classes.txt.xz"), parent, lines("tree_nodes.txt.xz")
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train twice, print the tables, write the picture.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        ``output``, ``quick``, ``quiet``, ``seed``, ``threads``, ``json``.
+    """
+    from cython_sparseops._cli.demo_plot import (
+        draw,  # matplotlib must be there before the work starts
+    )
+
+    if not os.path.isdir(arguments.output):
+        raise InputError(f"output must be a folder that exists, got {arguments.output}")
+    start = time.perf_counter()
+    data = load_wordnet(arguments.quick)
+    X, vocabulary = learn_vocabulary(data.train)
+    X_test = token_counter(vocabulary).transform(data.test)
+    counts = np.bincount(data.y_train, minlength=len(data.classes))
+    trees = {
+        "Huffman": Hierarchy.huffman(counts),
+        "taxonomy": Hierarchy.from_parents(data.parent, counts=counts),
+    }
+    trained = {
+        name: _train(name, tree, (X, data.y_train), (X_test, data.y_test), arguments)
+        for name, tree in trees.items()
+    }
+    predictions = _predictions(trained["taxonomy"].classifier, data, X_test)
+    picture = os.path.join(arguments.output, PICTURE)
+    curves = {name: one.classifier.history_ for name, one in trained.items()}
+    draw(picture, curves, data.parent, _node_names(data), counts)
+    seconds = time.perf_counter() - start
+    if arguments.json:
+        print(json.dumps(_as_json(data, trained, predictions, picture, seconds)))
+        return
+    print(f"{len(data.train):,} definitions for training, {len(data.test):,} for testing, ", end="")
+    print(f"{len(data.classes):,} classes, {len(vocabulary):,} words\n")
+    _print_tables(trained, predictions)
+    print(f"\nTraining curves and the top of the tree: {picture}\n{seconds:.1f} s in all")
+
+
+def _train(
+    name: str, tree: Hierarchy, train: Any, test: Any, arguments: argparse.Namespace
+) -> Trained:
+    classifier = HSoftmaxClassifier(
+        32 if arguments.quick else 100,
+        hierarchy=tree,
+        epochs=5,
+        random_state=arguments.seed,
+        num_threads=arguments.threads,
+        verbose=0 if arguments.quiet else 1,
+    )
+    if not arguments.quiet:
+        print(f"{name} tree", file=sys.stderr)
+    _reset_peak_memory()
+    start = time.perf_counter()
+    classifier.fit(*train)
+    seconds, peak = time.perf_counter() - start, _peak_memory()
+    speed = classifier.history_[-1].examples / seconds
+    return Trained(classifier, seconds, speed, peak, evaluate(classifier, test[0], test[1], 5))
+
+
+def _predictions(
+    classifier: HSoftmaxClassifier, data: WordNet, X_test: Any
+) -> list[dict[str, Any]]:
+    """Predict a few test definitions of middling length, evenly spaced."""
+    parts = [_parts(text) for text in data.test]
+    good = [i for i, (words, rest) in enumerate(parts) if words and 6 <= len(rest.split()) <= 16]
+    rows = good[len(good) // 10 :: max(1, len(good) // EXAMPLES)][:EXAMPLES]
+    found = classifier.top_k(X_test[rows], 5)
+    return [
+        {
+            "words": parts[row][0],
+            "definition": parts[row][1],
+            "truth": data.classes[data.y_test[row]],
+            "hypernyms": [data.classes[label] for label in labels],
+            "probabilities": np.exp(logs.astype(np.float64)).tolist(),
+        }
+        for row, labels, logs in zip(rows, found.labels, found.log_probs, strict=True)
+    ]
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Separate a synset's own words from its definition."""
+    tokens = text.split()
+    words = [token[2:] for token in tokens if token.startswith("w_")]
+    rest = [token for token in tokens if not token.startswith(("w_", "pos_"))]
+    return " ".join(words), " ".join(rest)
+
+
+def _node_names(data: WordNet) -> list[str]:
+    """Give every node the last part of its name, without the number of its synset."""
+    return [name.split("/")[-1].split(".")[0] for name in (*data.classes, *data.inner)]
+
+
+def _print_tables(trained: dict[str, Trained], predictions: list[dict[str, Any]]) -> None:
+    headers = ["tree", "P@1", "P@5", "nll", "training ex/s", "seconds", "peak memory"]
+    rows = [
+        (
+            name,
+            one.test.p_at_1,
+            one.test.p_at_k,
+            one.test.nll,
+            one.examples_per_second,
+            one.seconds,
+            None if one.peak_mib is None else f"{one.peak_mib:,.0f} MiB",
+        )
+        for name, one in trained.items()
+    ]
+    print(table(headers, rows))
+    print("\nFive test definitions and their likeliest hypernyms by the taxonomy (* is right):")
+    for one in predictions:
+        print(f"\n{one['words']}: {one['definition']}")
+        for name, probability in zip(one["hypernyms"], one["probabilities"], strict=True):
+            print(f"  {probability:6.1%}  {name}{' *' if name == one['truth'] else ''}")
+        if one["truth"] not in one["hypernyms"]:
+            print(f"          (right: {one['truth']})")
+
+
+def _as_json(
+    data: WordNet,
+    trained: dict[str, Trained],
+    predictions: list[dict[str, Any]],
+    picture: str,
+    seconds: float,
+) -> dict[str, Any]:
+    return {
+        "training_examples": len(data.train),
+        "test_examples": len(data.test),
+        "classes": len(data.classes),
+        "trees": {
+            name: {
+                "p_at_1": one.test.p_at_1,
+                "p_at_5": one.test.p_at_k,
+                "nll": one.test.nll,
+                "examples_per_second": one.examples_per_second,
+                "seconds": one.seconds,
+                "peak_memory_mib": one.peak_mib,
+            }
+            for name, one in trained.items()
+        },
+        "predictions": predictions,
+        "picture": picture,
+        "seconds": seconds,
+    }
+
+
+def _reset_peak_memory() -> None:
+    """Start the measuring of peak memory anew, where the system can (Linux)."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        pass
+
+
+def _peak_memory() -> float | None:
+    """Peak resident memory of this process in MiB, None where the system does not tell."""
+    try:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) / (2**20 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,438 @@
+"""The command ``sparseops``: train, test, predict, tree, bench, info, demo."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+import cython_sparseops as cso
+from cython_sparseops._cli import readers as data
+from cython_sparseops._models.bag import OPTIMIZERS
+from cython_sparseops._table import facts, table
+
+__all__ = ["main"]
+
+NEEDS = "this needs scikit-learn: pip install 'cython-sparseops[demo]'"
+
+TRAIN_EXAMPLES = """\
+examples:
+  sparseops train reviews.txt -o reviews.sops
+  sparseops train train.svm.gz -o model.sops --hierarchy two_level --epoch 10
+  sparseops train train.txt.xz -o model.sops --hierarchy tree.npz --dim 200
+
+input: fastText text, `__label__x token token ...` a line, or svmlight, `3 1:0.5 7:2`; .xz, .gz
+and .bz2 are read as they are, `-` is stdin. Tokens are separated by white space and taken as they
+are. A line with several labels trains the first of them; stderr tells how many lines had several.
+
+--hierarchy FILE is an .npz file with an array `parent` (parent[i] is the parent of node i, -1 that
+of the root), or a Hierarchy saved by the library. Labels are then class numbers: class i is the
+i-th leaf.
+"""
+TEST_EXAMPLES = """\
+examples:
+  sparseops test reviews.sops held-out.txt
+  sparseops test reviews.sops held-out.txt -k 10 --json
+
+P@k is the share of examples whose (first) label is among the k likeliest classes; nll is the mean
+negative log-probability of the label, in nats. Labels unknown to the model count as misses and have
+no nll.
+"""
+PREDICT_EXAMPLES = """\
+examples:
+  sparseops predict reviews.sops new.txt -k 3
+  echo 'what a fine film' | sparseops predict reviews.sops -
+
+One line of output for each line of input: labels and probabilities, likeliest first. Labels in the
+input are ignored. With --json, one JSON object a line.
+"""
+TREE_EXAMPLES = """\
+examples:
+  sparseops tree counts.txt --dim 100
+  sparseops tree train.txt.xz --json
+
+A file of counts has one line a class and the count as its last word; anything else is read as
+training examples. Flops are multiply-adds an example, forward; W is the size of the weights in
+float32.
+"""
+BENCH_EXAMPLES = """\
+examples:
+  sparseops bench
+  sparseops bench --classes 1000000 --dim 64 --threads 4
+  sparseops bench train.txt.xz --json
+
+Times the operators on random weights and a Huffman tree, on one thread and on all, about ten
+seconds in all. Classes are those of the file (read as by `sparseops tree`), or Zipf distributed.
+"""
+INFO_EXAMPLES = """\
+examples:
+  sparseops info
+  sparseops info reviews.sops
+"""
+DEMO_EXAMPLES = """\
+examples:
+  sparseops demo
+  sparseops demo --output pictures --json
+
+Trains on the bundled WordNet data (definition -> hypernym, 19 381 classes) with a Huffman tree and
+with WordNet's own taxonomy as the tree; takes well under a minute. Writes sparseops-demo.png.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        0; 2 on bad input, with one line on stderr; 130 when interrupted. Wrong arguments raise
+        SystemExit(2).
+
+    Examples
+    --------
+    >>> main(["info"])  # doctest: +ELLIPSIS
+    cython_sparseops ...
+    0
+    """
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int | None] = arguments.command
+    try:
+        return command(arguments) or 0
+    except BrokenPipeError:  # the reader of stdout has gone: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except ImportError as error:
+        _say(f"error: {NEEDS} ({error})")
+        return 2
+    except OSError as error:
+        _say(f"error: {error.filename or 'input'}: {error.strerror or error}")
+        return 2
+    except (ValueError, MemoryError) as error:
+        _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        return 2
+
+
+def _say(message: str) -> None:
+    print(f"sparseops: {message}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary = "Classifiers for very many classes: hierarchical softmax."
+    parser = _Parser(prog="sparseops", description=summary)
+    parser.add_argument("--version", action="version", version=f"sparseops {cso.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, command: Any, summary: str, examples: str) -> argparse.ArgumentParser:
+        style = argparse.RawDescriptionHelpFormatter
+        sub = commands.add_parser(
+            name, help=summary, description=summary, epilog=examples, formatter_class=style
+        )
+        sub.set_defaults(command=command)
+        sub.add_argument("--json", action="store_true", help="print JSON")
+        return sub
+
+    _add_train(add("train", _train, "train a classifier and save it", TRAIN_EXAMPLES))
+    sub = add("test", _test, "measure a model on labelled examples", TEST_EXAMPLES)
+    sub.add_argument("model")
+    sub.add_argument("input", help="labelled examples, - for stdin")
+    sub.add_argument("-k", type=_positive, default=5, help="for P@k (default %(default)s)")
+    _add_threads(sub)
+    sub = add("predict", _predict, "print the likeliest labels of each line", PREDICT_EXAMPLES)
+    sub.add_argument("model")
+    sub.add_argument("input", nargs="?", default="-", help="examples, - for stdin (the default)")
+    sub.add_argument("-k", type=_positive, default=1, help="labels a line (default %(default)s)")
+    _add_threads(sub)
+    sub = add("tree", _tree, "compare the trees for given class counts", TREE_EXAMPLES)
+    sub.add_argument("input", help="counts or training examples, - for counts from stdin")
+    sub.add_argument("--dim", type=_positive, default=100, help="width of W (default %(default)s)")
+    _add_format(sub, "counts")
+    sub = add("bench", _bench, "time the operators on this machine", BENCH_EXAMPLES)
+    sub.add_argument("input", nargs="?", help="counts or training examples (default: Zipf counts)")
+    sub.add_argument("--classes", type=_positive, default=100_000, help="(default %(default)s)")
+    sub.add_argument("--dim", type=_positive, default=128, help="width of W (default %(default)s)")
+    sub.add_argument("--batch-size", type=_positive, default=1024, help="(default %(default)s)")
+    sub.add_argument("--arity", type=_positive, default=2, help="of the tree (default %(default)s)")
+    sub.add_argument("-k", type=_positive, default=5, help="of the search (default %(default)s)")
+    sub.add_argument("--seconds", type=_positive, default=10, help="in all (default %(default)s)")
+    _add_format(sub, "counts")
+    _add_threads(sub)
+    sub = add("info", _info, "describe a model file, or this installation", INFO_EXAMPLES)
+    sub.add_argument("model", nargs="?")
+    sub = add("demo", _demo, "train on the bundled WordNet data and show the result", DEMO_EXAMPLES)
+    sub.add_argument("--output", default=".", metavar="DIR", help="of the picture (default: here)")
+    sub.add_argument("--quick", action="store_true", help="a part of the data, in seconds")
+    sub.add_argument("--quiet", action="store_true", help="no progress bar")
+    sub.add_argument("--seed", type=_seed, default=0, help="(default %(default)s)")
+    _add_threads(sub)
+    return parser
+
+
+def _add_train(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("input", help="labelled examples, - for stdin")
+    sub.add_argument("-o", "--output", required=True, metavar="MODEL", help="the file to write")
+    _add_format(sub)
+    trees = "huffman (default), two_level, balanced, or a file"
+    sub.add_argument("--hierarchy", default="huffman", metavar="TREE", help=trees)
+    sub.add_argument("--max-children", type=_positive, help="split wider nodes of a tree file")
+    sub.add_argument(
+        "--dim", type=_positive, default=100, help="of the embeddings (default %(default)s)"
+    )
+    sub.add_argument("--epoch", type=_positive, help="passes (default 5; more if the data are few)")
+    sub.add_argument("--lr", type=float, help="(default 0.3; adam 0.02; sgd 8 / batch size)")
+    sub.add_argument("--batch-size", type=_positive, default=256, help="(default %(default)s)")
+    sub.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="adagrad")
+    sub.add_argument("--weight-decay", type=float, default=0.0, help="(default %(default)s)")
+    sub.add_argument(
+        "--min-count", type=_positive, default=1, help="of a token (default %(default)s)"
+    )
+    sub.add_argument("--seed", type=_seed, default=0, help="(default %(default)s)")
+    sub.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_threads(sub)
+
+
+def _add_threads(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--threads", type=_positive, help="never changes a result bit (default: all)")
+
+
+def _add_format(sub: argparse.ArgumentParser, *more: str) -> None:
+    sub.add_argument("--format", choices=("auto", "fasttext", "svmlight", *more), default="auto")
+    prefix = data.LABEL_PREFIX
+    sub.add_argument("--label", default=prefix, metavar="PREFIX", help="(default %(default)s)")
+
+
+def _positive(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and 0 < int(word) < 2**31):
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {word!r}")
+    return int(word)
+
+
+def _seed(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and int(word) < 2**32):
+        raise argparse.ArgumentTypeError(f"must be an integer in [0, 2**32), got {word!r}")
+    return int(word)
+
+
+def _show(values: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(values) if as_json else facts(values))
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from cython_sparseops._cli.model import CliModel, read_training
+    from cython_sparseops._sklearn_base import TREES
+
+    folder = os.path.dirname(os.path.abspath(arguments.output))
+    if not os.path.isdir(folder):
+        raise data.InputError(f"output must be in a folder that exists, got {arguments.output}")
+    tree, given = arguments.hierarchy, arguments.hierarchy not in TREES
+    if given and not os.path.isfile(tree):
+        raise data.InputError(f"hierarchy must be one of {TREES} or a file, got {tree!r}")
+    training = read_training(
+        arguments.input, arguments.format, arguments.label, arguments.min_count, numbers=given
+    )
+    if training.several:
+        _say(f"warning: lines with several labels, only the first is trained: {training.several}")
+    if given:
+        tree = data.read_tree(tree, training.y, arguments.max_children)
+    classifier, interrupted = _classifier(arguments, tree), False
+    start = time.perf_counter()
+    try:
+        classifier.fit(training.X, training.y)
+    except KeyboardInterrupt:
+        if not getattr(classifier, "history_", None):
+            raise
+        interrupted = True
+    seconds = time.perf_counter() - start
+    model = CliModel(classifier, training.format, training.vocabulary, arguments.label)
+    model.save(arguments.output)
+    last = classifier.history_[-1]
+    result = {
+        "model": arguments.output,
+        "examples": len(training.y),
+        "classes": len(classifier.classes_),
+        "features": int(classifier.n_features_in_),
+        "epochs": last.epoch,
+        "nll": last.nll,
+        "seconds": round(seconds, 3),
+        "examples/s": round(last.examples / seconds),
+        "file bytes": os.path.getsize(arguments.output),
+    }
+    _show(result, arguments.json)
+    if interrupted:
+        done = f"{last.examples} of {last.total_examples} examples"
+        _say(f"interrupted after {done}; the model so far is saved")
+    return 130 if interrupted else 0
+
+
+def _classifier(arguments: argparse.Namespace, tree: Any) -> Any:
+    from cython_sparseops.sklearn import HSoftmaxClassifier
+
+    return HSoftmaxClassifier(
+        arguments.dim,
+        hierarchy=tree,
+        optimizer=arguments.optimizer,
+        lr=arguments.lr,
+        epochs=arguments.epoch,
+        batch_size=arguments.batch_size,
+        weight_decay=arguments.weight_decay,
+        random_state=arguments.seed,
+        num_threads=arguments.threads,
+        verbose=0 if arguments.quiet else 1,
+    )
+
+
+def _test(arguments: argparse.Namespace) -> None:
+    from cython_sparseops._cli.model import CliModel, evaluate
+
+    model = CliModel.load(arguments.model, arguments.threads)
+    X, y, several = model.read_labelled(arguments.input)
+    if several:
+        _say(f"warning: lines with several labels, only the first is looked for: {several}")
+    found = evaluate(model.classifier, X, y, arguments.k)
+    values = {
+        "examples": found.examples,
+        "unknown labels": found.unknown_labels,
+        "P@1": found.p_at_1,
+        f"P@{found.k}": found.p_at_k,
+        "nll": found.nll,
+        "examples/s": round(found.examples_per_second),
+    }
+    _show(values, arguments.json)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from cython_sparseops._cli.model import CliModel
+
+    model = CliModel.load(arguments.model, arguments.threads)
+    for labels, probabilities in model.predictions(arguments.input, arguments.k):
+        if arguments.json:
+            line = json.dumps({"labels": labels, "probabilities": probabilities})
+        else:
+            pairs = zip(labels, probabilities, strict=True)
+            line = " ".join(f"{label} {probability:.6g}" for label, probability in pairs)
+        print(line, flush=arguments.input == "-")
+
+
+def _tree(arguments: argparse.Namespace) -> None:
+    counts = _class_counts(arguments)
+    trees = {
+        "huffman": cso.Hierarchy.huffman(counts),
+        "huffman, arity 4": cso.Hierarchy.huffman(counts, arity=4),
+        "huffman, arity 16": cso.Hierarchy.huffman(counts, arity=16),
+        "two_level": cso.Hierarchy.two_level(counts),
+        "balanced": cso.Hierarchy.balanced(len(counts)),
+    }
+    reports = {name: tree.report(counts, dim=arguments.dim) for name, tree in trees.items()}
+    if arguments.json:
+        print(json.dumps({name: report._asdict() for name, report in reports.items()}))
+        return
+    total, entropy = int(counts.sum()), reports["huffman"].entropy
+    print(f"{len(counts):,} classes, {total:,} examples, entropy {entropy:.3f} bits\n")
+    rows = [
+        (
+            name,
+            report.n_nodes,
+            report.n_rows,
+            report.depth,
+            f"{report.expected_path_length:.3f}",
+            f"{report.expected_flops:,.0f}",
+            f"{(report.weight_bytes or 0) / 2**20:,.1f} MiB",
+        )
+        for name, report in reports.items()
+    ]
+    print(table(["tree", "nodes", "rows", "depth", "path length", "flops", "W"], rows))
+
+
+def _class_counts(arguments: argparse.Namespace) -> Any:
+    """Read counts, or count the labels of training examples."""
+    path, format = arguments.input, arguments.format
+    if format == "auto":
+        try:
+            format = "counts" if path == "-" else data.detect_format(path, arguments.label)
+        except data.InputError:
+            format = "counts"
+        if format == "svmlight":  # a line of counts may look like a label without features
+            format = "svmlight" if any(":" in line for line in data.read_lines(path)) else "counts"
+    if format == "counts":
+        return data.read_counts(path)
+    if format == "svmlight":
+        labels: Any = data.read_svmlight(path)[1]
+    else:
+        labels = data.read_text(path, arguments.label).labels
+    return np.unique(labels, return_counts=True)[1]
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from cython_sparseops._cli.bench import measure
+
+    if arguments.input is None:
+        counts: Any = arguments.classes / np.arange(1.0, arguments.classes + 1)
+    else:
+        counts = _class_counts(arguments)
+    most = arguments.threads or cso.get_num_threads()
+    h, timings = measure(
+        counts,
+        arguments.dim,
+        arguments.batch_size,
+        arguments.k,
+        arity=arguments.arity,
+        threads=tuple(sorted({1, most})),
+        seconds=arguments.seconds,
+    )
+    if arguments.json:
+        print(json.dumps([timing._asdict() for timing in timings]))
+        return
+    runtime = dict(line.split(maxsplit=1) for line in cso.show_runtime().splitlines())
+    tree = "Huffman tree" if arguments.arity == 2 else f"Huffman tree of arity {arguments.arity}"
+    print(
+        f"{h.n_classes:,} classes, dim {arguments.dim}, batch {arguments.batch_size:,}, {tree}, "
+        f"float32, {runtime['active']}\n"
+    )
+    rows = [(one.operator, one.threads, one.ms, round(one.per_second)) for one in timings]
+    print(table(["operator", "threads", "ms", "a second"], rows))
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    if arguments.model is None:
+        text = str(cso.show_runtime())
+        pairs = (line.split(maxsplit=1) for line in text.splitlines())
+        facts_by_name = {name: rest[0] if rest else "" for name, *rest in pairs}
+        print(json.dumps(facts_by_name) if arguments.json else text)
+        return
+    arrays, metadata = cso.load_arrays(arguments.model)
+    values: dict[str, Any] = {"file": arguments.model, "kind": metadata.get("kind")}
+    if metadata.get("kind") == "HSoftmaxClassifier":
+        from cython_sparseops._cli.model import describe
+
+        values |= describe(arguments.model)
+    else:
+        values |= {name: f"{array.dtype} {array.shape}" for name, array in arrays.items()}
+    _show(values | {"file bytes": os.path.getsize(arguments.model)}, arguments.json)
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from cython_sparseops._cli.demo import run
+
+    run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

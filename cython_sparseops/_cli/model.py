@@ -1,0 +1,238 @@
+"""What the command line keeps in a model file: the classifier, and how its input is read."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cython_sparseops import hsoftmax
+from cython_sparseops._cli import readers as data
+from cython_sparseops._models.file import (
+    load_classifier,
+    pack_strings,
+    prefixed,
+    save_classifier,
+    under,
+    unpack_strings,
+)
+from cython_sparseops.sklearn import HSoftmaxClassifier, TopK
+
+BLOCK = 4096
+
+
+class TrainingData(NamedTuple):
+    """Features and labels as the classifier takes them, and the vocabulary of text."""
+
+    X: Any
+    y: npt.NDArray[Any]
+    format: str
+    vocabulary: list[str]
+    several: int
+
+
+def read_training(
+    path: str, format: str, prefix: str, min_count: int, *, numbers: bool
+) -> TrainingData:
+    """Read training examples.
+
+    Parameters
+    ----------
+    path : str
+        File name, or ``-`` for stdin.
+    format : {"auto", "fasttext", "svmlight"}
+        How it is written.
+    prefix : str
+        What labels of text begin with.
+    min_count : int
+        Occurrences a token of text needs.
+    numbers : bool
+        Whether labels are class numbers.
+
+    Returns
+    -------
+    TrainingData
+    """
+    format = data.detect_format(path, prefix) if format == "auto" else format
+    if format == "svmlight":
+        X, y = data.read_svmlight(path)
+        if numbers and y.dtype.kind != "i":
+            raise data.InputError(
+                f"labels must be class numbers of the tree, got {y[y != y.astype(np.int64)][0]}"
+            )
+        return TrainingData(X, y, format, [], 0)
+    examples = data.read_text(path, prefix)
+    X, vocabulary = data.learn_vocabulary(examples.texts, min_count)
+    y = data.as_class_numbers(examples.labels) if numbers else np.array(examples.labels)
+    return TrainingData(X, y, format, vocabulary, examples.several)
+
+
+class Evaluation(NamedTuple):
+    """Figures of a model on labelled examples; unknown labels count as misses and have no nll."""
+
+    examples: int
+    unknown_labels: int
+    p_at_1: float
+    p_at_k: float
+    k: int
+    nll: float | None
+    examples_per_second: float
+
+
+def evaluate(classifier: HSoftmaxClassifier, X: Any, y: npt.NDArray[Any], k: int) -> Evaluation:
+    """Measure a classifier.
+
+    Parameters
+    ----------
+    classifier : HSoftmaxClassifier
+        A fitted one.
+    X : (N, F) csr_matrix
+        Features.
+    y : (N,) ndarray
+        Labels, of the same kind as the classifier's.
+    k : int
+        P@k is the share of examples whose label is among the k likeliest.
+
+    Returns
+    -------
+    Evaluation
+        The examples a second are those of finding the k likeliest classes.
+    """
+    k = min(k, len(classifier.classes_))
+    start = time.perf_counter()
+    found = classifier.top_k(X, k).labels
+    seconds = time.perf_counter() - start
+    hits = found == y[:, None]
+    numbers = np.minimum(np.searchsorted(classifier.classes_, y), len(classifier.classes_) - 1)
+    known = np.flatnonzero(classifier.classes_[numbers] == y)
+    model, nll, threads = classifier.model_, 0.0, classifier.num_threads
+    for first in range(0, len(known), BLOCK):
+        rows = known[first : first + BLOCK]
+        hidden = model.hidden(X[rows], num_threads=threads)
+        args = (hidden, model.W, model.b, numbers[rows], model.hierarchy)
+        nll += float(np.sum(hsoftmax(*args, num_threads=threads), dtype=np.float64))
+    return Evaluation(
+        examples=len(y),
+        unknown_labels=len(y) - len(known),
+        p_at_1=float(hits[:, 0].mean()),
+        p_at_k=float(hits.any(axis=1).mean()),
+        k=k,
+        nll=nll / len(known) if len(known) else None,
+        examples_per_second=len(y) / max(seconds, 1e-9),
+    )
+
+
+class CliModel(NamedTuple):
+    """A classifier, the format of its input, and for text the vocabulary and the label prefix."""
+
+    classifier: HSoftmaxClassifier
+    format: str
+    vocabulary: list[str]
+    prefix: str
+
+    def save(self, path: str) -> None:
+        """Write everything to one file that `HSoftmaxClassifier.load` reads too."""
+        arrays = prefixed("vocabulary", pack_strings(self.vocabulary))
+        save_classifier(
+            self.classifier, path, arrays, {"input": {"format": self.format, "prefix": self.prefix}}
+        )
+
+    @classmethod
+    def load(cls, path: str, num_threads: int | None = None) -> Self:
+        """Read a file of `save`."""
+        classifier, arrays, metadata = load_classifier(HSoftmaxClassifier, path)
+        classifier.num_threads = num_threads
+        source = metadata.get("input")
+        if not isinstance(source, dict) or source.get("format") not in ("fasttext", "svmlight"):
+            raise data.InputError(
+                f"{path} must be a model of `sparseops train`, got one saved by other means"
+            )
+        vocabulary = unpack_strings(under("vocabulary", arrays))
+        if source["format"] == "fasttext" and len(vocabulary) != classifier.n_features_in_:
+            raise data.InputError(
+                f"{path} must hold {classifier.n_features_in_} words, got {len(vocabulary)}"
+            )
+        return cls(
+            classifier, source["format"], vocabulary, str(source.get("prefix", data.LABEL_PREFIX))
+        )
+
+    def read_labelled(self, path: str) -> tuple[Any, npt.NDArray[Any], int]:
+        """Read examples as for training: X, y, and how many had several labels."""
+        if self.format == "svmlight":
+            X, y = data.read_svmlight(path)
+            return self._columns(X), y, 0
+        examples = data.read_text(path, self.prefix)
+        X = data.token_counter(self.vocabulary).transform(examples.texts)
+        return X, self._as_labels(examples.labels), examples.several
+
+    def predictions(self, path: str, k: int) -> Iterator[tuple[list[str], list[float]]]:
+        """Predict line by line: labels as they are written in files, and their probabilities."""
+        for X in self._blocks(path):
+            labels, log_probs = self._top_k(X, k)
+            for row, logs in zip(labels, np.exp(log_probs), strict=True):
+                yield [self.written(label) for label in row], logs.tolist()
+
+    def written(self, label: Any) -> str:
+        """Write a label as in the model's input."""
+        return f"{self.prefix}{label}" if self.format == "fasttext" else str(label)
+
+    def _top_k(self, X: Any, k: int) -> TopK:
+        return self.classifier.top_k(X, min(k, len(self.classifier.classes_)))
+
+    def _blocks(self, path: str) -> Iterator[Any]:
+        if self.format == "svmlight":
+            X = self._columns(data.read_svmlight(path)[0])
+            yield from (X[first : first + BLOCK] for first in range(0, X.shape[0], BLOCK))
+            return
+        texts = (data.split_labels(line, self.prefix)[1] for line in data.read_lines(path))
+        size = 1 if path == "-" and sys.stdin.isatty() else BLOCK
+        counter = data.token_counter(self.vocabulary)
+        while block := list(islice(texts, size)):
+            yield counter.transform(block)
+
+    def _columns(self, X: Any) -> Any:
+        """Drop the features that training never saw, and add columns for those missing here."""
+        width = self.classifier.n_features_in_
+        X = X[:, :width]
+        X.resize(X.shape[0], width)
+        return X
+
+    def _as_labels(self, labels: Sequence[str]) -> npt.NDArray[Any]:
+        if self.classifier.classes_.dtype.kind == "U":
+            return np.array(labels)
+        return np.array(
+            [
+                int(label) if label.isascii() and label.isdigit() and len(label) < 19 else -1
+                for label in labels
+            ]
+        )
+
+
+def describe(path: str) -> dict[str, Any]:
+    """Describe a saved classifier, one fact an entry."""
+    classifier, _, metadata = load_classifier(HSoftmaxClassifier, path)
+    tree, model, params = classifier.hierarchy_, classifier.model_, metadata["params"]
+    source = metadata.get("input") or {}
+    values = {
+        "input": source.get("format"),
+        "classes": tree.n_classes,
+        "features": int(classifier.n_features_in_),
+        "hidden dim": None if model.E is None else int(model.E.shape[1]),
+        "dtype": str(model.W.dtype),
+        "tree": params["hierarchy"] or "given",
+        "inner nodes": tree.n_nodes,
+        "rows of W": tree.n_rows,
+        "depth": tree.depth,
+        "optimizer": classifier.optimizer,
+        "seed": classifier.random_state,
+        "first labels": ", ".join(map(str, classifier.classes_[:5])),
+    }
+    if classifier.history_:
+        last = classifier.history_[-1]
+        values |= {"examples trained": last.examples, "nll": last.nll}
+    return values

@@ -1,0 +1,110 @@
+from cython_sparseops._core.hierarchy cimport HierarchyView, Tree
+from cython_sparseops._core.runtime cimport thread_pool_of_runtime
+from cython_sparseops._core.types cimport (
+    CsrView,
+    MatrixView,
+    as_const_csr,
+    as_const_matrix,
+    as_const_span,
+    as_matrix,
+    as_span,
+    index,
+    int64_t,
+    real,
+    share_thread_pool,
+    span,
+    uint64_t,
+)
+from cython_sparseops._core.update cimport Optimizer, Settings, set_optimizer
+
+from libcpp cimport bool as cbool
+
+cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
+    enum class BagMode:
+        mean
+        sum
+
+    cppclass BagSchedule:
+        size_t batch_size
+        double decay
+        int64_t done
+        int64_t total
+        cbool check_input
+        int num_threads
+        double dropout
+        int64_t replacement
+        uint64_t seed
+        uint64_t epoch
+
+    void cpp_embedding_bag "sparseops::embedding_bag" [T, I](CsrView[const T, I] X, MatrixView[const T] E, BagMode mode, MatrixView[T] out,
+            int num_threads) except +
+    void cpp_shuffled_order "sparseops::shuffled_order"(uint64_t seed, uint64_t epoch, span[int64_t] order)
+    double cpp_bag_train "sparseops::bag_train" [T, I](const HierarchyView& h, CsrView[const T, I] X, span[const int64_t] labels, span[const T] weight,
+            span[const int64_t] order, BagMode mode, MatrixView[T] E, MatrixView[T] W, span[T] b, Optimizer[T]& E_optimizer, Optimizer[T]& W_optimizer,
+            const BagSchedule& schedule) except +
+    double cpp_dense_train "sparseops::dense_train" [T](const HierarchyView& h, MatrixView[const T] X, span[const int64_t] labels, span[const T] weight,
+            span[const int64_t] order, MatrixView[T] W, span[T] b, Optimizer[T]& W_optimizer, const BagSchedule& schedule) except +
+
+share_thread_pool(thread_pool_of_runtime())
+
+
+def embedding_bag(const index[::1] indptr, const index[::1] indices, const real[::1] data, const real[:, ::1] E, bint mean, real[:, ::1] out, int num_threads):
+    cdef BagMode mode = BagMode.mean if mean else BagMode.sum
+    with nogil:
+        cpp_embedding_bag(as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.shape[0]),
+                          as_const_matrix(&E[0, 0], E.shape[0], E.shape[1]), mode,
+                          as_matrix(&out[0, 0], out.shape[0], out.shape[1]), num_threads)
+
+
+def shuffled_order(uint64_t seed, uint64_t epoch, int64_t[::1] order):
+    with nogil:
+        cpp_shuffled_order(seed, epoch, as_span(&order[0], order.shape[0]))
+
+
+cdef BagSchedule as_schedule(size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads) noexcept:
+    cdef BagSchedule s
+    s.batch_size, s.decay, s.done, s.total = batch_size, decay, done, total
+    s.check_input, s.num_threads = check_input, num_threads
+    return s
+
+
+def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indices, const real[::1] data, const int64_t[::1] labels,
+              const real[::1] weight, const int64_t[::1] order, bint mean, real[:, ::1] E, real[:, ::1] W, real[::1] b,
+              Settings E_settings not None, E_first, E_second, Settings W_settings not None, W_first, W_second, b_first, b_second,
+              size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads,
+              double dropout, int64_t replacement, uint64_t seed, uint64_t epoch):
+    cdef Optimizer[real] E_optimizer, W_optimizer
+    cdef BagSchedule schedule = as_schedule(batch_size, decay, done, total, check_input, num_threads)
+    cdef span[const real] weights
+    cdef BagMode mode = BagMode.mean if mean else BagMode.sum
+    cdef double nll
+    set_optimizer[real](&E_optimizer, E_settings, E_first, E_second, None, None)
+    set_optimizer[real](&W_optimizer, W_settings, W_first, W_second, b_first, b_second)
+    schedule.dropout, schedule.replacement, schedule.seed, schedule.epoch = dropout, replacement, seed, epoch
+    if weight is not None:
+        weights = as_const_span(&weight[0], weight.shape[0])
+    with nogil:
+        nll = cpp_bag_train(tree.view[0], as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.shape[0]),
+                            as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]),
+                            mode, as_matrix(&E[0, 0], E.shape[0], E.shape[1]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
+                            as_span(&b[0], b.shape[0]), E_optimizer, W_optimizer, schedule)
+    E_settings.step, W_settings.step = E_optimizer.step, W_optimizer.step
+    return nll
+
+
+def dense_train(Tree tree not None, const real[:, ::1] X, const int64_t[::1] labels, const real[::1] weight, const int64_t[::1] order,
+                real[:, ::1] W, real[::1] b, Settings W_settings not None, W_first, W_second, b_first, b_second,
+                size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads):
+    cdef Optimizer[real] W_optimizer
+    cdef BagSchedule schedule = as_schedule(batch_size, decay, done, total, check_input, num_threads)
+    cdef span[const real] weights
+    cdef double nll
+    set_optimizer[real](&W_optimizer, W_settings, W_first, W_second, b_first, b_second)
+    if weight is not None:
+        weights = as_const_span(&weight[0], weight.shape[0])
+    with nogil:
+        nll = cpp_dense_train(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]), as_const_span(&labels[0], labels.shape[0]), weights,
+                              as_const_span(&order[0], order.shape[0]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]), as_span(&b[0], b.shape[0]),
+                              W_optimizer, schedule)
+    W_settings.step = W_optimizer.step
+    return nll

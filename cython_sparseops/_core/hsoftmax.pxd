@@ -1,0 +1,40 @@
+from cython_sparseops._core.hierarchy cimport HierarchyView, Tree
+from cython_sparseops._core.quantize cimport QuantizedView
+from cython_sparseops._core.types cimport MatrixView, int64_t, real, span, uint64_t
+
+from libcpp cimport bool as cbool
+from libcpp.memory cimport unique_ptr
+from libcpp.optional cimport optional
+
+cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
+    cppclass HSoftmaxPlan:
+        HSoftmaxPlan(const HierarchyView& h, span[const int64_t] labels, optional[int64_t] ignore_index) except +
+        size_t touched_rows()
+        size_t n_logits()
+        void write_rows(span[int64_t] rows) except +
+
+    cppclass HSoftmaxInput[T]:
+        MatrixView[const T] X
+        MatrixView[const T] W
+        span[const T] b
+        span[const T] scale
+        cbool scale_loss
+        double label_smoothing
+        cbool check_finite
+        span[const T] residuals
+        int num_threads
+        QuantizedView quantized
+
+    void cpp_hsoftmax "sparseops::hsoftmax" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, span[T] residuals) except +
+    void cpp_gradient "sparseops::hsoftmax_gradient" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, MatrixView[T] dX, MatrixView[T] dW, span[T] db) except +
+    void cpp_gradient_dense "sparseops::hsoftmax_gradient_dense" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, MatrixView[T] dX, MatrixView[T] dW, span[T] db) except +
+    void cpp_log_proba "sparseops::hsoftmax_log_proba" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[T] out) except +
+    void cpp_log_proba_of "sparseops::hsoftmax_log_proba_of" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[const int64_t] classes, MatrixView[T] out) except +
+    void cpp_node_log_proba "sparseops::hsoftmax_node_log_proba" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[T] out) except +
+    void cpp_sample "sparseops::hsoftmax_sample" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, uint64_t seed, MatrixView[int64_t] out) except +
+
+
+cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1
+# W is an array, or Quantized where `set_scored_input` takes it; b may be None.
+cdef int set_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1
+cdef int set_scored_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1

@@ -1,0 +1,127 @@
+from cython_sparseops._core.ndarray cimport new_matrix, new_roomy_matrix, new_vector, take, use_numpy
+from cython_sparseops._core.quantize cimport Quantized
+from cython_sparseops._core.runtime cimport thread_pool_of_runtime
+from cython_sparseops._core.types cimport as_const_matrix, as_const_span, as_matrix, share_thread_pool
+
+share_thread_pool(thread_pool_of_runtime())
+use_numpy()
+
+# The one typed memoryview of a function chooses the template. It is an argument that a call with one example rarely has: what
+# such a call needs is taken, and made, faster.
+
+
+cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1:
+    cdef span[const int64_t] view
+    cdef optional[int64_t] ignored
+    take(labels, view)
+    if ignore_index is not None:
+        ignored = <int64_t>ignore_index
+    with nogil:
+        plan.reset(new HSoftmaxPlan(tree.view[0], view, ignored))
+    return 0
+
+
+cdef int set_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1:
+    take(X, inp.X)
+    take(W, inp.W)
+    if b is not None:
+        take(b, inp.b)
+    inp.check_finite = check_finite
+    inp.num_threads = num_threads
+    return 0
+
+
+cdef int set_scored_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1:
+    cdef Quantized quantized
+    if not isinstance(W, Quantized):
+        return set_input[real](inp, X, W, b, check_finite, num_threads)
+    quantized = W
+    set_input[real](inp, X, X, b, check_finite, num_threads)
+    inp.W = as_const_matrix(<const real*>NULL, quantized.view.rows, quantized.view.cols)
+    inp.quantized = quantized.view
+    return 0
+
+
+def hsoftmax(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] weight, double label_smoothing, bint check_finite,
+             bint return_residuals, int num_threads):
+    """(nll, residuals), None if those are not wanted."""
+    cdef unique_ptr[HSoftmaxPlan] plan
+    cdef HSoftmaxInput[real] inp
+    cdef span[real] nll_view, residuals_view
+    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
+    inp.label_smoothing = label_smoothing
+    if weight is not None:
+        inp.scale = as_const_span(&weight[0], weight.shape[0])
+    make_plan(plan, tree, labels, ignore_index)
+    nll, residuals = new_vector(inp.X.rows, False, nll_view), None
+    if return_residuals:
+        residuals = new_vector(plan.get().n_logits(), False, residuals_view)
+    with nogil:
+        cpp_hsoftmax(plan.get()[0], inp, nll_view, residuals_view)
+    return nll, residuals
+
+
+def gradient(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] grad_output, double label_smoothing, residuals,
+             bint check_finite, bint sparse, int num_threads):
+    """(nll, dX, rows, dW, db); if not sparse, rows is None and dW, db are of all of them."""
+    cdef unique_ptr[HSoftmaxPlan] plan
+    cdef HSoftmaxInput[real] inp
+    cdef span[real] nll_view, db_view
+    cdef MatrixView[real] dX_view, dW_view
+    cdef span[int64_t] rows_view
+    cdef size_t count
+    set_input[real](&inp, X, W, b, check_finite, num_threads)
+    inp.label_smoothing = label_smoothing
+    inp.scale_loss = False
+    if grad_output is not None:
+        inp.scale = as_const_span(&grad_output[0], grad_output.shape[0])
+    if residuals is not None:
+        take(residuals, inp.residuals)
+    make_plan(plan, tree, labels, ignore_index)
+    nll, dX, rows = new_vector(inp.X.rows, False, nll_view), new_matrix(inp.X.rows, inp.X.cols, False, dX_view), None
+    if sparse:
+        count = plan.get().touched_rows()
+        rows = new_vector(count, False, rows_view)
+        dW, db = new_roomy_matrix(count, inp.X.cols, dW_view), new_vector(count, False, db_view)
+        with nogil:
+            plan.get().write_rows(rows_view)
+            cpp_gradient(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view)
+    else:
+        dW, db = new_matrix(tree.view.rows(), inp.X.cols, True, dW_view), new_vector(tree.view.rows(), True, db_view)
+        with nogil:
+            cpp_gradient_dense(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view)
+    return nll, dX, rows, dW, db
+
+
+def log_proba(Tree tree not None, X, W, b, bint check_finite, real[:, ::1] out, int num_threads):
+    cdef HSoftmaxInput[real] inp
+    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
+    with nogil:
+        cpp_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
+
+
+def log_proba_of(Tree tree not None, X, W, b, bint check_finite, classes, real[:, ::1] out, int num_threads):
+    cdef HSoftmaxInput[real] inp
+    cdef MatrixView[const int64_t] wanted
+    take(classes, wanted)
+    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
+    with nogil:
+        cpp_log_proba_of(tree.view[0], inp, wanted, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
+
+
+def node_log_proba(Tree tree not None, X, W, b, bint check_finite, real[:, ::1] out, int num_threads):
+    cdef HSoftmaxInput[real] inp
+    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
+    with nogil:
+        cpp_node_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
+
+
+def sample(Tree tree not None, X, W, const real[::1] b, bint check_finite, uint64_t seed, out, int num_threads):
+    cdef HSoftmaxInput[real] inp
+    cdef MatrixView[int64_t] to
+    take(out, to)
+    set_scored_input[real](&inp, X, W, None, check_finite, num_threads)
+    if b is not None:
+        inp.b = as_const_span(&b[0], b.shape[0])
+    with nogil:
+        cpp_sample(tree.view[0], inp, seed, to)

@@ -1,0 +1,18 @@
+from cython_sparseops._core.ndarray cimport PyArray_CheckExact, is_ready_for, use_numpy
+from cython_sparseops._core.types cimport int64_t
+
+use_numpy()
+
+
+def are_ready(X, W, b):
+    """Whether these are arrays (N, D), (R, D) and (R,), or None, of float32 or of float64 alone that need no conversion."""
+    if not (PyArray_CheckExact(X) and PyArray_CheckExact(W) and (b is None or PyArray_CheckExact(b))):
+        return False
+    if is_ready_for[float](X, 2):
+        return is_ready_for[float](W, 2) and (b is None or is_ready_for[float](b, 1))
+    return is_ready_for[double](X, 2) and is_ready_for[double](W, 2) and (b is None or is_ready_for[double](b, 1))
+
+
+def is_ready(value):
+    """Whether this is a vector of int64 that needs no conversion."""
+    return PyArray_CheckExact(value) and is_ready_for[int64_t](value, 1)

@@ -1,0 +1,548 @@
+"""Embedding bag, and the training of a classifier of bags of features over a class tree."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cython_sparseops._arrays import (
+    FLOAT32,
+    FLOAT64,
+    INT32,
+    INT64,
+    KEY,
+    Array,
+    Compressed,
+    aligned_empty,
+    as_csr,
+    as_flag,
+    as_float,
+    as_integer,
+    as_integers,
+    as_real,
+    as_seed,
+    as_weight,
+    cast,
+    describe,
+    is_one_of,
+)
+from cython_sparseops._core import bag as core
+from cython_sparseops._dropout import as_rate
+from cython_sparseops._hierarchy import Hierarchy
+from cython_sparseops._hsoftmax import as_real_dtype, as_tree, uniform
+from cython_sparseops._runtime import resolve_threads
+from cython_sparseops._update import SGD, Adagrad, Adam
+
+__all__ = ["BagModel", "BagTrainer", "Progress", "embedding_bag"]
+
+_REALS, _INDICES = (FLOAT32, FLOAT64), (INT32, INT64)
+_EMBED = {(i, r): core.embedding_bag[f"{KEY[i]}|{KEY[r]}"] for i in _INDICES for r in _REALS}
+_TRAIN = {(i, r): core.bag_train[f"{KEY[i]}|{KEY[r]}"] for i in _INDICES for r in _REALS}
+_DENSE_TRAIN = {r: core.dense_train[KEY[r]] for r in _REALS}
+_YIELD_SECONDS = 0.05
+
+
+class Progress(NamedTuple):
+    """Where a run of `BagTrainer.fit` is.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    examples, total_examples : int
+        Done so far, and of all epochs.
+    nll : float
+        Mean loss since the last one, in nats.
+    lr : float
+        Learning rate now.
+
+    Examples
+    --------
+    >>> model = BagModel.create(Hierarchy.balanced(2), 1)
+    >>> next(BagTrainer(model, epochs=1).fit([[1.0], [-1.0]], [1, 0])).examples
+    2
+    """
+
+    epoch: int
+    examples: int
+    total_examples: int
+    nll: float
+    lr: float
+
+
+def _as_mode(mode: str) -> bool:
+    if not is_one_of(mode, ("mean", "sum")):
+        raise ValueError(f"mode must be 'mean' or 'sum', got {describe(mode)}")
+    return mode == "mean"
+
+
+def embedding_bag(
+    X: Any, E: npt.ArrayLike, *, mode: str = "mean", num_threads: int | None = None
+) -> Array:
+    """Sum or average the embeddings of each row's features.
+
+    Parameters
+    ----------
+    X : CSR matrix of shape (N, F)
+        Feature weights; int32 or int64 indices.
+    E : array_like of shape (F, H), float32 or float64
+        Embeddings.
+    mode : {"mean", "sum"}
+        ``Σ_j x_ij E_j``, for the mean divided by ``Σ_j |x_ij|``.
+    num_threads : int, optional
+        Never changes a bit of the result.
+
+    Returns
+    -------
+    ndarray of shape (N, H)
+        Zeros for an empty row.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If X is not CSR, its indices are out of range, it is not finite, or shapes do not match.
+
+    References
+    ----------
+    Joulin et al., "Bag of tricks for efficient text classification", 2017.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> embedding_bag(csr_array([[0.0, 1.0, 3.0]]), np.array([[9.0], [4.0], [8.0]]))
+    array([[7.]])
+    """
+    weights = as_real("E", E, 2)
+    csr = as_csr("X", X, weights.dtype)
+    if csr.shape[1] != weights.shape[0]:
+        raise ValueError(f"X must have {weights.shape[0]} columns, got {csr.shape[1]}")
+    out = np.empty((csr.shape[0], weights.shape[1]), weights.dtype)
+    impl = _EMBED[csr.indptr.dtype, weights.dtype]
+    impl(
+        csr.indptr,
+        csr.indices,
+        csr.data,
+        weights,
+        _as_mode(mode),
+        out,
+        resolve_threads(num_threads),
+    )
+    return out
+
+
+class BagModel:
+    """The arrays of a classifier: embeddings E (F, H) or None, decision rows W (R, D), biases b
+    (R,), and the tree.
+
+    Without E the dense input itself feeds the tree.
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy
+    E : ndarray of shape (F, H), or None
+        Embeddings of features; D = H then.
+    W : ndarray of shape (R, D), float32 or float64
+    b : ndarray of shape (R,)
+        E and b have the dtype of W.
+    mode : {"mean", "sum"}
+        As for `embedding_bag`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the arrays do not fit each other or the tree.
+
+    Examples
+    --------
+    >>> model = BagModel(Hierarchy.balanced(2), None, np.ones((1, 3)), np.zeros(1))
+    >>> model.n_features
+    3
+    """
+
+    def __init__(
+        self, hierarchy: Hierarchy, E: Array | None, W: Array, b: Array, mode: str = "mean"
+    ) -> None:
+        as_tree(hierarchy)
+        _as_mode(mode)
+        if (
+            W.shape[0] != hierarchy.n_rows
+            or b.shape != (hierarchy.n_rows,)
+            or (E is not None and E.shape[1] != W.shape[1])
+        ):
+            raise ValueError(
+                f"W must have {hierarchy.n_rows} rows, as b entries, and the columns of E, got "
+                f"{W.shape} and {b.shape}"
+            )
+        if W.dtype not in _REALS or b.dtype != W.dtype or (E is not None and E.dtype != W.dtype):
+            raise TypeError(f"W must be float32 or float64 and E and b alike, got {W.dtype}")
+        self.hierarchy, self.E, self.W, self.b, self.mode = hierarchy, E, W, b, mode
+
+    @classmethod
+    def create(
+        cls,
+        hierarchy: Hierarchy,
+        n_features: int,
+        *,
+        hidden_dim: int | None = None,
+        mode: str = "mean",
+        dtype: npt.DTypeLike = np.float32,
+        rng: int | np.random.Generator | None = None,
+    ) -> BagModel:
+        """Make an untrained model: E uniform in ±1/H, W and b zero, so that the first step is the
+        same for all classes.
+
+        Parameters
+        ----------
+        hierarchy : Hierarchy
+        n_features : int
+            F.
+        hidden_dim : int or None
+            H; None: no embedding, the tree takes X itself.
+        mode : {"mean", "sum"}
+            As for `embedding_bag`.
+        dtype : float32 or float64
+        rng : None, int or numpy.random.Generator
+            The seed of E.
+
+        Returns
+        -------
+        BagModel
+
+        Raises
+        ------
+        ValueError
+            If n_features or hidden_dim < 1.
+
+        Examples
+        --------
+        >>> model = BagModel.create(Hierarchy.balanced(10), 1000, hidden_dim=16, rng=0)
+        >>> model.E.shape, model.W.shape
+        ((1000, 16), (9, 16))
+        """
+        features, seed = as_integer("n_features", n_features, 1), as_seed(rng)
+        width = features if hidden_dim is None else as_integer("hidden_dim", hidden_dim, 1)
+        as_tree(hierarchy)
+        real = as_real_dtype(dtype)
+        W = aligned_empty((hierarchy.n_rows, width), real)
+        W[:] = 0
+        E = None if hidden_dim is None else uniform((features, width), real, seed, 1 / width)
+        return cls(hierarchy, E, W, np.zeros(hierarchy.n_rows, real), mode)
+
+    @property
+    def n_features(self) -> int:
+        """F, the columns of X."""
+        return int((self.W.shape[1]) if self.E is None else self.E.shape[0])
+
+    def hidden(self, X: Any, num_threads: int | None = None) -> Array:
+        """Give what the tree takes: the embedding bag of X, or X itself without E.
+
+        Parameters
+        ----------
+        X : CSR matrix of shape (N, F), or array_like without E
+        num_threads : int, optional
+
+        Returns
+        -------
+        ndarray of shape (N, D)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `embedding_bag`.
+
+        Examples
+        --------
+        >>> BagModel.create(Hierarchy.balanced(2), 2).hidden([[1, 2]])
+        array([[1., 2.]], dtype=float32)
+        """
+        if self.E is not None:
+            return embedding_bag(X, self.E, mode=self.mode, num_threads=num_threads)
+        x = cast(as_real("X", X, 2), self.W.dtype)
+        if x.shape[1] != self.W.shape[1]:
+            raise ValueError(f"X must have {self.W.shape[1]} columns, got {x.shape[1]}")
+        return x
+
+    def arrays(self) -> dict[str, Array]:
+        """Give the arrays by name, for saving.
+
+        Returns
+        -------
+        dict of str to ndarray
+            W, b, and E if there is one.
+
+        Examples
+        --------
+        >>> list(BagModel.create(Hierarchy.balanced(2), 5, hidden_dim=3).arrays())
+        ['E', 'W', 'b']
+        """
+        arrays = {"W": self.W, "b": self.b}
+        return arrays if self.E is None else {"E": self.E, **arrays}
+
+    @classmethod
+    def from_arrays(
+        cls, hierarchy: Hierarchy, arrays: dict[str, Array], mode: str = "mean"
+    ) -> BagModel:
+        """Take what `arrays` gave.
+
+        Parameters
+        ----------
+        hierarchy : Hierarchy
+        arrays : dict of str to ndarray
+        mode : {"mean", "sum"}
+
+        Returns
+        -------
+        BagModel
+
+        Raises
+        ------
+        ValueError, TypeError
+            If W or b is missing, or the arrays do not fit.
+
+        Examples
+        --------
+        >>> model = BagModel.create(Hierarchy.balanced(2), 5)
+        >>> BagModel.from_arrays(model.hierarchy, model.arrays()).n_features
+        5
+        """
+        for name in ("W", "b"):
+            if name not in arrays:
+                raise ValueError(
+                    f"arrays must hold {name}, got {', '.join(sorted(arrays)) or 'none'}"
+                )
+        E = arrays.get("E")
+        if arrays["W"].ndim != 2 or (E is not None and E.ndim != 2):
+            raise ValueError("W must have 2 dimensions, and E too")
+        return cls(hierarchy, E, arrays["W"], arrays["b"], mode)
+
+
+OPTIMIZERS: dict[str, Callable[..., SGD | Adagrad | Adam]] = {
+    "adagrad": Adagrad,
+    "rowwise_adagrad": partial(Adagrad, rowwise=True),
+    "sgd": SGD,
+    "adam": Adam,
+}
+
+
+class BagTrainer:
+    """Trains a `BagModel` by minibatches, in an order and with sums that depend on the seed alone.
+
+    Parameters
+    ----------
+    model : BagModel
+        Its arrays are changed in place.
+    optimizer : {"adagrad", "rowwise_adagrad", "sgd", "adam"}
+        As `Adagrad`, the second with ``rowwise=True``, `SGD` and `Adam`; one for W and b, one for
+        E.
+    lr : float
+        Learning rate of the sum of the losses of a minibatch.
+    lr_schedule : {"linear", "constant"}
+        Linear: down to zero at the end of the last epoch.
+    epochs, batch_size : int
+        Passes over the examples, and examples a step.
+    weight_decay : float
+        As for `SGD`.
+    rng : None, int or numpy.random.Generator
+        Seed of the order of examples.
+    shuffle : bool
+        False keeps the order of X.
+    dropout : float in [0, 1]
+        Each feature of a bag is dropped with this probability, anew in every epoch; by the seed,
+        the epoch and the place in X alone. Needs a model with E.
+    replacement : "drop" or int
+        Leave a dropped feature out, or put this feature in its place, a learnt "unknown".
+    max_norm : float, optional
+        Rows of E and W that a step leaves longer are scaled down to this l2 norm.
+    num_threads : int, optional
+        Never changes a bit of the result.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
+
+    References
+    ----------
+    Joulin et al., "Bag of tricks for efficient text classification", 2017. Dropout and max-norm:
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> X, y = csr_array(np.eye(4, dtype=np.float32)), [0, 1, 2, 3]
+    >>> model = BagModel.create(Hierarchy.balanced(4), 4, hidden_dim=8, rng=0)
+    >>> curve = list(BagTrainer(model, lr=0.5, epochs=100, rng=0).fit(X, y))
+    >>> hsoftmax_search(model.hidden(X), model.W, model.b, model.hierarchy).classes[:, 0]
+    array([0, 1, 2, 3])
+    """
+
+    def __init__(
+        self,
+        model: BagModel,
+        *,
+        optimizer: str = "adagrad",
+        lr: float = 0.1,
+        lr_schedule: str = "linear",
+        epochs: int = 5,
+        batch_size: int = 256,
+        weight_decay: float = 0.0,
+        rng: int | np.random.Generator | None = None,
+        shuffle: bool = True,
+        dropout: float = 0.0,
+        replacement: int | str | None = None,
+        max_norm: float | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        if not is_one_of(optimizer, OPTIMIZERS):
+            raise ValueError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {describe(optimizer)}"
+            )
+        if not is_one_of(lr_schedule, ("linear", "constant")):
+            raise ValueError(
+                f"lr_schedule must be 'linear' or 'constant', got {describe(lr_schedule)}"
+            )
+        self.model = model
+        self.epochs, self.batch_size = (
+            as_integer("epochs", epochs, 1),
+            as_integer("batch_size", batch_size, 1),
+        )
+        self.lr_schedule, self.shuffle, self.num_threads = (
+            lr_schedule,
+            as_flag("shuffle", shuffle),
+            num_threads,
+        )
+        self.seed = as_seed(rng)
+        self.dropout, self.replacement = self._as_dropout(dropout, replacement)
+        self.max_norm = 0.0 if max_norm is None else as_float("max_norm", max_norm)
+        if max_norm is not None and not 0 < self.max_norm < np.inf:
+            raise ValueError(f"max_norm must be positive and finite, got {self.max_norm}")
+        self.epochs_done = 0
+        make = OPTIMIZERS[optimizer]
+        self.W_optimizer = make(lr, weight_decay=weight_decay)
+        self.E_optimizer = make(lr, weight_decay=weight_decay)
+        self.W_state = self.W_optimizer.prepare(model.W.shape, model.W.dtype)
+        self.E_state = (
+            None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)[:2]
+        )
+
+    def _as_dropout(self, dropout: object, replacement: int | str | None) -> tuple[float, int]:
+        rate = as_rate(dropout, "dropout")
+        if rate and self.model.E is None:
+            raise ValueError(f"dropout must be 0 for a model without E, got {rate}")
+        if replacement is None or replacement == "drop":
+            return rate, -1
+        if isinstance(replacement, str):
+            raise ValueError(f"replacement must be 'drop' or a feature, got {replacement!r}")
+        feature = as_integer("replacement", replacement, 0)
+        if feature >= self.model.n_features:
+            raise ValueError(f"replacement must be below {self.model.n_features}, got {feature}")
+        return rate, feature
+
+    def fit(
+        self, X: Any, labels: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> Iterator[Progress]:
+        """Run the epochs, yielding between steps about every 50 ms.
+
+        Parameters
+        ----------
+        X : CSR matrix of shape (N, F), or array_like for a model without E
+        labels : array_like of int, shape (N,)
+            Classes in ``[0, C)``.
+        sample_weight : array_like of shape (N,), optional
+            Multiplies the loss of each row.
+
+        Yields
+        ------
+        Progress
+
+        Raises
+        ------
+        ValueError, TypeError
+            On input that does not fit, before the first step; if the loss is no longer finite (the
+            learning rate is too large), before the step that would have spread it.
+
+        Examples
+        --------
+        >>> model = BagModel.create(Hierarchy.balanced(2), 1)
+        >>> run = BagTrainer(model, lr=1.0, epochs=10).fit([[1.0], [-1.0]], [1, 0])
+        >>> [progress.epoch for progress in run][-1]
+        10
+        """
+        dtype = self.model.W.dtype
+        data: Compressed | Array
+        data = cast(as_real("X", X, 2), dtype) if self.model.E is None else as_csr("X", X, dtype)
+        n, columns = data.shape
+        if columns != self.model.n_features:
+            raise ValueError(f"X must have {self.model.n_features} columns, got {columns}")
+        if isinstance(data, np.ndarray) and not np.isfinite(data).all():
+            raise ValueError("X must be finite, got nan or inf")
+        y = as_integers("labels", labels)
+        if len(y) != n:
+            raise ValueError(f"labels must have one entry a row of X, {n}, got {len(y)}")
+        weight = as_weight("sample_weight", sample_weight, dtype, n)
+        total, done, checked = n * self.epochs, 0, False
+        order = np.arange(n)
+        piece = self.batch_size
+        for _ in range(self.epochs):
+            self.epochs_done += 1
+            if self.shuffle:
+                core.shuffled_order(self.seed, self.epochs_done, order)
+            at = 0
+            while at < n:
+                size = min(piece, n - at)
+                before = time.perf_counter()
+                loss = self._run(data, y, weight, order[at : at + size], done, total, not checked)
+                seconds = max(time.perf_counter() - before, 1e-6)
+                checked = True
+                at, done = at + size, done + size
+                yield Progress(
+                    self.epochs_done,
+                    done,
+                    total,
+                    loss / size,
+                    self.W_optimizer.lr * self._factor(done, total),
+                )
+                steps = max(1, int(min(4.0, _YIELD_SECONDS / seconds) * size / self.batch_size))
+                piece = steps * self.batch_size
+
+    def _factor(self, done: int, total: int) -> float:
+        return 1.0 if self.lr_schedule == "constant" else 1 - done / total
+
+    def _run(
+        self,
+        data: Compressed | Array,
+        y: Array,
+        weight: Array | None,
+        order: Array,
+        done: int,
+        total: int,
+        check: bool,
+    ) -> float:
+        model, W_settings = self.model, self.W_optimizer._settings()
+        W_settings.max_norm = self.max_norm
+        decay = 0.0 if self.lr_schedule == "constant" else 1.0
+        tail = (self.batch_size, decay, done, total, check, resolve_threads(self.num_threads))
+        tree = as_tree(model.hierarchy)
+        if isinstance(data, np.ndarray):
+            loss = _DENSE_TRAIN[data.dtype](
+                tree, data, y, weight, order, model.W, model.b, W_settings, *self.W_state, *tail
+            )
+        else:
+            assert self.E_state is not None
+            assert model.E is not None
+            E_settings = self.E_optimizer._settings()
+            E_settings.max_norm = self.max_norm
+            drops = (self.dropout, self.replacement, self.seed, self.epochs_done)
+            loss = _TRAIN[data.indptr.dtype, data.data.dtype](
+                tree, data.indptr, data.indices, data.data, y, weight, order, model.mode == "mean",
+                model.E, model.W, model.b, E_settings, *self.E_state, W_settings, *self.W_state,
+                *tail, *drops,
+            )  # fmt: skip
+            self.E_optimizer.step_count += -(-len(order) // self.batch_size)
+        self.W_optimizer.step_count += -(-len(order) // self.batch_size)
+        return float(loss)

@@ -1,0 +1,293 @@
+"""The classifier's model file: everything as plain arrays, so that nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cython_sparseops import Hierarchy, load_arrays, save_arrays
+from cython_sparseops._models.bag import BagModel, Progress
+
+KIND = "HSoftmaxClassifier"
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
+
+
+def pack_strings(strings: Iterable[str]) -> Arrays:
+    """Store strings as UTF-8 bytes and offsets.
+
+    Parameters
+    ----------
+    strings : iterable of str
+        The strings; empty ones are legal.
+
+    Returns
+    -------
+    dict of ndarray
+        ``utf8`` (uint8) and ``offsets`` (int64, one more than strings).
+
+    Examples
+    --------
+    >>> pack_strings(["ab", "ç"])["offsets"].tolist()
+    [0, 2, 4]
+    """
+    encoded = [string.encode("utf-8", "surrogatepass") for string in strings]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(piece) for piece in encoded], out=offsets[1:])
+    return {"utf8": np.frombuffer(b"".join(encoded), dtype=np.uint8), "offsets": offsets}
+
+
+def unpack_strings(arrays: Mapping[str, Array]) -> list[str]:
+    """Give back the strings of `pack_strings`, checking every offset.
+
+    Parameters
+    ----------
+    arrays : mapping of ndarray
+        ``utf8`` and ``offsets``.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If the offsets do not cover the bytes in order, or the bytes are not UTF-8.
+
+    Examples
+    --------
+    >>> unpack_strings(pack_strings(["ab", "", "ç"]))
+    ['ab', '', 'ç']
+    """
+    utf8, offsets = arrays["utf8"], arrays["offsets"]
+    if utf8.dtype != np.uint8 or utf8.ndim != 1:
+        raise ValueError(f"utf8 must be a 1-d uint8 array, got {utf8.ndim}-d {utf8.dtype}")
+    if offsets.dtype != np.int64 or offsets.ndim != 1 or not offsets.size:
+        raise ValueError(f"offsets must be a 1-d int64 array, got {offsets.ndim}-d {offsets.dtype}")
+    if offsets[0] != 0 or offsets[-1] != utf8.size or np.any(np.diff(offsets) < 0):
+        raise ValueError(
+            f"offsets must be non-decreasing from 0 to {utf8.size}, "
+            f"got {int(offsets[0])} to {int(offsets[-1])}"
+        )
+    raw, bounds = utf8.tobytes(), offsets.tolist()
+    try:
+        return [
+            raw[start:stop].decode("utf-8", "surrogatepass")
+            for start, stop in itertools.pairwise(bounds)
+        ]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"utf8 must hold UTF-8 text, got {error.reason}") from None
+
+
+def prefixed(prefix: str, arrays: Mapping[str, Array]) -> Arrays:
+    """Return `arrays` with ``prefix.`` in front of every name.
+
+    Examples
+    --------
+    >>> list(prefixed("model", {"W": np.zeros(1)}))
+    ['model.W']
+    """
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def under(prefix: str, arrays: Mapping[str, Array]) -> Arrays:
+    """Return the arrays that `prefixed` stored under `prefix`, by their own names.
+
+    Examples
+    --------
+    >>> list(under("model", {"model.W": np.zeros(1), "classes": np.zeros(2)}))
+    ['W']
+    """
+    start = prefix + "."
+    return {name[len(start) :]: a for name, a in arrays.items() if name.startswith(start)}
+
+
+def pack_labels(labels: Array) -> tuple[Arrays, str]:
+    """Store class labels without pickling.
+
+    Parameters
+    ----------
+    labels : (C,) ndarray
+        Numbers, booleans, or strings (NumPy strings or Python ``str`` objects).
+
+    Returns
+    -------
+    (dict of ndarray, str)
+        The arrays, and the dtype to give back.
+
+    Raises
+    ------
+    ValueError
+        For labels of any other kind.
+
+    Examples
+    --------
+    >>> pack_labels(np.array([False, True]))
+    ({'values': array([0, 1], dtype=uint8)}, '|b1')
+    """
+    kind = labels.dtype.kind
+    if kind in "iufb":
+        return {"values": np.frombuffer(labels.tobytes(), np.uint8)}, labels.dtype.str
+    if kind in "UT" or (kind == "O" and all(isinstance(label, str) for label in labels)):
+        return pack_strings(labels.tolist()), "object" if kind == "O" else "str"
+    raise ValueError(f"classes must be numbers or strings to be saved, got dtype {labels.dtype}")
+
+
+def unpack_labels(arrays: Mapping[str, Array], dtype: str) -> Array:
+    """Give back the labels of `pack_labels`.
+
+    Examples
+    --------
+    >>> unpack_labels(*pack_labels(np.array(["ant", "bee"])))
+    array(['ant', 'bee'], dtype='<U3')
+    """
+    if dtype in ("str", "object"):
+        labels = np.array(unpack_strings(arrays), dtype=None if dtype == "str" else object)
+    elif np.dtype(dtype).kind in "iufb":
+        labels = np.frombuffer(arrays["values"].tobytes(), np.uint8 if dtype == "|b1" else dtype)
+        labels = labels.astype(dtype)
+    else:
+        raise ValueError(f"classes must be numbers or strings, got dtype {dtype}")
+    if not np.all(labels[:-1] < labels[1:]):
+        raise ValueError("classes must be sorted and differ, got others")
+    return labels
+
+
+class ClassifierFile(NamedTuple):
+    """A classifier read from a file, and what else stood in it."""
+
+    classifier: Any
+    arrays: Arrays
+    metadata: dict[str, Any]
+
+
+def save_classifier(
+    classifier: Any,
+    path: str | os.PathLike[str],
+    extra_arrays: Mapping[str, Array] | None = None,
+    extra_metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a fitted `HSoftmaxClassifier`, and anything else under names of its own.
+
+    Parameters
+    ----------
+    classifier : HSoftmaxClassifier
+        A fitted one.
+    path : path-like
+        Replaced in one step, if it exists.
+    extra_arrays, extra_metadata : mapping, optional
+        Stored beside it.
+
+    Examples
+    --------
+    See `HSoftmaxClassifier.save`.
+    """
+    labels, label_dtype = pack_labels(classifier.classes_)
+    params = classifier.get_params(deep=False)
+    given = not isinstance(params["hierarchy"], str)
+    plain = {name: _plain(value) for name, value in params.items() if name != "hierarchy"}
+    names = getattr(classifier, "feature_names_in_", None)
+    arrays = {
+        **(extra_arrays or {}),
+        **prefixed("classes", labels),
+        **prefixed("hierarchy", classifier.hierarchy_.to_arrays()),
+        **prefixed("model", classifier.model_.arrays()),
+        **(prefixed("feature_names", pack_strings(names)) if names is not None else {}),
+        "history": np.array(classifier.history_, dtype=np.float64).reshape(
+            -1, len(Progress._fields)
+        ),
+    }
+    metadata = {
+        **(extra_metadata or {}),
+        "kind": KIND,
+        "params": {**plain, "hierarchy": None if given else params["hierarchy"]},
+        "label_dtype": label_dtype,
+        "mode": classifier.model_.mode,
+        "n_features": int(classifier.n_features_in_),
+        "shuffle_seed": int(classifier._shuffle_seed),
+    }
+    save_arrays(path, arrays, metadata)
+
+
+def load_classifier(cls: Any, path: str | os.PathLike[str], *, mmap: bool = True) -> ClassifierFile:
+    """Read what `save_classifier` wrote, checking that the parts fit together.
+
+    Parameters
+    ----------
+    cls : type
+        `HSoftmaxClassifier` or a subclass.
+    path : path-like
+        The file.
+    mmap : bool
+        Map the weights instead of reading them.
+
+    Returns
+    -------
+    ClassifierFile
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or holds something else.
+
+    Examples
+    --------
+    See `HSoftmaxClassifier.save`.
+    """
+    arrays, metadata = load_arrays(path, mmap=mmap)
+    if metadata.get("kind") != KIND:
+        raise ValueError(
+            f"path must hold a saved {KIND}, got {metadata.get('kind')!r:.60} in {path}"
+        )
+    try:
+        classifier = _rebuild(cls, arrays, metadata)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"path must hold a complete {KIND}, got {error!r:.200} in {path}"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"path must hold a valid {KIND}, got {path}: {error!s:.200}") from None
+    return ClassifierFile(classifier, arrays, metadata)
+
+
+def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
+    hierarchy = Hierarchy.from_arrays(under("hierarchy", arrays), copy=False)
+    params = dict(metadata["params"])
+    if params["hierarchy"] is None:
+        params["hierarchy"] = hierarchy
+    classifier = cls(**params)
+    classifier.hierarchy_ = hierarchy
+    classifier.classes_ = unpack_labels(under("classes", arrays), metadata["label_dtype"])
+    if len(classifier.classes_) != hierarchy.n_classes:
+        raise ValueError(
+            f"classes must number {hierarchy.n_classes}, got {len(classifier.classes_)}"
+        )
+    model = BagModel.from_arrays(hierarchy, under("model", arrays), metadata["mode"])
+    classifier.n_features_in_ = int(metadata["n_features"])
+    found = model.W.shape[1] if model.E is None else model.E.shape[0]
+    if found != classifier.n_features_in_:
+        raise ValueError(
+            f"n_features must be {found}, as the weights', got {classifier.n_features_in_}"
+        )
+    classifier.model_ = model
+    names = under("feature_names", arrays)
+    if names:
+        classifier.feature_names_in_ = np.array(unpack_strings(names), dtype=object)
+    classifier.history_ = [
+        Progress(int(epoch), int(examples), int(total), float(nll), float(lr))
+        for epoch, examples, total, nll, lr in arrays["history"].tolist()
+    ]
+    classifier._shuffle_seed, classifier._trainer = int(metadata["shuffle_seed"]), None
+    return classifier
+
+
+def _plain(value: Any) -> Any:
+    """Return a parameter as JSON can hold it; a random generator cannot be, and becomes None."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if value is None or isinstance(value, (bool, int, float, str)) else None

@@ -1,0 +1,146 @@
+"""Top-k classes of a hierarchical softmax."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ._arrays import (
+    FLOAT32,
+    FLOAT64,
+    INT64,
+    KEY,
+    Array,
+    as_flag,
+    as_float,
+    as_integer,
+    as_scored_inputs,
+    reserve,
+)
+from ._core import search as core
+from ._hierarchy import Hierarchy
+from ._hsoftmax import as_tree
+from ._runtime import resolve_threads
+
+if TYPE_CHECKING:
+    from ._quantize import QuantizedWeights
+
+__all__ = ["SearchResult", "hsoftmax_search"]
+
+_SEARCH = {dtype: core.search[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
+
+
+class SearchResult(NamedTuple):
+    """What `hsoftmax_search` returns.
+
+    Attributes
+    ----------
+    classes : ndarray of int64, shape (N, k)
+        Best first; -1 where there is none.
+    log_probs : ndarray of shape (N, k)
+        In nats; -inf where there is none.
+    bound : ndarray of shape (N,)
+        No class that was not looked at has a larger log-probability; -inf if all were.
+
+    Examples
+    --------
+    >>> top = hsoftmax_search(np.ones((1, 1)), np.array([[1.0]]), None, Hierarchy.balanced(2), 3)
+    >>> top.classes, top.bound
+    (array([[ 1,  0, -1]]), array([-inf]))
+    """
+
+    classes: npt.NDArray[np.int64]
+    log_probs: Array
+    bound: Array
+
+
+def hsoftmax_search(
+    X: npt.ArrayLike,
+    W: npt.ArrayLike | QuantizedWeights,
+    b: npt.ArrayLike | None,
+    h: Hierarchy,
+    k: int = 1,
+    *,
+    beam: int | None = None,
+    edge_beam: float | None = None,
+    nodes: bool = False,
+    min_prob: float | None = None,
+    check_finite: bool = True,
+    num_threads: int | None = None,
+) -> SearchResult:
+    """Find the k likeliest classes of each row, exactly unless a beam is given.
+
+    Parameters
+    ----------
+    X, W, b, h, check_finite, num_threads
+        As for `hsoftmax`.
+    k : int, default 1
+        Results a row; more than C is legal.
+    beam : int, optional
+        Keep at most this many open nodes a level: faster, not always exact.
+    edge_beam : float, optional
+        Follow a child only if ``-log P(child | parent) < edge_beam`` (nats).
+    nodes : bool, default False
+        Inner nodes but the root compete as results too; node v is reported as ``C + v``.
+    min_prob : float in (0, 1], optional
+        A result that is less likely climbs to the deepest node above it that is as likely, the root
+        (``C`` + its id) if need be; repeats are dropped.
+
+    Returns
+    -------
+    SearchResult
+        classes (N, k) int64, log_probs (N, k) in nats, best first, ties to the lower id; places
+        that cannot be filled hold -1 and -inf. bound (N,): no class that was not looked at is
+        likelier; a beam's result is exact wherever the last log_prob is above it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `hsoftmax`; if k < 1, beam < 1, edge_beam < 0, or min_prob is not in (0, 1].
+
+    Notes
+    -----
+    Best-first search with the bound "a child is never likelier than its parent". The result equals
+    sorting `hsoftmax_log_proba`, ties and bits included.
+
+    References
+    ----------
+    Best-first search: Hart, Nilsson and Raphael, "A formal basis for the heuristic determination of
+    minimum cost paths", 1968. Caffe2's HSoftmaxSearch has `edge_beam` and `nodes`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> h = Hierarchy.balanced(4)
+    >>> hsoftmax_search(np.ones((1, 1)), np.array([[3.0], [0.0], [1.0]]), None, h, 2).classes
+    array([[3, 2]])
+    """
+    x, w, bias = as_scored_inputs(X, W, b)
+    tree = as_tree(h)
+    n, count = x.shape[0], as_integer("k", k, 1)
+    width = None if beam is None else as_integer("beam", beam, 1)
+    edge = None if edge_beam is None else as_float("edge_beam", edge_beam)
+    least = None if min_prob is None else as_float("min_prob", min_prob)
+    check, inner = as_flag("check_finite", check_finite), as_flag("nodes", nodes)
+    threads = resolve_threads(num_threads)
+    classes, log_probs = reserve("k", (n, count), INT64), reserve("k", (n, count), x.dtype)
+    bound = np.empty(n, x.dtype)
+    _SEARCH[x.dtype](
+        tree,
+        x,
+        w,
+        bias,
+        check,
+        count,
+        width,
+        edge,
+        inner,
+        least,
+        classes,
+        log_probs,
+        bound,
+        threads,
+    )
+    return SearchResult(classes, log_probs, bound)

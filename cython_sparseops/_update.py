@@ -1,0 +1,477 @@
+"""Optimisers on the rows that a batch touches; hierarchical softmax fused with them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ._arrays import (
+    FLOAT32,
+    FLOAT64,
+    KEY,
+    Array,
+    as_array,
+    as_flag,
+    as_float,
+    as_integer,
+    as_real,
+    as_weight,
+    as_writable,
+    cast,
+    describe,
+)
+from ._core import update as core
+from ._hierarchy import Hierarchy
+from ._hsoftmax import as_ignored, as_labels, as_tree
+from ._runtime import resolve_threads
+
+__all__ = ["SGD", "Adagrad", "Adam", "HSoftmaxUpdate", "hsoftmax_update"]
+
+_UPDATE = {dtype: core.update[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
+
+
+class HSoftmaxUpdate(NamedTuple):
+    """What `hsoftmax_update` returns, both at the weights before the step.
+
+    Attributes
+    ----------
+    nll : ndarray of shape (N,)
+        Losses, in nats.
+    X : ndarray of shape (N, D)
+        The gradient of the inputs.
+
+    Examples
+    --------
+    >>> W, h = np.zeros((1, 2)), Hierarchy.balanced(2)
+    >>> hsoftmax_update(np.ones((1, 2)), W, None, [1], h, SGD(1.0)).X
+    array([[0., 0.]])
+    >>> W
+    array([[0.5, 0.5]])
+    """
+
+    nll: Array
+    X: Array
+
+
+def _number(name: str, value: object, *, positive: bool = False) -> float:
+    number = as_float(name, value)
+    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+        raise ValueError(
+            f"{name} must be finite and {'positive' if positive else 'non-negative'}, got {number}"
+        )
+    return number
+
+
+def _as_betas(betas: Any) -> tuple[float, float]:
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise TypeError(f"betas must be two numbers, got {describe(betas)}")
+    beta1, beta2 = (_number("betas", beta) for beta in betas)
+    if not (beta1 < 1 and beta2 < 1):
+        raise ValueError(f"betas must be in [0, 1), got {betas}")
+    return beta1, beta2
+
+
+class _Optimizer:
+    """Settings and the state of the rows of one W; the state is made at the first step."""
+
+    _state_names: tuple[str, ...] = ()
+
+    def __init__(self, lr: float, weight_decay: float) -> None:
+        self.lr = _number("lr", lr, positive=True)
+        self.weight_decay = _number("weight_decay", weight_decay)
+        self.step_count = 0
+        self.state: dict[str, Array] = {}
+
+    def _settings(self) -> Any:
+        raise NotImplementedError
+
+    def _checked(self, *more: str) -> tuple[float, ...]:
+        """The attributes may have been set to anything since: a schedule sets lr."""
+        return tuple(_number(name, getattr(self, name)) for name in ("lr", "weight_decay", *more))
+
+    def _next_step(self) -> int:
+        return as_integer("step_count", as_integer("step_count", self.step_count, 0) + 1)
+
+    def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def state_bytes(self, rows: int, dim: int, itemsize: int) -> int:
+        """Give the bytes of the state for W of shape (rows, dim).
+
+        Parameters
+        ----------
+        rows, dim : int
+            R and D.
+        itemsize : int
+            Bytes a number: 4 for float32, 8 for float64.
+
+        Returns
+        -------
+        int
+
+        Examples
+        --------
+        >>> Adam(0.1).state_bytes(1000, 64, 4)
+        520000
+        """
+        return sum(int(np.prod(shape)) * itemsize for shape in self._shapes(rows, dim).values())
+
+    def prepare(
+        self, shape: tuple[int, int], dtype: np.dtype[Any]
+    ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+        """Give the state for W of this shape, made of zeros if there is none.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            (R, D).
+        dtype : float32 or float64
+            That of W.
+
+        Returns
+        -------
+        tuple of four ndarrays or None
+            First and second moments of rows, first and second of biases; what this optimiser does
+            not have is None.
+
+        Raises
+        ------
+        ValueError
+            If there is state of another shape or dtype.
+
+        Examples
+        --------
+        >>> [None if s is None else s.shape for s in Adagrad(0.1).prepare((3, 2), np.dtype("f4"))]
+        [(3, 2), None, (3,), None]
+        """
+        shapes = self._shapes(*shape)
+        if not self.state:
+            self.state = {name: np.zeros(s, dtype) for name, s in shapes.items()}
+        fits = self.state.keys() == shapes.keys() and all(
+            isinstance(held, np.ndarray)
+            and (held.shape, held.dtype) == (shapes[name], dtype)
+            and held.flags.carray
+            for name, held in self.state.items()
+        )
+        if not fits:
+            wanted = ", ".join(f"{name} {s}" for name, s in shapes.items()) or "none"
+            raise ValueError(
+                f"optimizer must have state of this W, {wanted} of {dtype}, got that of another"
+            )
+        return (
+            self.state.get("first"),
+            self.state.get("second"),
+            self.state.get("b_first"),
+            self.state.get("b_second"),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give a copy of the settings and the state.
+
+        Returns
+        -------
+        dict
+            Scalars by the names of the settings, arrays by ``state.`` and their names.
+
+        Examples
+        --------
+        >>> SGD(0.1).state_dict()
+        {'lr': 0.1, 'weight_decay': 0.0, 'step_count': 0}
+        """
+        values = {name: value for name, value in vars(self).items() if name != "state"}
+        return {**values, **{f"state.{name}": array.copy() for name, array in self.state.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` gave.
+
+        Parameters
+        ----------
+        state : dict
+
+        Raises
+        ------
+        ValueError
+            If a setting is missing or is not one of this optimiser.
+
+        Examples
+        --------
+        >>> optimizer = SGD(0.1)
+        >>> optimizer.load_state_dict(SGD(0.5).state_dict())
+        >>> optimizer
+        SGD(lr=0.5, weight_decay=0.0)
+        """
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+            raise TypeError(f"state must be what state_dict gave, got {describe(state)}")
+        settings = {name: value for name, value in state.items() if not name.startswith("state.")}
+        expected = set(vars(self)) - {"state"}
+        if settings.keys() != expected:
+            raise ValueError(
+                f"state must have the entries {', '.join(sorted(expected))}, "
+                f"got {', '.join(sorted(settings))}"
+            )
+        arrays = {
+            name.removeprefix("state."): as_array(name, value).copy(order="C")
+            for name, value in state.items()
+            if name.startswith("state.")
+        }
+        unknown = set(arrays) - set(self._state_names)
+        if unknown:
+            raise ValueError(
+                f"state must hold arrays of {type(self).__name__}, got {', '.join(sorted(unknown))}"
+            )
+        step_count = as_integer("step_count", settings.pop("step_count"), 0)
+        checked = vars(type(self)(**settings))  # the constructor's checks
+        for name in settings:
+            setattr(self, name, checked[name])
+        self.step_count, self.state = step_count, arrays
+
+    def __repr__(self) -> str:
+        settings = ", ".join(
+            f"{name}={value!r}"
+            for name, value in vars(self).items()
+            if name not in ("state", "step_count")
+        )
+        return f"{type(self).__name__}({settings})"
+
+
+class SGD(_Optimizer):
+    """Gradient descent: ``w -= lr (g + weight_decay w)`` on touched rows.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, positive.
+    weight_decay : float, default 0
+        On rows of W when a step touches them; not on biases.
+
+    Raises
+    ------
+    ValueError
+        If a number is negative or not finite, or lr is 0.
+
+    Examples
+    --------
+    >>> SGD(0.1)
+    SGD(lr=0.1, weight_decay=0.0)
+    """
+
+    def __init__(self, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(lr, weight_decay)
+
+    def _settings(self) -> Any:
+        return core.Settings("sgd", *self._checked())
+
+
+class Adagrad(_Optimizer):
+    """Adagrad: ``s += g²``, ``w -= lr g / (sqrt(s) + eps)``, with ``g`` including ``weight_decay
+    w``.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, positive.
+    eps : float, default 1e-10
+        Keeps the step finite.
+    rowwise : bool, default False
+        One s a row of W, the mean of g² over the row: the state is R numbers instead of R × D.
+    weight_decay : float, default 0
+        As for `SGD`.
+
+    Raises
+    ------
+    ValueError
+        As for `SGD`.
+
+    References
+    ----------
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", 2011.
+
+    Examples
+    --------
+    >>> Adagrad(0.1, rowwise=True).state_bytes(1000, 64, 4)
+    8000
+    """
+
+    _state_names = ("first", "b_first")
+
+    def __init__(
+        self, lr: float, eps: float = 1e-10, rowwise: bool = False, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(lr, weight_decay)
+        self.eps = _number("eps", eps)
+        self.rowwise = as_flag("rowwise", rowwise)
+
+    def _settings(self) -> Any:
+        return core.Settings(
+            "rowwise_adagrad" if self.rowwise else "adagrad", *self._checked("eps")
+        )
+
+    def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
+        return {"first": (rows, 1 if self.rowwise else dim), "b_first": (rows,)}
+
+
+class Adam(_Optimizer):
+    """Lazy Adam: moments and step on touched rows only, bias-corrected by the number of calls.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, positive.
+    betas : (float, float), default (0.9, 0.999)
+        Decay of the moving means of g and g², in [0, 1).
+    eps : float, default 1e-8
+        Keeps the step finite.
+    weight_decay : float, default 0
+        Added to the gradient (not decoupled), as ``torch.optim.Adam`` does.
+
+    Raises
+    ------
+    ValueError
+        As for `SGD`; if a beta is not in [0, 1).
+
+    Notes
+    -----
+    ``m += (1 - β₁)(g - m)``, ``v += (1 - β₂)(g² - v)``, ``w -= lr m̂ / (sqrt(v̂) + eps)``.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", 2015.
+
+    Examples
+    --------
+    >>> Adam(1e-3).betas
+    (0.9, 0.999)
+    """
+
+    _state_names = ("first", "second", "b_first", "b_second")
+
+    def __init__(
+        self,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(lr, weight_decay)
+        self.betas = _as_betas(betas)
+        self.eps = _number("eps", eps)
+
+    def _settings(self) -> Any:
+        return core.Settings(
+            "adam",
+            *self._checked("eps"),
+            *_as_betas(self.betas),
+            self._next_step(),
+        )
+
+    def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
+        return {
+            "first": (rows, dim),
+            "second": (rows, dim),
+            "b_first": (rows,),
+            "b_second": (rows,),
+        }
+
+
+def as_optimizer(optimizer: object) -> _Optimizer:
+    """One of the optimisers."""
+    if not isinstance(optimizer, _Optimizer):
+        raise TypeError(f"optimizer must be SGD, Adagrad or Adam, got {describe(optimizer)}")
+    return optimizer
+
+
+def hsoftmax_update(
+    X: npt.ArrayLike,
+    W: Array,
+    b: Array | None,
+    labels: npt.ArrayLike,
+    h: Hierarchy,
+    optimizer: SGD | Adagrad | Adam,
+    *,
+    sample_weight: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    check_finite: bool = True,
+    num_threads: int | None = None,
+) -> HSoftmaxUpdate:
+    """One optimiser step on the touched rows of W and b, in place.
+
+    Equal to `hsoftmax_gradient` of the sum of the weighted losses and the optimiser's step on its
+    rows, without the gradient of W ever being stored.
+
+    Parameters
+    ----------
+    X : array_like of shape (N, D)
+        Cast to W's dtype.
+    W : ndarray of shape (R, D), float32 or float64
+        C-contiguous and writeable; changed.
+    b : ndarray of shape (R,) of the same dtype, or None
+        Changed.
+    labels, h, sample_weight, ignore_index, label_smoothing, num_threads
+        As for `hsoftmax`.
+    optimizer : SGD, Adagrad or Adam
+        Holds the state of the rows of this W; made at the first step.
+    check_finite : bool, default True
+        Refuse NaN and infinity before anything is written.
+
+    Returns
+    -------
+    HSoftmaxUpdate
+        nll (N,) and the gradient of X (N, D), at the old W.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `hsoftmax`; if W or b cannot be changed in place; if the optimizer belongs to another
+        W.
+
+    Notes
+    -----
+    W, b and the optimizer belong to one call at a time. Threads that share them need a lock of
+    their own: without it steps get lost, and the result is no longer the same on every run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cython_sparseops import init_weights
+    >>> h = Hierarchy.balanced(4)
+    >>> W, b = init_weights(h, 2, rng=0)
+    >>> step = lambda: hsoftmax_update(np.ones((1, 2), "f"), W, b, [2], h, SGD(0.5)).nll[0]
+    >>> bool(step() > step())
+    True
+    """
+    w = as_writable("W", W, 2)
+    bias = None if b is None else as_writable("b", b, 1)
+    if bias is not None and bias.dtype != w.dtype:
+        raise TypeError(f"b must have the dtype of W, {w.dtype}, got {bias.dtype}")
+    if bias is not None and np.may_share_memory(w, bias):
+        raise ValueError("b must not overlap W, got two views of one memory")
+    as_optimizer(optimizer)
+    x = cast(as_real("X", X, 2), w.dtype)
+    n = x.shape[0]
+    weight = as_weight("sample_weight", sample_weight, w.dtype, n)
+    if any(np.may_share_memory(x, changed) for changed in (w, bias) if changed is not None):
+        x = x.copy()
+    if weight is not None:
+        weight = weight.copy()  # it may be a part of W or b
+    tree, y, ignored = as_tree(h), as_labels(labels, n), as_ignored(ignore_index)
+    smoothing = as_float("label_smoothing", label_smoothing)
+    check, threads = as_flag("check_finite", check_finite), resolve_threads(num_threads)
+    step, settings = optimizer._next_step(), optimizer._settings()
+    if w.shape != (h.n_rows, x.shape[1]):
+        raise ValueError(f"W must have shape ({h.n_rows}, {x.shape[1]}), got {w.shape}")
+    fresh = not optimizer.state
+    state = optimizer.prepare(w.shape, w.dtype)
+    try:
+        inputs = (tree, x, w, bias, y, ignored, weight, smoothing, check)
+        nll, dX = _UPDATE[w.dtype](*inputs, settings, *state, threads)
+    except (ValueError, MemoryError):
+        if fresh:  # a refused call does not bind the optimiser to this W
+            optimizer.state = {}
+        raise
+    optimizer.step_count = step
+    return HSoftmaxUpdate(nll, dX)
