@@ -3,13 +3,13 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from helpers.child import Child
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
@@ -70,24 +70,16 @@ def interrupts():
 
 
 @pytest.fixture
-def run_python(tmp_path):
-    """run_python(code, check=True, **environment) runs code in an interpreter of its own."""
+def child(tmp_path):
+    """Interpreters of their own, in tmp_path."""
+    child = Child(tmp_path)
+    yield child
+    child.kill()
 
-    def run(code, check=True, timeout=60, **environment):
-        env = {key: value for key, value in os.environ.items() if key != "SPARSEOPS_ISA"}
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=tmp_path,
-            timeout=timeout,
-            text=True,
-            capture_output=True,
-            env=env | environment,
-            check=False,
-        )
-        assert not check or done.returncode == 0, done.stderr
-        return done
 
-    return run
+@pytest.fixture
+def run_python(child):
+    return child.run
 
 
 @pytest.fixture(scope="session")

@@ -25,5 +25,6 @@ export UBSAN_OPTIONS=print_stacktrace=1
 if [ "${1:-}" = hostile ]; then
   exec "$venv/bin/python" -P tests/hostile/run.py --no-memory-limit "${@:2}"
 fi
-[ $# -gt 0 ] || set -- tests/test_{bag,dropout,golden,hierarchy,hsoftmax,normalize,quantize,search,storage,threads,update}*.py
+[ $# -gt 0 ] || set -- tests/operators tests/models/test_{bag,storage}.py \
+  tests/promises/test_{hsoftmax_promises,normalize_promises,storage_interrupted,threads}.py
 exec "$venv/bin/python" -P -m pytest -q -p no:cacheprovider "$@"

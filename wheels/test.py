@@ -26,9 +26,12 @@ from check import FIRST_USE
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPECTED = {"Nehalem": "baseline", "Haswell-noTSX": "avx2"}
-CORE = "bag dropout golden hierarchy hsoftmax normalize quantize runtime search storage update"
-FILES = sorted(p for room in CORE.split() for p in (ROOT / "tests").glob(f"test_{room}*.py"))
-EMULATED = ["-p", "emulated", *FILES]
+CORE = ["tests/operators", "tests/models/test_bag.py", "tests/models/test_storage.py"]
+CORE += [
+    f"tests/promises/test_{name}.py"
+    for name in ("hsoftmax_promises", "normalize_promises", "runtime", "storage_interrupted")
+]
+EMULATED = ["-p", "emulated", *CORE]
 SLOW = {"HYPOTHESIS_PROFILE": "emulated"}  # fewer generated examples a test
 VXORPS = """
 import ctypes, mmap

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Quantised rows: the promise on threads, and views that do not fit. tests/test_quantize.py has the mathematics.
+// Quantised rows: the promise on threads, and views that do not fit. tests/operators/test_quantize.py has the mathematics.
 #include <sparseops/detail/parallel.hpp>
 #include <sparseops/quantize.hpp>
 #include <sparseops/search.hpp>

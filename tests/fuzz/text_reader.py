@@ -1,6 +1,7 @@
 """Fuzz the command line's text readers: python tests/fuzz/text_reader.py [-max_total_time=60 …]
 
-Needs atheris (PyPI). tests/test_cli_data.py runs the corpus, and a few changes of it, without.
+Needs atheris (PyPI). Without it, tests/models/test_cli_data.py runs the corpus and a few changes
+of it.
 """
 
 from __future__ import annotations

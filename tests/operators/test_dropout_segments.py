@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cython_sparseops as cso
-import reference_sparse as reference
-from reference_sparse import likely_counts
+from helpers import reference_sparse as reference
+from helpers.reference_sparse import likely_counts
 
 drop = cso.sparse_dropout_with_replacement
 

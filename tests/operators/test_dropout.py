@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cython_sparseops as cso
-import reference_sparse as reference
 from cython_sparseops._core import dropout as core
-from matrices import places, random_matrix
-from reference_sparse import likely_counts
+from helpers import reference_sparse as reference
+from helpers.matrices import places, random_matrix
+from helpers.reference_sparse import likely_counts
 
 drop = cso.sparse_dropout_with_replacement
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cython_sparseops as cso
-import reference
-from trees import BUILDERS, all_results, batches, counts_of, digest, make_batch, read_only
+from helpers import reference
+from helpers.batches import all_results, batches, digest, make_batch, read_only
+from helpers.hierarchies import BUILDERS, counts_of
 
 Hierarchy = cso.Hierarchy
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cython_sparseops as cso
-import reference
-from trees import BUILDERS, counts_of, parents_of, paths
+from helpers import reference
+from helpers.hierarchies import BUILDERS, counts_of, parents_of, paths
 
 Hierarchy = cso.Hierarchy
 ARRAYS = ("path_ptr", "path_node", "path_child", "child_ptr", "child", "row_ptr")
@@ -412,10 +412,9 @@ def test_read_only_and_strided_counts_are_accepted():
     assert Hierarchy.huffman(counts) == Hierarchy.huffman(counts.tolist())
 
 
-def test_builders_give_the_same_bytes_in_another_process(run_python):
-    code = (
-        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
-        "from test_hierarchy import BUILDERS, digest\n"
-        "print(digest(*(f(500) for f in BUILDERS.values())))"
-    )
-    assert run_python(code).stdout.strip() == digest(*(f(500) for f in BUILDERS.values()))
+def every_builder():
+    return digest(*(f(500) for f in BUILDERS.values()))
+
+
+def test_builders_give_the_same_bytes_in_another_process(child):
+    assert child.call(every_builder) == every_builder()

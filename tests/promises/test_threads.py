@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-from trees import BUILDERS, all_results, digest, make_batch
+from helpers.batches import all_results, digest, make_batch
+from helpers.hierarchies import BUILDERS
 
 TASKS = Path("/proc/self/task")
 

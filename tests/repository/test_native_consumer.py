@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-from trees import BUILDERS, make_batch
+from helpers.batches import make_batch
+from helpers.hierarchies import BUILDERS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "tests" / "examples"
 CXX = os.environ.get("CXX") or shutil.which("c++")
 COMPILERS = [c for c in (CXX, *map(shutil.which, ("clang++", "clang++-14"))) if c]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cython_sparseops as cso
-from matrices import EPS, each_axis, each_format, make, random_matrix, values
+from helpers.matrices import EPS, each_axis, each_format, make, random_matrix, values
 
 
 @each_format

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cython_sparseops as cso
-import reference
-from trees import BUILDERS, counts_of, digest, make_batch, paths, read_only
+from helpers import reference
+from helpers.batches import digest, make_batch, read_only
+from helpers.hierarchies import BUILDERS, counts_of, paths
 
 Hierarchy = cso.Hierarchy
 
@@ -275,15 +276,10 @@ def test_two_hundred_updates_give_the_same_bytes_on_one_two_and_three_threads():
     assert len({two_hundred_updates(num_threads=n) for n in (1, 2, 3)}) == 1
 
 
-def test_two_hundred_updates_give_the_same_bytes_on_every_fma_instruction_set(run_python, fma_isas):
-    code = (
-        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
-        "from test_update import *\n"
-        "print(two_hundred_updates())"
-    )
+def test_two_hundred_updates_give_the_same_bytes_on_every_fma_instruction_set(child, fma_isas):
     if len(fma_isas) < 2:
         pytest.skip(f"this machine runs {fma_isas} alone")
-    assert len({run_python(code, SPARSEOPS_ISA=isa).stdout for isa in fma_isas}) == 1
+    assert len({child.call(two_hundred_updates, isa=isa) for isa in fma_isas}) == 1
 
 
 @each_optimizer

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-import reference
-from trees import BUILDERS, digest, make_batch, paths_of_splits
+from helpers import reference
+from helpers.batches import digest, make_batch
+from helpers.hierarchies import BUILDERS, paths_of_splits
 
 
 def assert_close(got, expected, tolerance):

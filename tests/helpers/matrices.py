@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import reference_sparse as reference
+from helpers import reference_sparse as reference
 
 EPS = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 FORMATS = ["csr", "csc", "C", "F"]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cython_sparseops as cso
-import reference_sparse as reference
-from matrices import (
+from helpers import reference_sparse as reference
+from helpers.matrices import (
     EPS,
     FORMATS,
     dense,

@@ -1,6 +1,7 @@
 """Threads and instruction sets: what is told, what can be forced, what survives a fork."""
 
 import concurrent.futures
+import multiprocessing
 import os
 import signal
 import time
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-from trees import BUILDERS, all_results, digest, make_batch
+from helpers.batches import all_results, digest, make_batch
+from helpers.hierarchies import BUILDERS
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 SOME_WORK = """
 import cython_sparseops as cso, numpy as np
@@ -120,7 +124,7 @@ def test_threads_that_call_at_once_get_what_one_gets_alone():
     assert together == alone
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_forked_after_the_team_was_used_finishes():
     """libgomp hangs in such a child unless it is made to stay on one thread."""
@@ -144,20 +148,17 @@ def test_a_child_forked_after_the_team_was_used_finishes():
     assert cso.hsoftmax(*p).tobytes() == expected  # and the parent goes on
 
 
-def test_another_process_started_by_multiprocessing_gets_the_same_bytes(run_python):
-    code = (
-        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
-        + """
-import multiprocessing
-from test_runtime import *
 def work(seed):
     return digest(all_results(*big_batch(seed)))
-if __name__ == "__main__":
+
+
+def two_seeds_alone_and_in_a_pool():
     alone = [work(seed) for seed in range(2)]
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert pool.map(work, range(2)) == alone
-"""
-    )
-    if not hasattr(os, "fork"):
-        pytest.skip("this system cannot fork")
-    run_python(code)
+        return alone, pool.map(work, range(2))
+
+
+@needs_fork
+def test_another_process_started_by_multiprocessing_gets_the_same_bytes(child):
+    alone, in_a_pool = child.call(two_seeds_alone_and_in_a_pool)
+    assert in_a_pool == alone

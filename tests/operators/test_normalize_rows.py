@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-import reference_sparse as reference
-from matrices import EPS, random_matrix
+from helpers import reference_sparse as reference
+from helpers.matrices import EPS, random_matrix
 
 
 def case(name, golden):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-import reference_sparse
 from cython_sparseops import BagModel, BagTrainer, Hierarchy, embedding_bag
+from helpers import reference_sparse
 
 OPTIMIZERS = {
     "sgd": cso.SGD,

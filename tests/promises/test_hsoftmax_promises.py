@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-from trees import BUILDERS, all_results, digest, make_batch, read_only
+from helpers.batches import all_results, digest, make_batch, read_only
+from helpers.hierarchies import BUILDERS
 
 Hierarchy = cso.Hierarchy
 
@@ -35,28 +36,18 @@ def isa_batches():
     ]
 
 
-def run_isa(run_python, isa):
-    """Saves everything about these batches in results.npz; prints its digest."""
-    code = (
-        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
-        "from test_hsoftmax_promises import *\n"
-        "results = [a for p in isa_batches() for a in all_results(*p)]\n"
-        "np.savez('results.npz', *results)\n"
-        "print(digest(results))"
-    )
-    return run_python(code, SPARSEOPS_ISA=isa).stdout
+def isa_results():
+    return [a for p in isa_batches() for a in all_results(*p)]
 
 
-def test_every_fma_instruction_set_gives_the_same_bytes(run_python, fma_isas):
+def test_every_fma_instruction_set_gives_the_same_bytes(child, fma_isas):
     if len(fma_isas) < 2:
         pytest.skip(f"this machine runs {fma_isas} alone")
-    assert len({run_isa(run_python, isa) for isa in fma_isas}) == 1
+    assert len({digest(child.call(isa_results, isa=isa)) for isa in fma_isas}) == 1
 
 
-def test_the_baseline_instruction_set_agrees_to_rounding(run_python, tmp_path):
-    run_isa(run_python, "baseline")
-    with np.load(tmp_path / "results.npz") as results:
-        baseline = [results[name] for name in results.files]
+def test_the_baseline_instruction_set_agrees_to_rounding(child):
+    baseline = child.call(isa_results, isa="baseline")
     for p in isa_batches():
         for mine in all_results(*p)[:-1]:  # the last are samples: a draw may fall the other way
             assert_close(baseline.pop(0), mine, p.gradient_tolerance())

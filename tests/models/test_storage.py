@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-from trees import BUILDERS, all_results, counts_of, digest, make_batch
+from helpers.batches import all_results, digest, make_batch
+from helpers.hierarchies import BUILDERS, counts_of
 
 Hierarchy = cso.Hierarchy
 both_ways = pytest.mark.parametrize("mmap", [True, False])

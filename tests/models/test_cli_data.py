@@ -11,7 +11,7 @@ pytest.importorskip("sklearn")
 
 from cython_sparseops._cli import readers as data
 
-FUZZ = Path(__file__).parent / "fuzz" / "text_reader.py"
+FUZZ = Path(__file__).resolve().parents[1] / "fuzz" / "text_reader.py"
 
 
 @pytest.fixture(scope="module")

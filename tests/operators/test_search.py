@@ -6,8 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import cython_sparseops as cso
-import reference
-from trees import BUILDERS, batches, counts_of, digest, make_batch, paths, read_only
+from helpers import reference
+from helpers.batches import batches, digest, make_batch, read_only
+from helpers.hierarchies import BUILDERS, counts_of, paths
 
 Hierarchy = cso.Hierarchy
 
@@ -313,15 +314,14 @@ def test_one_two_and_three_threads_give_the_same_bytes():
         assert len({digest(every_mode(p, num_threads=n)) for n in (1, 2, 3)}) == 1
 
 
-def test_every_fma_instruction_set_gives_the_same_bytes(run_python, fma_isas):
+def every_result():
+    return digest(a for p in some_batches() for a in every_mode(p))
+
+
+def test_every_fma_instruction_set_gives_the_same_bytes(child, fma_isas):
     if len(fma_isas) < 2:
         pytest.skip(f"this machine runs {fma_isas} alone")
-    code = (
-        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
-        "from test_search import *\n"
-        "print(digest(a for p in some_batches() for a in every_mode(p)))"
-    )
-    assert len({run_python(code, SPARSEOPS_ISA=isa).stdout for isa in fma_isas}) == 1
+    assert len({child.call(every_result, isa=isa) for isa in fma_isas}) == 1
 
 
 def test_read_only_input_is_accepted():

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cython_sparseops as cso
-from trees import BUILDERS, batches, digest, make_batch, read_only
+from helpers.batches import batches, digest, make_batch, read_only
+from helpers.hierarchies import BUILDERS
 
 KINDS = ("int8", "bfloat16", "float16")
 HALF = ("bfloat16", "float16")
@@ -259,18 +260,10 @@ def isa_results(kinds=KINDS):
     return out
 
 
-def run_isa(run_python, isa, call):
-    code = (
-        f"import os, sys; sys.path.insert(0, os.path.dirname({__file__!r}))\n"
-        f"from test_quantize import *\nprint(digest({call}))"
-    )
-    return run_python(code, SPARSEOPS_ISA=isa).stdout
-
-
-def test_every_fma_instruction_set_gives_the_same_bytes(run_python, fma_isas):
+def test_every_fma_instruction_set_gives_the_same_bytes(child, fma_isas):
     if len(fma_isas) < 2:
         pytest.skip(f"this machine runs {fma_isas} alone")
-    assert len({run_isa(run_python, isa, "isa_results()") for isa in fma_isas}) == 1
+    assert len({digest(child.call(isa_results, isa=isa)) for isa in fma_isas}) == 1
 
 
 def isa_logits():
@@ -280,9 +273,8 @@ def isa_logits():
     return [*q.to_arrays().values(), kept]
 
 
-def test_int8_logits_are_the_same_on_the_baseline_too(run_python):
-    here = digest(isa_logits())
-    assert run_isa(run_python, "baseline", "isa_logits()").strip() == here
+def test_int8_logits_are_the_same_on_the_baseline_too(child):
+    assert digest(child.call(isa_logits, isa="baseline")) == digest(isa_logits())
 
 
 def test_read_only_rows_are_accepted_and_nothing_is_written():

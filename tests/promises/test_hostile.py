@@ -10,7 +10,7 @@ import pytest
 
 import cython_sparseops as cso
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 CALLS = 2500
 Hierarchy = cso.Hierarchy
 H = Hierarchy.balanced(4)

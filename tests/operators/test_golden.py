@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
-import reference
+from helpers import reference
 
 CLAMP = -np.log(1e-20)  # Caffe2 takes p >= 1e-20, so that no step costs more than 46.05; we do not
 # Not one tree: refused, see the rejections below.

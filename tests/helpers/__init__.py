@@ -1,0 +1,1 @@
+"""What several tests need; each module says what it holds."""
