@@ -68,6 +68,16 @@ def wordnet(quick=False):
     return Bags("WordNet", X.astype(np.float32), data.y_train, X_test, data.y_test, classes)
 
 
+def wordnet_taxonomy(quick=False):
+    """WordNet's own tree over its classes."""
+    import cython_sparseops as cso
+    from cython_sparseops._cli.demo import load_wordnet
+
+    data = load_wordnet(quick)
+    counts = np.bincount(data.y_train, minlength=len(data.classes))
+    return cso.Hierarchy.from_parents(data.parent, counts=counts)
+
+
 def texts(X):
     """The rows as words, a feature as often as its count."""
     rows = np.split(np.repeat(X.indices, X.data.astype(np.int64)), row_ends(X))

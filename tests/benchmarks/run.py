@@ -1,6 +1,7 @@
 """Run the benchmarks: ``python tests/benchmarks/run.py [--quick] [--only NAME ...]``.
 
-Every ``bench_*.py`` beside this file has ``main(quick) -> list of rows``; see README.md there.
+Every ``bench_*.py`` beside this file has ``main(quick) -> list of rows``. Each module's rows go to
+``NAME.json``, with the machine, the versions and the commit that they belong to.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ import importlib
 import json
 import platform
 import re
+import subprocess
 import sys
 import time
 import traceback
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+PEERS = "torch", "fasttext", "gensim", "napkinxc", "sklearn", "scipy"
 sys.path[:0] = [str(HERE)]
 import timing  # noqa: E402
 
 
 def main(arguments=None):
-    """Run, print the table, write results.json and the plots."""
+    """Run, print the table, write the JSON files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="less than five minutes")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="such as: hsoftmax search")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for JSON and plots")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the JSON files")
+    parser.add_argument("--remark", default="", help="what a reader of the results should know")
     options = parser.parse_args(arguments)
     found = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
     names = options.only or found
@@ -45,51 +50,84 @@ def main(arguments=None):
             traceback.print_exc()
             failed.append(name)
             continue
-        results += [{"bench": name} | one for one in rows]
+        results += rows
+        write(options, name, rows, time.perf_counter() - before)
         print(f"   {time.perf_counter() - before:.0f} s", file=sys.stderr, flush=True)
-        write(options, results, start)
     print(table(results))
-    try:
-        import plots
-    except ImportError as error:
-        print(f"no plots: {error}", file=sys.stderr)
-    else:
-        for path in plots.draw(results, options.output):
-            print(path)
     print(f"{time.perf_counter() - start:.0f} s in all", file=sys.stderr)
     return f"failed: {', '.join(failed)}" if failed else None
 
 
-def write(options, results, start):
-    """results.json, after every module: an interrupted run keeps what it has."""
+def write(options, name, rows, seconds):
+    """NAME.json: the rows of one module, and all that says where they come from."""
+    quick = " --quick" if options.quick else ""
     record = {
-        "command": " ".join(["python", "tests/benchmarks/run.py", *sys.argv[1:]]),
-        "quick": options.quick,
-        "seconds": round(time.perf_counter() - start, 1),
+        "bench": name,
+        "command": f"python tests/benchmarks/run.py --only {name}{quick}",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "commit": commit(),
+        "seconds": round(seconds),
+        "remark": options.remark,
         "machine": machine(),
-        "rows": results,
+        "versions": versions(),
+        "rows": rows,
     }
-    (options.output / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+    text = json.dumps(rounded(record), indent=1) + "\n"
+    (options.output / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def rounded(value):
+    """Times and ratios with four digits: more are noise, and would fill the files."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def commit():
+    """The last change of what is measured; with a plus if files differ from it."""
+    git = ["git", "-C", str(HERE.parents[1])]
+    measured = ["src", "cython_sparseops", "CMakeLists.txt"]
+    try:
+        name = subprocess.run([*git, "log", "-1", "--format=%h", "--", *measured], **CAPTURED)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *measured]).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return name.stdout.strip() + "+" * bool(changed)
+
+
+CAPTURED = {"check": True, "capture_output": True, "text": True}
 
 
 def machine():
     """What ran this, without names."""
-    import numpy as np
-
     import cython_sparseops as cso
 
-    facts = {"python": platform.python_version(), "numpy": np.__version__}
-    facts["runtime"] = str(cso.show_runtime())
+    facts = {"cores": timing.thread_counts()[-1]}
     try:
         text = Path("/proc/cpuinfo").read_text()
         facts["processor"] = re.search(r"model name\s*: (.*)", text)[1]
     except (OSError, TypeError):
         facts["processor"] = platform.processor()
-    for name in ("torch", "fasttext", "gensim", "napkinxc"):
-        module = sys.modules.get(name)
-        if module is not None:
-            facts[name] = str(getattr(module, "__version__", "installed"))
+    facts["system"] = f"{platform.system()} {platform.machine()}"
+    facts["instruction set"] = re.search(r"active +(\w+)", str(cso.show_runtime()))[1]
     return facts
+
+
+def versions():
+    """Python, NumPy, ours, and the peers that this run has imported."""
+    import numpy as np
+
+    import cython_sparseops as cso
+
+    found = {"cython_sparseops": cso.__version__, "python": platform.python_version()}
+    found["numpy"] = np.__version__
+    for name in PEERS:
+        if name in sys.modules:
+            distribution = packages_distributions()[name][0]
+            found[distribution] = version(distribution)
+    return found
 
 
 def table(rows):

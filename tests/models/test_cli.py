@@ -308,7 +308,10 @@ def test_counts_climb_the_tree():
 # ---- help and refusals
 
 
-@pytest.mark.parametrize("command", ["", "train", "test", "predict", "tree", "info", "demo"])
+COMMANDS = "", "train", "test", "predict", "tree", "bench", "info", "demo"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_examples(capsys, command):
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])

@@ -65,10 +65,29 @@ def test_one_command_runs_a_module_and_writes_its_rows(load, tmp_path, capsys, m
     module.main = lambda quick: [timing.row("work", "peer", 1.0, 3.0, 1, work="nll+gradient")]
     monkeypatch.setitem(sys.modules, "bench_limits", module)
     assert run.main(["--quick", "--only", "limits", "--output", str(tmp_path)]) is None
-    record = json.loads((tmp_path / "results.json").read_text())
-    assert record["quick"] is True
+    record = json.loads((tmp_path / "limits.json").read_text())
+    assert record["command"].endswith("--only limits --quick")
     assert record["rows"][0]["ratio"] == 3
+    assert record["machine"]["processor"]
+    assert record["versions"]["numpy"] == np.__version__
     assert "| work | peer |" in capsys.readouterr().out
+
+
+def test_the_page_of_results_names_its_machine_and_writes_speed_ups_in_one_form(load):
+    timing, tables = load("timing"), load("tables")
+    rows = [timing.row("work", f"peer {x}", 2.0, 2.0 * x, 1) for x in (0.5, 2.345, 3498.4)]
+    record = {
+        "command": "python run.py",
+        "date": "2026-11-30",
+        "commit": "abc",
+        "remark": "",
+        "machine": {"processor": "Some CPU", "cores": 2, "instruction set": "avx2"},
+        "versions": {"numpy": "2.4"},
+        "rows": rows,
+    }
+    page = tables.render({"update": record})
+    assert [f"| {x} |" in page for x in ("0.5×", "2.3×", "3,498×")] == [True] * 3
+    assert "Some CPU, 2 cores, avx2; 2026-11-30, commit abc; numpy 2.4." in page
 
 
 def test_a_module_that_fails_does_not_take_the_others_along(load, tmp_path, monkeypatch, capsys):

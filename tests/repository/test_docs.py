@@ -1,6 +1,8 @@
 """The version, the changelog and the documentation agree with the code."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -64,3 +66,41 @@ def test_the_files_that_contributing_names_exist():
     assert len(paths) > 15
     places = (".", "src/sparseops", "cython_sparseops")
     assert not [p for p in paths if not any(list((ROOT / at).glob(p)) for at in places)]
+
+
+PAGES = ("README.md", "CONTRIBUTING.md", "tests/benchmarks/README.md", "wheels/README.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_files_lead_to_files(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", read(page))
+    files = [link.partition("#")[0] for link in links if "://" not in link]
+    assert not [link for link in files if not (ROOT / page).parent.joinpath(link).exists()]
+
+
+def test_the_first_page_is_read_in_a_minute_or_two():
+    text = read("README.md")
+    assert len(text.splitlines()) <= 170
+    assert len(text.split()) <= 1000
+
+
+def test_the_command_line_page_shows_every_command(capsys):
+    pytest.importorskip("sklearn")
+    from cython_sparseops._cli.main import main
+
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = capsys.readouterr().out.partition("COMMAND\n")[2]
+    commands = re.findall(r"^ {4}(\w+) ", listed, re.MULTILINE)
+    assert len(commands) > 5
+    page = read("docs/guide/command_line.md")
+    shown = re.findall(r"^```\{program-output\} sparseops (\w+) --help$", page, re.MULTILINE)
+    assert sorted(shown) == sorted(commands)
+
+
+def test_the_page_of_results_is_made_of_the_committed_files():
+    tables = ROOT / "tests" / "benchmarks" / "tables.py"
+    done = subprocess.run(
+        [sys.executable, str(tables), "--check"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
