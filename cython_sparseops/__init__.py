@@ -4,16 +4,18 @@ The same bytes for the same seed, whatever the number of threads and the instruc
 probabilities and exact top-k; sparse gradients as plain arrays.
 """
 
+from ._bag import embedding_bag
 from ._core.runtime import active_isa as _active_isa
 from ._core.runtime import version as _version
 from ._devel import get_cmake_dir, get_include
 from ._dropout import (
     Dropout,
     DropoutGradient,
+    Segments,
     sparse_dropout_gradient,
+    sparse_dropout_segments,
     sparse_dropout_with_replacement,
 )
-from ._dropout_segments import Segments, sparse_dropout_segments
 from ._evaluation import (
     CalibrationError,
     FrequencyBucket,
@@ -26,18 +28,19 @@ from ._evaluation import (
     recall_at_k,
     recall_by_frequency,
 )
-from ._hierarchy import Hierarchy, HierarchyReport, PruneReport
-from ._hierarchy_choose import HierarchyChoice, MeasuredHierarchy
+from ._hierarchy import Hierarchy
+from ._hierarchy_reports import HierarchyChoice, HierarchyReport, MeasuredHierarchy, PruneReport
 from ._hsoftmax import (
     HSoftmaxGradient,
     HSoftmaxLoss,
-    estimate_memory,
     hsoftmax,
     hsoftmax_gradient,
+    hsoftmax_log_proba,
+    hsoftmax_node_log_proba,
+    hsoftmax_sample,
     init_weights,
 )
-from ._hsoftmax_proba import hsoftmax_log_proba, hsoftmax_node_log_proba, hsoftmax_sample
-from ._models.bag import BagModel, BagTrainer, Progress, embedding_bag
+from ._models.bag import BagModel, BagTrainer, Progress
 from ._normalize import (
     Normalized,
     sparse_normalize,
@@ -48,7 +51,7 @@ from ._quantize import QuantizedWeights, QuantizeReport, quantize
 from ._runtime import get_num_threads, set_num_threads, show_runtime
 from ._search import SearchResult, hsoftmax_search
 from ._storage import load_arrays, save_arrays
-from ._update import SGD, Adagrad, Adam, HSoftmaxUpdate, hsoftmax_update
+from ._update import SGD, Adagrad, Adam, HSoftmaxUpdate, estimate_memory, hsoftmax_update
 
 __version__ = _version()
 _active_isa()  # a wrong SPARSEOPS_ISA is an error here, not in the first call

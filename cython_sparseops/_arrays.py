@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
+import itertools
 import math
 import operator
 import sys
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 INT32 = np.dtype(np.int32)
 INT64 = np.dtype(np.int64)
+REALS, INDICES = (FLOAT32, FLOAT64), (INT32, INT64)
 _ARRAY = np.ndarray
 _READY = 0x101  # bits of flags.num: C-contiguous and aligned
 KEY = {
@@ -30,6 +31,30 @@ KEY = {
     INT32: "int32_t",
     INT64: "int64_t",
 }  # Cython's names of the fused types
+
+
+class Weights(Protocol):
+    """Decision rows (R, D) that only scoring reads: its operators do not ask of which kind."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def _compiled(self) -> Any: ...
+
+
+def specialized(function: Any, *axes: Iterable[np.dtype[Any]]) -> dict[Any, Any]:
+    """A compiled function for each dtype, or tuple of dtypes, of its fused types."""
+    keys = itertools.product(*axes)
+    return {
+        key if len(key) > 1 else key[0]: function["|".join(KEY[d] for d in key)] for key in keys
+    }
 
 
 def describe(value: object) -> str:
@@ -81,6 +106,18 @@ def as_real(name: str, value: object, ndim: int) -> Array:
     return array if array.flags.num & _READY == _READY else array.copy(order="C")
 
 
+def as_real_dtype(dtype: Any) -> np.dtype[Any]:
+    """float32 or float64 from what names it."""
+    try:
+        real: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
+    except (TypeError, ValueError, AttributeError):
+        real = None
+    if real is None or real not in (FLOAT32, FLOAT64):
+        found = describe(dtype) if real is None else real
+        raise TypeError(f"dtype must be float32 or float64, got {found}")
+    return real
+
+
 def cast(array: Array, dtype: np.dtype[Any]) -> Array:
     """The array in this dtype; what is too large becomes infinity, which is refused later."""
     if array.dtype == dtype:
@@ -93,8 +130,8 @@ def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | No
     """X (N, D), W (R, D) and b (R,) of one float dtype, the wider of theirs."""
     if are_ready(X, W, b):
         return X, W, b  # type: ignore[return-value]
-    if is_quantized(W):
-        raise TypeError(f"W must be a float array here, got {W.dtype} weights")  # type: ignore[attr-defined]
+    if is_weights(W):
+        raise TypeError(f"W must be a float array here, got {W.dtype} weights")
     x, w = as_real("X", X, 2), as_real("W", W, 2)
     bias = None if b is None else as_real("b", b, 1)
     if x.dtype == w.dtype and (bias is None or bias.dtype == x.dtype):
@@ -107,18 +144,31 @@ def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | No
     )
 
 
-def is_quantized(W: object) -> bool:
-    """Whether these are `QuantizedWeights`."""
-    return type(W) is not _ARRAY and isinstance(getattr(W, "compiled_rows", None), Quantized)
+def is_weights(W: object) -> TypeGuard[Weights]:
+    """Whether these are rows in a form of our own, not an array."""
+    return type(W) is not _ARRAY and isinstance(getattr(W, "_compiled", None), Quantized)
 
 
 def as_scored_inputs(X: object, W: object, b: object) -> tuple[Array, Any, Array | None]:
-    """As `as_inputs`; quantised weights become their compiled rows, with X and b in float32."""
-    if not is_quantized(W):
+    """As `as_inputs`; `Weights` become their compiled rows, with X and b in float32."""
+    if not is_weights(W):
         return as_inputs(X, W, b)
     x = cast(as_real("X", X, 2), FLOAT32)
     bias = None if b is None else cast(as_real("b", b, 1), FLOAT32)
-    return x, W.compiled_rows, bias  # type: ignore[attr-defined]
+    return x, W._compiled, bias
+
+
+def require_finite(
+    name: str, array: Array, *, non_negative: bool = False, place: str = "index"
+) -> None:
+    """Refuse the first value that is not finite, or is negative."""
+    good = np.isfinite(array)
+    if non_negative:
+        good &= array >= 0
+    if not good.all():
+        at = int(np.flatnonzero(~good)[0])
+        rule = "finite and non-negative" if non_negative else "finite"
+        raise ValueError(f"{name} must be {rule}, got {array.flat[at]} at {place} {at}")
 
 
 def as_vector(name: str, value: object, dtype: np.dtype[Any], size: int) -> Array | None:
@@ -135,12 +185,7 @@ def as_weight(name: str, value: object, dtype: np.dtype[Any], size: int) -> Arra
     """None, or finite non-negative weights."""
     weight = as_vector(name, value, dtype, size)
     if weight is not None:
-        refused = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
-        if refused.size:
-            at = int(refused[0])
-            raise ValueError(
-                f"{name} must be finite and non-negative, got {weight[at]} at index {at}"
-            )
+        require_finite(name, weight, non_negative=True)
     return weight
 
 
@@ -159,6 +204,19 @@ def as_integers(name: str, value: object, ndim: int | None = 1) -> npt.NDArray[n
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must fit in 64-bit signed integers, got {array.max()}")
     return numbers
+
+
+def as_labels(labels: object, n: int) -> npt.NDArray[np.int64]:
+    """One label for each of n rows of X; their values are checked by the operator."""
+    y = as_integers("labels", labels)
+    if len(y) != n:
+        raise ValueError(f"labels must have one entry a row of X, {n}, got {len(y)}")
+    return y
+
+
+def as_ignored(ignore_index: object) -> int | None:
+    """A label, or None."""
+    return None if ignore_index is None else as_integer("ignore_index", ignore_index)
 
 
 def as_exact(name: str, value: object, dtype: np.dtype[Any], *, copy: bool) -> Array:
@@ -237,19 +295,36 @@ def reserve(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         raise ValueError(f"{name} must be small enough for an array, got {shape[-1]}") from None
 
 
-def as_writable(name: str, value: object, ndim: int) -> Array:
-    """An array that is to be changed in place: nothing is converted."""
+def as_writable(
+    name: str,
+    value: object,
+    ndim: int | None = None,
+    *,
+    any_float: bool = False,
+    any_order: bool = False,
+) -> Array:
+    """An array that is to be changed in place: nothing is converted.
+
+    float32 or float64 in C order; with any_float also 16-bit floats, with any_order also Fortran's.
+    """
     if not isinstance(value, np.ndarray):
         raise TypeError(
             f"{name} must be a NumPy array to be changed in place, got {type(value).__name__}"
         )
-    if value.dtype != FLOAT32 and value.dtype != FLOAT64:
-        raise TypeError(f"{name} must have dtype float32 or float64, got {value.dtype}")
-    if value.ndim != ndim:
+    narrow = any_float and (value.dtype == FLOAT16 or is_bfloat16(value.dtype))
+    if value.dtype not in REALS and not narrow:
+        wanted = (
+            "a dtype of 16, 32 or 64-bit floats to be changed in place"
+            if any_float
+            else "dtype float32 or float64"
+        )
+        raise TypeError(f"{name} must have {wanted}, got {value.dtype}")
+    if ndim is not None and value.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {value.ndim}")
-    if not value.flags.c_contiguous:
+    if not (value.flags.c_contiguous or (any_order and value.flags.f_contiguous)):
         raise ValueError(
-            f"{name} must be C-contiguous to be changed in place, got strides {value.strides}"
+            f"{name} must be {'contiguous' if any_float else 'C-contiguous'} to be changed in "
+            f"place, got strides {value.strides}"
         )
     if not value.flags.writeable:
         raise ValueError(f"{name} must be writeable to be changed in place, got a read-only array")
@@ -289,88 +364,6 @@ def as_seed(rng: object) -> int:
     return seed
 
 
-class Compressed(NamedTuple):
-    """The parts of a CSR or CSC matrix."""
-
-    indptr: Array
-    indices: Array
-    data: Array
-    shape: tuple[int, int]
-    format: str
-
-
-def is_sparse(value: object) -> bool:
-    """Whether `value` has the attributes of a compressed sparse matrix."""
-    return all(hasattr(value, name) for name in ("indptr", "indices", "data", "shape", "format"))
-
-
-def as_csr(name: str, value: Any, dtype: np.dtype[Any]) -> Compressed:
-    """A CSR matrix's parts: indices of one width (int32 or int64), data of this dtype."""
-    parts = as_compressed(name, value, formats=("csr",))
-    return parts._replace(data=cast(as_real(f"{name}.data", parts.data, 1), dtype))
-
-
-def as_compressed(
-    name: str, value: Any, *, formats: tuple[str, ...] = ("csr", "csc"), in_place: bool = False
-) -> Compressed:
-    """A CSR or CSC matrix's parts: indices of one width, data in the dtype it has.
-
-    Every attribute is looked at once: what was checked is what is used.
-    """
-    found = getattr(value, "format", type(value).__name__)
-    if not is_sparse(value) or not is_one_of(found, formats):
-        wanted = " or ".join(formats).upper().replace("OR", "or")
-        raise TypeError(
-            f"{name} must be a {wanted} matrix, "
-            f"got {found if isinstance(found, str) else describe(found)}"
-        )
-    parts = {
-        part: as_array(f"{name}.{part}", getattr(value, part)) for part in ("indptr", "indices")
-    }
-    for part, array in parts.items():
-        if array.dtype.kind not in "iu" or array.ndim != 1:
-            raise TypeError(
-                f"{name}.{part} must be a vector of integers, "
-                f"got {array.dtype} of {array.ndim} dimensions"
-            )
-    indptr, indices = parts["indptr"], parts["indices"]
-    if in_place:
-        data = as_writable_floats(f"{name}.data", value.data, any_order=False)
-        if np.may_share_memory(data, indices) or np.may_share_memory(data, indptr):
-            raise ValueError(f"{name}.data must not overlap the indices, got an array that does")
-    else:
-        data = as_array(f"{name}.data", value.data)
-    shape = value.shape
-    try:
-        rows, cols = shape
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}.shape must be two integers, got {describe(shape)}") from None
-    rows, cols = as_integer(f"{name}.shape", rows, 0), as_integer(f"{name}.shape", cols, 0)
-    segments = rows if found == "csr" else cols
-    if indptr.shape[0] != segments + 1:
-        raise ValueError(f"{name}.indptr must have {segments + 1} entries, got {indptr.shape[0]}")
-    if data.ndim != 1 or indices.shape[0] != data.shape[0]:
-        raise ValueError(f"{name}.indices must have {data.size} entries, got {indices.shape[0]}")
-    width = INT32 if indptr.dtype == indices.dtype == INT32 else INT64
-    return Compressed(
-        np.ascontiguousarray(indptr, width),
-        np.ascontiguousarray(indices, width),
-        data,
-        (rows, cols),
-        found,
-    )
-
-
-def as_stored(name: str, parts: Compressed) -> Compressed:
-    """The parts without the room behind the last entry, for those who walk them in Python."""
-    end, steps = int(parts.indptr[-1]), np.diff(parts.indptr)
-    if parts.indptr[0] != 0 or not 0 <= end <= len(parts.data) or (steps < 0).any():
-        raise ValueError(
-            f"{name}.indptr must not decrease, from 0 to at most {len(parts.data)}, got another"
-        )
-    return parts._replace(indices=parts.indices[:end], data=parts.data[:end])
-
-
 def as_floats(name: str, array: Array) -> Array:
     """Contiguous in C or Fortran order, float16, float32 or float64; integers become float64."""
     if array.dtype.kind != "f":
@@ -391,34 +384,16 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return dtype.name == "bfloat16" and dtype.itemsize == 2
 
 
-def as_writable_floats(name: str, value: object, *, any_order: bool) -> Array:
-    """An array of 16, 32 or 64-bit floats to be changed in place: nothing is converted."""
-    if not isinstance(value, np.ndarray):
-        raise TypeError(
-            f"{name} must be a NumPy array to be changed in place, got {type(value).__name__}"
-        )
-    if value.dtype not in (FLOAT16, FLOAT32, FLOAT64) and not is_bfloat16(value.dtype):
-        raise TypeError(
-            f"{name} must have a dtype of 16, 32 or 64-bit floats to be changed in place, "
-            f"got {value.dtype}"
-        )
-    if not (value.flags.c_contiguous or (any_order and value.flags.f_contiguous)):
-        raise ValueError(
-            f"{name} must be contiguous to be changed in place, got strides {value.strides}"
-        )
-    if not value.flags.writeable:
-        raise ValueError(f"{name} must be writeable to be changed in place, got a read-only array")
-    if not value.flags.aligned:
-        raise ValueError(f"{name} must be aligned to be changed in place, got another")
-    return value
+def find_sorted(known: Array, wanted: npt.ArrayLike) -> tuple[Array, Array]:
+    """Index of each wanted value in a sorted array, and whether it is there."""
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return at, known[at] == wanted
 
 
-def with_parts(matrix: Any, **parts: Array) -> Any:
-    """A matrix like `matrix`, of the same type, with other arrays in it."""
-    result = copy.copy(matrix)
-    try:
-        for part, array in parts.items():
-            setattr(result, part, array)
-    except AttributeError:
-        return matrix._replace(**parts)
-    return result
+def draw_labels(counts: Array, draws: Array) -> npt.NDArray[np.int64]:
+    """Classes in proportion to their counts, one for each number in [0, 1)."""
+    steps = np.cumsum(counts)
+    if steps[-1] <= 0:
+        steps = np.cumsum(np.ones(len(counts)))
+    labels: Array = np.searchsorted(steps, draws * steps[-1], side="right")
+    return np.minimum(labels, len(steps) - 1).astype(np.int64, copy=False)

@@ -1,4 +1,4 @@
-"""Sparse dropout with replacement, of entries, and its gradient."""
+"""Sparse dropout with replacement, of entries and of whole segments, and its gradient."""
 
 from __future__ import annotations
 
@@ -11,40 +11,44 @@ from ._arrays import (
     FLOAT16,
     FLOAT32,
     FLOAT64,
-    KEY,
+    INDICES,
+    INT32,
+    INT64,
+    REALS,
     Array,
-    Compressed,
     as_array,
-    as_compressed,
     as_flag,
     as_float,
     as_floats,
     as_integer,
+    as_integers,
     as_seed,
-    as_stored,
-    as_writable_floats,
+    as_writable,
     describe,
     is_bfloat16,
     is_one_of,
-    is_sparse,
-    with_parts,
+    require_finite,
+    specialized,
 )
 from ._core import dropout as core
 from ._runtime import resolve_threads
+from ._sparse import Compressed, as_compressed, as_stored, is_sparse, with_parts
 
 __all__ = [
     "Dropout",
     "DropoutGradient",
+    "Segments",
     "sparse_dropout_gradient",
+    "sparse_dropout_segments",
     "sparse_dropout_with_replacement",
 ]
 
 _WORD = {size: np.dtype(f"uint{8 * size}") for size in (2, 4, 8)}
 _DROPOUT = {size: core.dropout[f"uint{8 * size}_t"] for size in (2, 4, 8)}
 _EXPONENT = {FLOAT16: 0x7C00, FLOAT32: 0x7F80_0000, FLOAT64: 0x7FF0_0000_0000_0000}
-_GRADIENT = {r: core.gradient[KEY[r]] for r in (FLOAT32, FLOAT64)}
-_CENTERS = {r: core.centers[KEY[r]] for r in (FLOAT32, FLOAT64)}
-_NO_BYTES = np.empty(0, np.uint8)
+_GRADIENT = specialized(core.gradient, REALS)
+_CENTERS = specialized(core.centers, REALS)
+_SEGMENT_IDS = specialized(core.segment_ids, INDICES)
 
 
 class Dropout(NamedTuple):
@@ -97,7 +101,7 @@ def as_rate(rate: object, name: str = "rate") -> float:
 def _as_values(name: str, value: Any, in_place: bool) -> Array:
     """Floats in C order, of their own dtype, flat indices being positions."""
     if in_place:
-        return as_writable_floats(name, value, any_order=False)
+        return as_writable(name, value, any_float=True)
     if isinstance(value, np.ndarray) and is_bfloat16(value.dtype):
         return value.copy(order="C")
     array = as_floats(name, as_array(name, value))
@@ -108,8 +112,8 @@ def _exponent(dtype: np.dtype[Any]) -> int:
     return 0x7F80 if is_bfloat16(dtype) else _EXPONENT[dtype]
 
 
-def _cells(shape: tuple[int, ...], of: tuple[int, ...]) -> int | None:
-    """How many entries in a row share a value, if entry i has value ``i // that % size``."""
+def _shared_in_row(shape: tuple[int, ...], of: tuple[int, ...]) -> int | None:
+    """How many entries in a row share a cell, if entry i has cell ``i // that % cells``."""
     if len(shape) > len(of) or any(
         n not in (1, m) for n, m in zip(shape[::-1], of[::-1], strict=False)
     ):
@@ -120,7 +124,30 @@ def _cells(shape: tuple[int, ...], of: tuple[int, ...]) -> int | None:
         return 1
     if full[used[0] : used[-1] + 1] != of[used[0] : used[-1] + 1]:
         return None
-    return int(np.prod(of[used[-1] + 1 :], dtype=np.int64))
+    return max(int(np.prod(of[used[-1] + 1 :], dtype=np.int64)), 1)
+
+
+class Cells(NamedTuple):
+    """A replacement in the order of entries: entry i gets ``values[i // repeat % len(values)]``."""
+
+    values: Array
+    repeat: int
+
+    @classmethod
+    def of_array(cls, values: Array, shape: tuple[int, ...]) -> Cells:
+        """Values that broadcast against an array of this shape."""
+        repeat = _shared_in_row(values.shape, shape)
+        if repeat is None:
+            return cls(np.broadcast_to(values, shape).reshape(-1), 1)
+        return cls(values.reshape(-1), repeat)
+
+    @classmethod
+    def of_stored(cls, values: Array, parts: Compressed) -> Cells:
+        """Values that broadcast against a sparse matrix, at its stored entries."""
+        repeat = _shared_in_row(values.shape, parts.shape)
+        if values.size == 1:
+            return cls(values.reshape(-1), repeat or 1)
+        return cls(np.broadcast_to(values, parts.shape)[_stored_places(parts)].reshape(-1), 1)
 
 
 def _stored_places(parts: Compressed, name: str = "x") -> tuple[Array, Array]:
@@ -147,20 +174,22 @@ def _center_cells(
     median: bool,
     per: str,
     threads: int,
-) -> Array:
+) -> Cells:
     """The mean or median of the non-zero values: one, or by column in the order of entries."""
     if per == "array":
-        return _centers(flat, np.array([0, flat.size]), median, threads)
+        return Cells(_centers(flat, np.array([0, flat.size]), median, threads), 1)
     if parts is None:
         if not shape:
             raise ValueError("x must have a dimension for per='column', got none")
         rows = flat.size // max(shape[-1], 1)
         columns = flat.reshape(rows, shape[-1]).T.reshape(-1)
-        return _centers(columns, np.arange(shape[-1] + 1) * rows, median, threads)
-    column = _stored_places(parts)[1]
-    order = np.argsort(column, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(column, minlength=shape[1]))])
-    return _centers(flat[order], offsets.astype(np.int64), median, threads)[column]
+        values = _centers(columns, np.arange(shape[-1] + 1) * rows, median, threads)
+    else:
+        column = _stored_places(parts)[1]
+        order = np.argsort(column, kind="stable")
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(column, minlength=shape[1]))])
+        values = _centers(flat[order], offsets.astype(np.int64), median, threads)[column]
+    return Cells(values if values.size else np.zeros(1, flat.dtype), 1)
 
 
 def _replacement_cells(
@@ -171,8 +200,8 @@ def _replacement_cells(
     per: str,
     check: bool,
     threads: int,
-) -> tuple[Array, int]:
-    """The values of the replacement and how many entries share one, see `_cells`."""
+) -> Cells:
+    """The cells of what a caller gave as the replacement."""
     if not is_one_of(per, ("array", "column")):
         raise ValueError(f"per must be 'array' or 'column', got {describe(per)}")
     if isinstance(replacement, str):
@@ -181,11 +210,9 @@ def _replacement_cells(
                 f"replacement must be a number, an array, 'mean' or 'median', "
                 f"got {describe(replacement)}"
             )
-        if check and not np.isfinite(flat).all():
-            at = int(np.flatnonzero(~np.isfinite(flat))[0])
-            raise ValueError(f"x must be finite, got {flat[at]} at stored value {at}")
-        cells = _center_cells(flat, shape, parts, replacement == "median", per, threads)
-        return (cells if cells.size else np.zeros(1, flat.dtype)), 1
+        if check:
+            require_finite("x", flat, place="stored value")
+        return _center_cells(flat, shape, parts, replacement == "median", per, threads)
     if per != "array":
         raise ValueError(
             "per must be 'array' unless replacement is 'mean' or 'median', got 'column'"
@@ -199,19 +226,14 @@ def _replacement_cells(
         values = values.astype(flat.dtype)
     if check and not np.isfinite(values).all():
         raise ValueError(f"replacement must be finite as {flat.dtype}, got {describe(replacement)}")
-    repeat = _cells(values.shape, shape)
-    if parts is not None and values.size != 1:
-        return np.broadcast_to(values, shape)[_stored_places(parts)].reshape(-1), 1
-    if repeat is None:
-        values, repeat = np.broadcast_to(values, shape), 1
-    return values.reshape(-1), repeat
+    return Cells.of_array(values, shape) if parts is None else Cells.of_stored(values, parts)
 
 
-def run_dropout(
+def _run_dropout(
     flat: Array,
     y: Array,
     drops: tuple[int, int, float, bool],
-    cells: tuple[Array, int],
+    cells: Cells,
     exponent: int,
     mask: str | None,
     threads: int,
@@ -220,9 +242,8 @@ def run_dropout(
     bools = np.empty(flat.size if mask == "bool" else 0, np.bool_)
     packed = np.empty((flat.size + 7) // 8 if mask == "packed" else 0, np.uint8)
     word = _WORD[flat.dtype.itemsize]
-    values, repeat = cells
     _DROPOUT[flat.dtype.itemsize](
-        flat.view(word), *drops, values.view(word), max(repeat, 1), exponent, y.view(word),
+        flat.view(word), *drops, cells.values.view(word), cells.repeat, exponent, y.view(word),
         packed, bools.view(np.uint8), threads,
     )  # fmt: skip
     return packed if mask == "packed" else bools
@@ -324,7 +345,7 @@ def sparse_dropout_with_replacement(
     cells = _replacement_cells(replacement, flat, shape, parts, per, check, threads)
     y = np.empty_like(flat) if fresh else flat
     exponent = _exponent(flat.dtype) if check else 0
-    mask = run_dropout(flat, y, (seed, first, drop_rate, False), cells, exponent, wanted, threads)
+    mask = _run_dropout(flat, y, (seed, first, drop_rate, False), cells, exponent, wanted, threads)
     result = x
     if fresh and parts is not None:
         arrays = {"indptr": parts.indptr.copy(), "indices": parts.indices.copy()}
@@ -348,6 +369,24 @@ def _packed(mask: Any, n: int, shape: tuple[int, ...]) -> Array:
             f"got {bits.dtype} of shape {bits.shape}"
         )
     return bits.copy() if not bits.flags.c_contiguous else bits
+
+
+def _sums_of_entries(
+    entries: Array,
+    cell_shape: tuple[int, ...],
+    count: int,
+    shape: tuple[int, ...],
+    parts: Compressed | None,
+) -> Array:
+    """What the entries of each cell add up to, in double."""
+    full = (1,) * (len(shape) - len(cell_shape)) + cell_shape
+    if parts is None:
+        axes = tuple(axis for axis, n in enumerate(full) if n == 1)
+        sums = np.atleast_1d(entries.reshape(shape).sum(axis=axes, dtype=np.float64))
+        return sums.astype(entries.dtype)
+    row, column = _stored_places(parts, "grad")
+    place = (row if full[0] != 1 else 0) * full[1] + (column if full[1] != 1 else 0)
+    return np.bincount(place, entries, count).astype(entries.dtype)
 
 
 def sparse_dropout_gradient(
@@ -404,35 +443,140 @@ def sparse_dropout_gradient(
     if not isinstance(replacement_shape, (tuple, list)):
         replacement_shape = (replacement_shape,)
     cell_shape = tuple(as_integer("replacement_shape", n, 0) for n in replacement_shape)
-    repeat = _cells(cell_shape, shape)
-    count = int(np.prod(cell_shape, dtype=np.int64))
-    by_entry = repeat is None or (parts is not None and count != 1)
-    if count == 0:
-        by_entry, repeat = True, None
+    repeat, count = _shared_in_row(cell_shape, shape), int(np.prod(cell_shape, dtype=np.int64))
+    whole = repeat is not None and count != 0 and (parts is None or count == 1)
     dx = np.empty_like(flat)
-    cells = np.zeros(flat.size if by_entry else count, flat.dtype)
-    impl = _GRADIENT[flat.dtype]
-    if cells.size or not flat.size:
-        scratch = cells if cells.size else np.zeros(1, flat.dtype)
-        impl(
-            flat,
-            bits,
-            dx,
-            1 if by_entry else max(repeat or 1, 1),
-            scratch,
-            resolve_threads(num_threads),
-        )
-    if by_entry and parts is not None:
-        row, column = _stored_places(parts, "grad")
-        full = (1,) * (2 - len(cell_shape)) + cell_shape
-        place = (row if full[0] != 1 else 0) * full[1] + (column if full[1] != 1 else 0)
-        cells = np.bincount(place, cells, count).astype(flat.dtype)
-    elif by_entry:
-        full = (1,) * (len(shape) - len(cell_shape)) + cell_shape
-        axes = tuple(axis for axis, n in enumerate(full) if n == 1)
-        cells = cells.reshape(shape).sum(axis=axes, dtype=np.float64).astype(flat.dtype)
-    total = cells.reshape(cell_shape)
+    sums = np.zeros(count if whole else flat.size, flat.dtype)  # of cells, or entry by entry
+    _GRADIENT[flat.dtype](
+        flat,
+        bits,
+        dx,
+        (repeat or 1) if whole else 1,
+        sums if sums.size else np.zeros(1, flat.dtype),
+        resolve_threads(num_threads),
+    )
+    if not whole:
+        sums = _sums_of_entries(sums, cell_shape, count, shape, parts)
+    total = sums.reshape(cell_shape)
     if parts is None:
         return DropoutGradient(dx.reshape(shape), total)
     fresh = {"indptr": parts.indptr.copy(), "indices": parts.indices.copy()}
     return DropoutGradient(with_parts(grad, data=dx, **fresh), total)
+
+
+class Segments(NamedTuple):
+    """What `sparse_dropout_segments` returns.
+
+    Attributes
+    ----------
+    ids : ndarray of int32 or int64
+        One segment after the other.
+    lengths : ndarray of int32 or int64, shape (S,)
+        How many ids each segment has.
+
+    Examples
+    --------
+    >>> sparse_dropout_segments([4, 5, 6], [2, 1], 0.0, -1).offsets
+    array([0, 2, 3])
+    """
+
+    ids: Array
+    lengths: Array
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where each segment starts, and the end: (S + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)]).astype(np.int64)
+
+
+def sparse_dropout_segments(
+    ids: npt.ArrayLike,
+    lengths: npt.ArrayLike | None,
+    rate: float,
+    replacement: int,
+    *,
+    offsets: npt.ArrayLike | None = None,
+    per_item: bool = False,
+    rng: int | np.random.Generator | None = None,
+    start: int = 0,
+    num_threads: int | None = None,
+) -> Segments:
+    """Replace each segment of ids, as a whole, by one id with probability `rate`.
+
+    Parameters
+    ----------
+    ids : array_like of int, shape (T,)
+        The segments one after the other; int32 stays int32.
+    lengths : array_like of int, shape (S,), or None
+        How many ids each segment has; None if offsets are given.
+    rate : float in [0, 1]
+        The probability; 0 and 1 are exact.
+    replacement : int
+        Fits the dtype of ids.
+    offsets : array_like of int, shape (S + 1,), optional
+        Where each segment starts, and the end T, in place of lengths.
+    per_item : bool, default False
+        Replace each id on its own; lengths stay.
+    rng : None, int or numpy.random.Generator
+    start : int, default 0
+        The index of the first segment (per_item: of the first id).
+    num_threads : int, optional
+
+    Returns
+    -------
+    Segments
+        ids and lengths, a replaced segment having one id (an empty one too); `.offsets` of them.
+
+    Raises
+    ------
+    ValueError
+        If rate is outside [0, 1], lengths are negative or do not add up to T, or replacement does
+        not fit.
+    TypeError
+        If ids, lengths or replacement are not integers.
+
+    Notes
+    -----
+    Draws are those of `sparse_dropout_with_replacement` with counter ``(n // 4, 5 · 2⁵⁶)``,
+    per_item ``(n // 4, 6 · 2⁵⁶)``.
+
+    References
+    ----------
+    Caffe2's SparseDropoutWithReplacement.
+
+    Examples
+    --------
+    >>> sparse_dropout_segments([4, 5, 6], [2, 0, 1], 1.0, -1)
+    Segments(ids=array([-1, -1, -1]), lengths=array([1, 1, 1]))
+    """
+    given = ids if isinstance(ids, np.ndarray) else as_array("ids", ids)
+    width: np.dtype[Any] = INT32 if given.dtype == INT32 else INT64
+    items = as_integers("ids", given).astype(width, copy=False)
+    if (lengths is None) == (offsets is None):
+        raise ValueError("lengths must be None exactly if offsets are given")
+    if offsets is not None:
+        ends = as_integers("offsets", offsets)
+        if not len(ends) or ends[0] != 0 or ends[-1] != len(items):
+            raise ValueError(f"offsets must go from 0 to {len(items)}, got {describe(ends)}")
+        counts, narrow = np.diff(ends), False
+    else:
+        counts = as_integers("lengths", lengths)
+        narrow = getattr(lengths, "dtype", None) == INT32
+    number = as_integer("replacement", replacement)
+    if not np.iinfo(width).min <= number <= np.iinfo(width).max:
+        raise ValueError(f"replacement must fit in {width}, got {number}")
+    drop_rate, seed, first = as_rate(rate), as_seed(rng), as_integer("start", start, 0)
+    threads = resolve_threads(num_threads)
+    new_counts = np.empty_like(counts)
+    single = as_flag("per_item", per_item)
+    whole_rate = 0.0 if single else drop_rate
+    total = core.segment_lengths(counts, len(items), seed, first, whole_rate, new_counts)
+    new_ids = np.empty(total, width)
+    if single:
+        value = np.array([number], width)
+        _run_dropout(
+            items, new_ids, (seed, first, drop_rate, True), Cells(value, 1), 0, None, threads
+        )
+    else:
+        _SEGMENT_IDS[width](items, counts, seed, first, drop_rate, number, new_ids)
+    return Segments(new_ids, new_counts.astype(INT32) if narrow else new_counts)

@@ -7,7 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, as_array, as_counts, as_float, as_integer, as_integers, is_sparse
+from ._arrays import (
+    Array,
+    as_array,
+    as_counts,
+    as_float,
+    as_integer,
+    as_integers,
+    find_sorted,
+    require_finite,
+)
+from ._sparse import is_sparse
 
 __all__ = [
     "CalibrationError",
@@ -187,12 +197,10 @@ def _ranking(y_true: Any, ranked: Any, k: int) -> _Ranking:
     # (row, class) as one number would overflow for wide id spaces: classes become their places
     # among the labels that occur, which are few
     known = np.unique(label)
-    place = np.minimum(np.searchsorted(known, best), len(known) - 1)
-    real = known[place] == best
+    place, real = find_sorted(known, best)
     keys = row * len(known) + np.searchsorted(known, label)
     wanted = np.arange(n)[:, None] * len(known) + place
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return _Ranking(real & (keys[at] == wanted), best, row, label, per_row)
+    return _Ranking(real & find_sorted(keys, wanted)[1], best, row, label, per_row)
 
 
 def _mean(values: Array) -> float:
@@ -337,17 +345,15 @@ def propensities(
     array([0.11, 0.77])
     """
     weight, rows = as_counts(counts), as_integer("n", n, 3)
-    refused = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
-    if refused.size:
-        at = int(refused[0])
-        raise ValueError(f"counts must be finite and non-negative, got {weight[at]} at index {at}")
+    require_finite("counts", weight, non_negative=True)
     a, b = as_float("A", A), as_float("B", B)
     if not 0 <= a < np.inf:
         raise ValueError(f"A must be finite and at least 0, got {a}")
     if not 0 < b < np.inf:
         raise ValueError(f"B must be finite and above 0, got {b}")
     scale = (np.log(rows) - 1) * (b + 1) ** a
-    return 1 / (1 + scale * np.exp(-a * np.log(weight + b)))
+    chance: npt.NDArray[np.float64] = 1 / (1 + scale * np.exp(-a * np.log(weight + b)))
+    return chance
 
 
 def _inverse_propensity(propensity: npt.ArrayLike, found: _Ranking) -> Array:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import FLOAT32, INT64, Array, aligned_empty, as_counts, as_float, as_integer, as_seed
+from ._arrays import (
+    FLOAT32,
+    Array,
+    aligned_empty,
+    as_counts,
+    as_float,
+    as_integer,
+    as_seed,
+    draw_labels,
+)
+from ._hierarchy import Hierarchy
+from ._hierarchy_reports import PLAIN, HierarchyChoice, MeasuredHierarchy
 from ._hsoftmax import hsoftmax_gradient
 from ._runtime import resolve_threads
 from ._search import hsoftmax_search
-from ._table import table
 
-if TYPE_CHECKING:
-    from ._hierarchy import Hierarchy
-
-__all__ = ["HierarchyChoice", "MeasuredHierarchy"]
-
-PLAIN = "plain softmax"
 _NOISE = 1.03  # a tree that is later in the list must be this much faster
 _HOPELESS = 3.0  # one this much slower than the best after a round gets no further rounds
 _ROUNDS = 45
@@ -30,132 +32,6 @@ _QUERIES = 32
 _STEP_FLOPS = 6  # a row, a feature and an example: logit, dx and dW
 _SLOW = 5e9  # floating-point operations a second that any machine reaches
 _PLAIN_CLASSES = 1 << 18  # more than so many are timed on so many, and scaled
-
-
-class MeasuredHierarchy(NamedTuple):
-    """One candidate of `Hierarchy.choose` and what it took on this machine.
-
-    Attributes
-    ----------
-    name : str
-    n_rows, depth : int
-        R, and the longest path.
-    expected_rows : float
-        Rows of W an example.
-    weight_bytes : int
-        W in float32.
-    gradient_ms : float
-        Milliseconds of loss and gradient of a batch, median.
-    search_us : float
-        Microseconds of an exact top-1 search of one query.
-    rounds : int
-        Measurements behind gradient_ms.
-    scaled : bool
-        Timed on fewer classes, and the times scaled up.
-
-    Examples
-    --------
-    >>> h, report = Hierarchy.choose([5, 3, 1, 1], dim=8, time_budget=0.02)
-    >>> one = report.candidates[0]
-    >>> one.name, one.n_rows, one.weight_bytes, one.gradient_ms > 0
-    ('huffman', 3, 96, True)
-    """
-
-    name: str
-    n_rows: int
-    depth: int
-    expected_rows: float
-    weight_bytes: int
-    gradient_ms: float
-    search_us: float
-    rounds: int
-    scaled: bool
-
-
-class HierarchyChoice(NamedTuple):
-    """The report of `Hierarchy.choose`; printed, it is a table of the candidates.
-
-    Attributes
-    ----------
-    winner : str
-        Name of the fastest for loss and gradient.
-    n_classes, dim, batch_size, num_threads : int
-        What was measured.
-    candidates : tuple of MeasuredHierarchy
-
-    Examples
-    --------
-    >>> h, report = Hierarchy.choose([5, 3, 1, 1], dim=8, time_budget=0.02)
-    >>> report.candidate(report.winner).name == report.winner
-    True
-    """
-
-    winner: str
-    n_classes: int
-    dim: int
-    batch_size: int
-    num_threads: int
-    candidates: tuple[MeasuredHierarchy, ...]
-
-    def candidate(self, name: str) -> MeasuredHierarchy:
-        """Give the candidate of this name.
-
-        Parameters
-        ----------
-        name : str
-            Such as ``"huffman"`` or ``"plain softmax"``.
-
-        Returns
-        -------
-        MeasuredHierarchy
-
-        Examples
-        --------
-        >>> h, report = Hierarchy.choose([5, 3, 1, 1], dim=8, time_budget=0.02)
-        >>> report.candidate("plain softmax").n_rows
-        4
-        """
-        return next(one for one in self.candidates if one.name == name)
-
-    @property
-    def plain_softmax_wins(self) -> bool:
-        """Whether no tree is faster than one softmax over all classes."""
-        return self.winner == PLAIN
-
-    def __str__(self) -> str:
-        titles = ["", "ms a batch", "top-1 us", "rows an example", "rows", "depth", "W in MiB"]
-        lines = [
-            [
-                ("> " if one.name == self.winner else "  ") + one.name,
-                _shown(one.gradient_ms, one.scaled),
-                _shown(one.search_us, one.scaled),
-                f"{one.expected_rows:,.1f}",
-                one.n_rows,
-                one.depth,
-                f"{one.weight_bytes / 2**20:,.1f}",
-            ]
-            for one in self.candidates
-        ]
-        head = (
-            f"{self.n_classes:,} classes, dim {self.dim}, batch {self.batch_size:,}, "
-            f"{self.num_threads} thread{'s' * (self.num_threads > 1)}"
-        )
-        if self.plain_softmax_wins:
-            verdict = "plain softmax wins: these are too few classes for a tree to pay"
-        else:
-            ratio = self.candidate(PLAIN).gradient_ms / self.candidate(self.winner).gradient_ms
-            verdict = f"{self.winner} wins: {ratio:,.1f} times as fast as plain softmax"
-        notes = (
-            ["~ timed on fewer classes and scaled"]
-            if any(one.scaled for one in self.candidates)
-            else []
-        )
-        return "\n".join([head, table(titles, lines), verdict, *notes])
-
-
-def _shown(value: float, scaled: bool) -> str:
-    digits = 3 if value < 10 else 1
-    return f"{'~' * scaled}{value:,.{digits}f}"
 
 
 class _Candidate:
@@ -171,7 +47,7 @@ class _Candidate:
     def shrink(self, n_classes: int) -> None:
         """Time a plain softmax over fewer classes: its cost is proportional to them."""
         self.scale = len(self.counts) / n_classes
-        self.timed = _plain(type(self.tree), n_classes)
+        self.timed = _plain(n_classes)
         self.counts = self.counts[:n_classes]
 
     def cost(self, batch_size: int) -> float:
@@ -181,11 +57,7 @@ class _Candidate:
 
     def prepare(self, W: Array, X: Array, draws: Array) -> None:
         """Labels are drawn from the counts: the same draws for all trees."""
-        steps: Any = np.cumsum(self.counts)
-        if steps[-1] <= 0:
-            steps = np.cumsum(np.ones(len(steps)))
-        labels = np.searchsorted(steps, draws * steps[-1], side="right")
-        self.labels = np.minimum(labels, len(steps) - 1).astype(INT64)  # (batches, N)
+        self.labels = draw_labels(self.counts, draws)  # (batches, N)
         self.W, self.X = W[: self.timed.n_rows], X
 
     def measure(self, threads: int | None) -> float:
@@ -235,33 +107,35 @@ class _Candidate:
         )
 
 
-def _plain(cls: Any, n_classes: int) -> Any:
+def _plain(n_classes: int) -> Hierarchy:
     parents = np.full(n_classes + 1, n_classes)
     parents[-1] = -1
-    return cls.from_parents(parents)
+    return Hierarchy.from_parents(parents)
 
 
-def _candidates(cls: Any, counts: Array, dim: int) -> list[_Candidate]:
-    """The trees, the simplest first, each once, and the plain softmax."""
-    makers: dict[str, Callable[[], Any]] = {
-        "huffman": lambda: cls.huffman(counts),
-        "huffman, arity 4": lambda: cls.huffman(counts, arity=4),
-        "huffman, arity 8": lambda: cls.huffman(counts, arity=8),
-        "huffman, arity 16": lambda: cls.huffman(counts, arity=16),
-        "two_level": lambda: cls.two_level(counts),
-        "balanced": lambda: cls.balanced(len(counts)),
+def candidate_trees(counts: Array) -> dict[str, Hierarchy]:
+    """The trees to choose among, by name, the simplest first."""
+    return {
+        "huffman": Hierarchy.huffman(counts),
+        "huffman, arity 4": Hierarchy.huffman(counts, arity=4),
+        "huffman, arity 8": Hierarchy.huffman(counts, arity=8),
+        "huffman, arity 16": Hierarchy.huffman(counts, arity=16),
+        "two_level": Hierarchy.two_level(counts),
+        "balanced": Hierarchy.balanced(len(counts)),
     }
+
+
+def _candidates(counts: Array, dim: int) -> list[_Candidate]:
+    """Each tree once, and the plain softmax."""
     out: list[_Candidate] = []
-    plain = _plain(cls, len(counts))
-    for name, make in makers.items():
-        tree = make()
+    plain = _plain(len(counts))
+    for name, tree in candidate_trees(counts).items():
         if tree != plain and not any(tree == other.tree for other in out):
             out.append(_Candidate(name, tree, counts, dim))
     return [*out, _Candidate(PLAIN, plain, counts, dim)]
 
 
 def choose(
-    cls: Any,
     counts: npt.ArrayLike,
     dim: int,
     *,
@@ -269,7 +143,7 @@ def choose(
     time_budget: float,
     rng: int | np.random.Generator | None,
     num_threads: int | None,
-) -> tuple[Any, HierarchyChoice]:
+) -> tuple[Hierarchy, HierarchyChoice]:
     """See `Hierarchy.choose`."""
     width, batch = as_integer("dim", dim, 1), as_integer("batch_size", batch_size, 1)
     budget = as_float("time_budget", time_budget)
@@ -277,7 +151,7 @@ def choose(
         raise ValueError(f"time_budget must be positive and finite, got {time_budget}")
     threads = resolve_threads(num_threads)
     tally = as_counts(counts)
-    candidates = _candidates(cls, tally, width)
+    candidates = _candidates(tally, width)
     plain = candidates[-1]
     affordable = len(tally) * budget / 8 / max(plain.cost(batch), 1e-12)
     limit = max(1024, int(min(affordable, _PLAIN_CLASSES)))

@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ._arrays import (
-    FLOAT32,
-    FLOAT64,
-    KEY,
+    INT64,
+    REALS,
     Array,
+    Weights,
     aligned_empty,
     as_flag,
     as_float,
+    as_ignored,
     as_inputs,
     as_integer,
     as_integers,
+    as_labels,
+    as_out,
     as_real,
+    as_real_dtype,
     as_scored_inputs,
     as_seed,
     as_vector,
     as_weight,
     cast,
-    describe,
+    require_finite,
+    reserve,
+    specialized,
 )
 from ._core import hsoftmax as core
-from ._hierarchy import Hierarchy
+from ._hierarchy import Hierarchy, as_tree
 from ._runtime import resolve_threads
-
-if TYPE_CHECKING:
-    from ._quantize import QuantizedWeights
 
 __all__ = [
     "HSoftmaxGradient",
     "HSoftmaxLoss",
-    "estimate_memory",
     "hsoftmax",
     "hsoftmax_gradient",
+    "hsoftmax_log_proba",
+    "hsoftmax_node_log_proba",
+    "hsoftmax_sample",
     "init_weights",
 ]
 
-_LOSS = {dtype: core.hsoftmax[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
-_GRADIENT = {dtype: core.gradient[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
+_LOSS = specialized(core.hsoftmax, REALS)
+_GRADIENT = specialized(core.gradient, REALS)
+_LOG_PROBA = specialized(core.log_proba, REALS)
+_LOG_PROBA_OF = specialized(core.log_proba_of, REALS)
+_NODE_LOG_PROBA = specialized(core.node_log_proba, REALS)
+_SAMPLE = specialized(core.sample, REALS)
 
 
 class HSoftmaxLoss(NamedTuple):
@@ -98,29 +107,9 @@ class HSoftmaxGradient(NamedTuple):
     b: Array
 
 
-def as_tree(h: object) -> Any:
-    """The compiled tree of a Hierarchy."""
-    if isinstance(h, Hierarchy) and (tree := getattr(h, "_tree", None)) is not None:
-        return tree
-    raise TypeError(f"h must be a Hierarchy, got {describe(h)}")
-
-
-def as_labels(labels: object, n: int) -> npt.NDArray[np.int64]:
-    """One label for each of n rows of X; their values are checked by the operator."""
-    y = as_integers("labels", labels)
-    if len(y) != n:
-        raise ValueError(f"labels must have one entry a row of X, {n}, got {len(y)}")
-    return y
-
-
-def as_ignored(ignore_index: object) -> int | None:
-    """A label, or None."""
-    return None if ignore_index is None else as_integer("ignore_index", ignore_index)
-
-
 def hsoftmax(
     X: npt.ArrayLike,
-    W: npt.ArrayLike | QuantizedWeights,
+    W: npt.ArrayLike | Weights,
     b: npt.ArrayLike | None,
     labels: npt.ArrayLike,
     h: Hierarchy,
@@ -268,9 +257,8 @@ def hsoftmax_gradient(
     n = len(x)
     upstream = as_vector("grad_output", grad_output, x.dtype, n)
     check, touched = as_flag("check_finite", check_finite), as_flag("sparse", sparse)
-    if upstream is not None and check and not np.isfinite(upstream).all():
-        at = int(np.flatnonzero(~np.isfinite(upstream))[0])
-        raise ValueError(f"grad_output must be finite, got {upstream[at]} at index {at}")
+    if upstream is not None and check:
+        require_finite("grad_output", upstream)
     kept = None if residuals is None else cast(as_real("residuals", residuals, 1), x.dtype)
     arrays = _GRADIENT[x.dtype](
         as_tree(h),
@@ -292,16 +280,162 @@ def hsoftmax_gradient(
     return gradient
 
 
-def as_real_dtype(dtype: Any) -> np.dtype[Any]:
-    """float32 or float64 from what names it."""
-    try:
-        real: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
-    except (TypeError, ValueError, AttributeError):
-        real = None
-    if real is None or real not in (FLOAT32, FLOAT64):
-        found = describe(dtype) if real is None else real
-        raise TypeError(f"dtype must be float32 or float64, got {found}")
-    return real
+def as_scoring(
+    X: object, W: object, b: object, h: Hierarchy, check_finite: object
+) -> tuple[Any, Array, Any, Array | None, bool]:
+    """The first arguments of every compiled function that scores X: tree, X, W, b, check."""
+    x, w, bias = as_scored_inputs(X, W, b)
+    return as_tree(h), x, w, bias, as_flag("check_finite", check_finite)
+
+
+def hsoftmax_log_proba(
+    X: npt.ArrayLike,
+    W: npt.ArrayLike | Weights,
+    b: npt.ArrayLike | None,
+    h: Hierarchy,
+    *,
+    classes: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    check_finite: bool = True,
+    num_threads: int | None = None,
+) -> Array:
+    """Log-probability of every class, or of the classes asked for.
+
+    Parameters
+    ----------
+    X, W, b, h, check_finite, num_threads
+        As for `hsoftmax`.
+    classes : array_like of int, shape (N,) or (N, m), optional
+        Only these, a class or m classes for each row of X.
+    out : ndarray of shape (N, C), optional
+        Where to write all classes; not with `classes`. Without a meaning after a refused call.
+
+    Returns
+    -------
+    ndarray of shape (N, C), or of the shape of `classes`
+        In nats. ``exp`` of a full row sums to 1 within 1e-6 in float32 at a million classes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `hsoftmax`; if a class is out of range, or out does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> h = Hierarchy.balanced(3)
+    >>> np.exp(hsoftmax_log_proba(np.ones((1, 2)), np.zeros((2, 2)), None, h))
+    array([[0.25, 0.25, 0.5 ]])
+    """
+    scoring, threads = as_scoring(X, W, b, h, check_finite), resolve_threads(num_threads)
+    _, x, w, bias, _ = scoring
+    if classes is None:
+        result = as_out(out, (x.shape[0], h.n_classes), x.dtype, x, w, bias)
+        _LOG_PROBA[x.dtype](*scoring, result, threads)
+        return result
+    if out is not None:
+        raise ValueError("out must be None where classes are given, got an array")
+    asked = as_integers("classes", classes, None)
+    if asked.ndim not in (1, 2) or asked.shape[0] != x.shape[0]:
+        raise ValueError(
+            f"classes must have shape ({x.shape[0]},) or ({x.shape[0]}, m), got {asked.shape}"
+        )
+    result = np.empty(asked.shape, x.dtype)
+    wide = (x.shape[0], 1 if asked.ndim == 1 else asked.shape[1])
+    _LOG_PROBA_OF[x.dtype](*scoring, asked.reshape(wide), result.reshape(wide), threads)
+    return result
+
+
+def hsoftmax_node_log_proba(
+    X: npt.ArrayLike,
+    W: npt.ArrayLike | Weights,
+    b: npt.ArrayLike | None,
+    h: Hierarchy,
+    *,
+    check_finite: bool = True,
+    num_threads: int | None = None,
+) -> Array:
+    """Log-probability of reaching every inner node.
+
+    Parameters
+    ----------
+    X, W, b, h, check_finite, num_threads
+        As for `hsoftmax`.
+
+    Returns
+    -------
+    ndarray of shape (N, V)
+        In nats; 0 at the root.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `hsoftmax`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> h = Hierarchy.balanced(4)
+    >>> np.exp(hsoftmax_node_log_proba(np.ones((1, 2)), np.zeros((3, 2)), None, h))
+    array([[1. , 0.5, 0.5]])
+    """
+    scoring, threads = as_scoring(X, W, b, h, check_finite), resolve_threads(num_threads)
+    x = scoring[1]
+    result = np.empty((x.shape[0], h.n_nodes), x.dtype)
+    _NODE_LOG_PROBA[x.dtype](*scoring, result, threads)
+    return result
+
+
+def hsoftmax_sample(
+    X: npt.ArrayLike,
+    W: npt.ArrayLike | Weights,
+    b: npt.ArrayLike | None,
+    h: Hierarchy,
+    size: int = 1,
+    *,
+    rng: int | np.random.Generator | None = None,
+    check_finite: bool = True,
+    num_threads: int | None = None,
+) -> npt.NDArray[np.int64]:
+    """Draw classes from the distribution of each row by walking down the tree.
+
+    Parameters
+    ----------
+    X, W, b, h, check_finite, num_threads
+        As for `hsoftmax`.
+    size : int, default 1
+        Draws a row of X.
+    rng : None, int or numpy.random.Generator
+        Draw (i, j) depends on the seed and ``i * size + j`` alone.
+
+    Returns
+    -------
+    ndarray of int64, shape (N, size)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `hsoftmax`; if size is negative.
+
+    Notes
+    -----
+    O(path) a draw. Draws are inverted from Philox numbers.
+
+    References
+    ----------
+    Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hsoftmax_sample(np.ones((1, 1)), np.array([[99.0]]), None, Hierarchy.balanced(2), 3, rng=0)
+    array([[1, 1, 1]])
+    """
+    scoring, threads = as_scoring(X, W, b, h, check_finite), resolve_threads(num_threads)
+    x, seed = scoring[1], as_seed(rng)
+    result = reserve("size", (x.shape[0], as_integer("size", size, 0)), INT64)
+    _SAMPLE[x.dtype](*scoring, seed, result, threads)
+    return result
 
 
 def init_weights(
@@ -357,45 +491,3 @@ def uniform(shape: tuple[int, int], dtype: np.dtype[Any], seed: int, bound: floa
         part -= 0.5
         part *= 2 * bound
     return out
-
-
-def estimate_memory(
-    h: Hierarchy, dim: int, *, dtype: npt.DTypeLike = np.float32, optimizer: object = None
-) -> int:
-    """Estimate the bytes of a head that is trained: tree, W, b and the optimiser's state.
-
-    They are what stays between steps, once every row was touched. A step needs the logits and rows
-    of its batch besides, a sparse gradient one row of D for each row of W that the batch touches.
-
-    Parameters
-    ----------
-    h : Hierarchy
-    dim : int
-        D.
-    dtype : float32 or float64
-    optimizer : SGD, Adagrad or Adam, optional
-        Default: no state.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        If dim < 1.
-
-    Examples
-    --------
-    >>> estimate_memory(Hierarchy.balanced(1000), 64) > 999 * 64 * 4
-    True
-    """
-    from ._update import as_optimizer  # which imports this module
-
-    as_tree(h)
-    width, item = as_integer("dim", dim, 1), as_real_dtype(dtype).itemsize
-    tree = sum(array.nbytes for array in h.to_arrays().values()) + 4 * (h.n_nodes + h.n_classes)
-    state = 0
-    if optimizer is not None:
-        state = as_optimizer(optimizer).state_bytes(h.n_rows, width, item)
-    return tree + h.n_rows * (width + 1) * item + state

@@ -11,29 +11,26 @@ from ._arrays import (
     FLOAT16,
     FLOAT32,
     FLOAT64,
-    INT32,
-    INT64,
-    KEY,
+    INDICES,
+    REALS,
     Array,
-    Compressed,
     as_array,
-    as_compressed,
     as_flag,
     as_float,
     as_floats,
     as_integers,
     as_real,
-    as_writable_floats,
+    as_writable,
     cast,
     describe,
     is_bfloat16,
     is_one_of,
-    is_sparse,
     reserve,
-    with_parts,
+    specialized,
 )
 from ._core import normalize as core
 from ._runtime import resolve_threads
+from ._sparse import Compressed, as_compressed, is_sparse, with_parts
 
 __all__ = [
     "Normalized",
@@ -42,12 +39,11 @@ __all__ = [
     "sparse_normalize_rows",
 ]
 
-_REALS, _INDICES = (FLOAT32, FLOAT64), (INT32, INT64)
-_CSR = {(i, r): core.csr[f"{KEY[i]}|{KEY[r]}"] for i in _INDICES for r in _REALS}
-_DENSE = {r: core.dense[KEY[r]] for r in _REALS}
-_ROWS = {r: core.indexed_rows[KEY[r]] for r in _REALS}
-_CSR_GRADIENT = {(i, r): core.csr_gradient[f"{KEY[i]}|{KEY[r]}"] for i in _INDICES for r in _REALS}
-_DENSE_GRADIENT = {r: core.dense_gradient[KEY[r]] for r in _REALS}
+_CSR = specialized(core.csr, INDICES, REALS)
+_DENSE = specialized(core.dense, REALS)
+_ROWS = specialized(core.indexed_rows, REALS)
+_CSR_GRADIENT = specialized(core.csr_gradient, INDICES, REALS)
+_DENSE_GRADIENT = specialized(core.dense_gradient, REALS)
 _ORD = {"l1": 0, "l2": 1, "max": 2}
 
 
@@ -90,7 +86,11 @@ def _dense_view(array: Array, axis: int) -> tuple[Array, bool]:
 
 
 def _normalize_dense(W: Any, axis: int, copy: bool, settings: tuple[Any, ...]) -> tuple[Any, Array]:
-    given = as_floats("W", as_array("W", W)) if copy else as_writable_floats("W", W, any_order=True)
+    given = (
+        as_floats("W", as_array("W", W))
+        if copy
+        else as_writable("W", W, any_float=True, any_order=True)
+    )
     if is_bfloat16(given.dtype):
         raise TypeError(f"W must have dtype float16, float32 or float64, got {given.dtype}")
     view, columns = _dense_view(given, axis)
@@ -301,7 +301,7 @@ def sparse_normalize_rows(
            [0.3, 0.4],
            [0.6, 0.8]])
     """
-    table = as_writable_floats("param", param, any_order=False)
+    table = as_writable("param", param, any_float=True)
     if table.ndim < 1:
         raise ValueError("param must have at least 1 dimension, got 0")
     named = as_integers("rows", rows, None).reshape(-1)

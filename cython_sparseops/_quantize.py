@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ._arrays import (
     FLOAT32,
     Array,
+    Weights,
     aligned_empty,
     as_array,
     as_integers,
@@ -18,6 +19,7 @@ from ._arrays import (
     cast,
     describe,
     is_one_of,
+    require_finite,
 )
 from ._core import quantize as core
 from ._hierarchy import Hierarchy
@@ -33,6 +35,7 @@ _STORED: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(np.int16),
     "float16": np.dtype(np.float16),
 }
+_EXPONENT = 0x7F80  # bits of bfloat16: all set in NaN and infinity
 _KIND = {dtype: kind for kind, dtype in _STORED.items()}
 
 
@@ -63,13 +66,6 @@ class QuantizeReport(NamedTuple):
     nll_reference: float
     p_at_1: float
     p_at_1_reference: float
-
-
-def _refuse_unless_finite(name: str, array: Array, test: Callable[[Array], Array]) -> None:
-    wrong = np.flatnonzero(~test(array))
-    if wrong.size:
-        place = tuple(int(i) for i in np.unravel_index(wrong[0], array.shape))
-        raise ValueError(f"{name} must be finite, got another value at index {place}")
 
 
 def _read_only(array: Array) -> Array:
@@ -105,7 +101,7 @@ class QuantizedWeights:
     array([[ 0.5, -1. ]], dtype=float32)
     """
 
-    __slots__ = ("_data", "_scale", "compiled_rows")
+    __slots__ = ("_compiled", "_data", "_scale")
 
     def __init__(self, data: Array, scale: Array | None = None) -> None:
         stored = as_array("data", data)
@@ -123,15 +119,13 @@ class QuantizedWeights:
             scale = cast(as_real("scale", scale, 1), FLOAT32)
             if scale.shape[0] != stored.shape[0]:
                 raise ValueError(f"scale must have {stored.shape[0]} entries, got {scale.shape[0]}")
-            _refuse_unless_finite("scale", scale, np.isfinite)
+            require_finite("scale", scale)
         elif kind == "float16":
-            _refuse_unless_finite("data", stored, np.isfinite)
-        else:
-            _refuse_unless_finite("data", stored, lambda bits: (bits & 0x7F80) != 0x7F80)
+            require_finite("data", stored)
+        elif ((stored & _EXPONENT) == _EXPONENT).any():
+            raise ValueError("data must be finite, got bits of nan or inf")
         self._data, self._scale = _read_only(stored), None if scale is None else _read_only(scale)
-        self.compiled_rows = core.Quantized(
-            kind, _bytes(self._data), self._data.shape[1], self._scale
-        )
+        self._compiled = core.Quantized(kind, _bytes(self._data), self._data.shape[1], self._scale)
 
     @property
     def dtype(self) -> str:
@@ -171,7 +165,7 @@ class QuantizedWeights:
         array([[   1., -127.]], dtype=float32)
         """
         out = aligned_empty(self.shape, FLOAT32)
-        core.dequantize(self.compiled_rows, out, resolve_threads(num_threads))
+        core.dequantize(self._compiled, out, resolve_threads(num_threads))
         return out
 
     def to_arrays(self) -> dict[str, Array]:
@@ -223,7 +217,7 @@ class QuantizedWeights:
         h: Hierarchy,
         b: npt.ArrayLike | None = None,
         *,
-        reference: npt.ArrayLike | QuantizedWeights,
+        reference: npt.ArrayLike | Weights,
         num_threads: int | None = None,
     ) -> QuantizeReport:
         """Measure what quantising cost, on rows of yours.

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ._arrays import (
-    FLOAT32,
-    FLOAT64,
     INT64,
-    KEY,
+    REALS,
     Array,
+    Weights,
     as_flag,
     as_float,
     as_integer,
-    as_scored_inputs,
     reserve,
+    specialized,
 )
 from ._core import search as core
 from ._hierarchy import Hierarchy
-from ._hsoftmax import as_tree
+from ._hsoftmax import as_scoring
 from ._runtime import resolve_threads
-
-if TYPE_CHECKING:
-    from ._quantize import QuantizedWeights
 
 __all__ = ["SearchResult", "hsoftmax_search"]
 
-_SEARCH = {dtype: core.search[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
+_SEARCH = specialized(core.search, REALS)
 
 
 class SearchResult(NamedTuple):
@@ -58,7 +54,7 @@ class SearchResult(NamedTuple):
 
 def hsoftmax_search(
     X: npt.ArrayLike,
-    W: npt.ArrayLike | QuantizedWeights,
+    W: npt.ArrayLike | Weights,
     b: npt.ArrayLike | None,
     h: Hierarchy,
     k: int = 1,
@@ -117,30 +113,15 @@ def hsoftmax_search(
     >>> hsoftmax_search(np.ones((1, 1)), np.array([[3.0], [0.0], [1.0]]), None, h, 2).classes
     array([[3, 2]])
     """
-    x, w, bias = as_scored_inputs(X, W, b)
-    tree = as_tree(h)
+    scoring, threads = as_scoring(X, W, b, h, check_finite), resolve_threads(num_threads)
+    x = scoring[1]
     n, count = x.shape[0], as_integer("k", k, 1)
     width = None if beam is None else as_integer("beam", beam, 1)
     edge = None if edge_beam is None else as_float("edge_beam", edge_beam)
     least = None if min_prob is None else as_float("min_prob", min_prob)
-    check, inner = as_flag("check_finite", check_finite), as_flag("nodes", nodes)
-    threads = resolve_threads(num_threads)
+    inner = as_flag("nodes", nodes)
     classes, log_probs = reserve("k", (n, count), INT64), reserve("k", (n, count), x.dtype)
     bound = np.empty(n, x.dtype)
-    _SEARCH[x.dtype](
-        tree,
-        x,
-        w,
-        bias,
-        check,
-        count,
-        width,
-        edge,
-        inner,
-        least,
-        classes,
-        log_probs,
-        bound,
-        threads,
-    )
-    return SearchResult(classes, log_probs, bound)
+    results = (classes, log_probs, bound)
+    _SEARCH[x.dtype](*scoring, count, width, edge, inner, least, *results, threads)
+    return SearchResult._make(results)

@@ -9,28 +9,29 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import (
-    FLOAT32,
-    FLOAT64,
-    KEY,
+    REALS,
     Array,
     as_array,
     as_flag,
     as_float,
+    as_ignored,
     as_integer,
+    as_labels,
     as_real,
+    as_real_dtype,
     as_weight,
     as_writable,
     cast,
     describe,
+    specialized,
 )
 from ._core import update as core
-from ._hierarchy import Hierarchy
-from ._hsoftmax import as_ignored, as_labels, as_tree
+from ._hierarchy import Hierarchy, as_tree
 from ._runtime import resolve_threads
 
-__all__ = ["SGD", "Adagrad", "Adam", "HSoftmaxUpdate", "hsoftmax_update"]
+__all__ = ["SGD", "Adagrad", "Adam", "HSoftmaxUpdate", "estimate_memory", "hsoftmax_update"]
 
-_UPDATE = {dtype: core.update[KEY[dtype]] for dtype in (FLOAT32, FLOAT64)}
+_UPDATE = specialized(core.update, REALS)
 
 
 class HSoftmaxUpdate(NamedTuple):
@@ -475,3 +476,43 @@ def hsoftmax_update(
         raise
     optimizer.step_count = step
     return HSoftmaxUpdate(nll, dX)
+
+
+def estimate_memory(
+    h: Hierarchy, dim: int, *, dtype: npt.DTypeLike = np.float32, optimizer: object = None
+) -> int:
+    """Estimate the bytes of a head that is trained: tree, W, b and the optimiser's state.
+
+    They are what stays between steps, once every row was touched. A step needs the logits and rows
+    of its batch besides, a sparse gradient one row of D for each row of W that the batch touches.
+
+    Parameters
+    ----------
+    h : Hierarchy
+    dim : int
+        D.
+    dtype : float32 or float64
+    optimizer : SGD, Adagrad or Adam, optional
+        Default: no state.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If dim < 1.
+
+    Examples
+    --------
+    >>> estimate_memory(Hierarchy.balanced(1000), 64) > 999 * 64 * 4
+    True
+    """
+    as_tree(h)
+    width, item = as_integer("dim", dim, 1), as_real_dtype(dtype).itemsize
+    tree = sum(array.nbytes for array in h.to_arrays().values()) + 4 * (h.n_nodes + h.n_classes)
+    state = 0
+    if optimizer is not None:
+        state = as_optimizer(optimizer).state_bytes(h.n_rows, width, item)
+    return tree + h.n_rows * (width + 1) * item + state

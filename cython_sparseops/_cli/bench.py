@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cython_sparseops as cso
-from cython_sparseops._arrays import Array
+from cython_sparseops._arrays import Array, draw_labels
 
 _BATCHES = 4  # taken in turn, so that the rows of one are not in the caches already
 _LEAST = 3  # turns of every operator, however long they take
@@ -64,9 +64,7 @@ def measure(
     rng = np.random.default_rng(0)
     h = cso.Hierarchy.huffman(counts, arity=arity)
     W, b = cso.init_weights(h, dim, rng=0)
-    steps = np.cumsum(counts if counts.sum() > 0 else np.ones(len(counts)))
-    draws = rng.random((_BATCHES, batch)) * steps[-1]
-    labels = np.minimum(np.searchsorted(steps, draws, side="right"), len(counts) - 1)
+    labels = draw_labels(counts, rng.random((_BATCHES, batch)))
     X = rng.standard_normal((_BATCHES, batch, dim), dtype=np.float32)
     rows = rng.integers(0, max(1, h.n_rows), (_BATCHES, batch))
     values = rng.standard_normal(_DROPOUT, dtype=np.float32)

@@ -14,7 +14,8 @@ import numpy as np
 
 import cython_sparseops as cso
 from cython_sparseops._cli import readers as data
-from cython_sparseops._models.bag import OPTIMIZERS
+from cython_sparseops._hierarchy_choose import candidate_trees
+from cython_sparseops._models.bag import OPTIMIZERS, TREES
 from cython_sparseops._table import facts, table
 
 __all__ = ["main"]
@@ -237,7 +238,6 @@ def _show(values: dict[str, Any], as_json: bool) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from cython_sparseops._cli.model import CliModel, read_training
-    from cython_sparseops._sklearn_base import TREES
 
     folder = os.path.dirname(os.path.abspath(arguments.output))
     if not os.path.isdir(folder):
@@ -333,13 +333,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 def _tree(arguments: argparse.Namespace) -> None:
     counts = _class_counts(arguments)
-    trees = {
-        "huffman": cso.Hierarchy.huffman(counts),
-        "huffman, arity 4": cso.Hierarchy.huffman(counts, arity=4),
-        "huffman, arity 16": cso.Hierarchy.huffman(counts, arity=16),
-        "two_level": cso.Hierarchy.two_level(counts),
-        "balanced": cso.Hierarchy.balanced(len(counts)),
-    }
+    trees = candidate_trees(counts)
     reports = {name: tree.report(counts, dim=arguments.dim) for name, tree in trees.items()}
     if arguments.json:
         print(json.dumps({name: report._asdict() for name, report in reports.items()}))

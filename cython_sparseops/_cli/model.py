@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cython_sparseops import hsoftmax
+from cython_sparseops._arrays import find_sorted
 from cython_sparseops._cli import readers as data
+from cython_sparseops._models.bag import BLOCK
 from cython_sparseops._models.file import (
     load_classifier,
     pack_strings,
@@ -22,8 +24,6 @@ from cython_sparseops._models.file import (
     unpack_strings,
 )
 from cython_sparseops.sklearn import HSoftmaxClassifier, TopK
-
-BLOCK = 4096
 
 
 class TrainingData(NamedTuple):
@@ -108,8 +108,8 @@ def evaluate(classifier: HSoftmaxClassifier, X: Any, y: npt.NDArray[Any], k: int
     found = classifier.top_k(X, k).labels
     seconds = time.perf_counter() - start
     hits = found == y[:, None]
-    numbers = np.minimum(np.searchsorted(classifier.classes_, y), len(classifier.classes_) - 1)
-    known = np.flatnonzero(classifier.classes_[numbers] == y)
+    numbers, is_known = find_sorted(classifier.classes_, y)
+    known = np.flatnonzero(is_known)
     model, nll, threads = classifier.model_, 0.0, classifier.num_threads
     for first in range(0, len(known), BLOCK):
         rows = known[first : first + BLOCK]

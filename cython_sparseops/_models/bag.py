@@ -1,4 +1,4 @@
-"""Embedding bag, and the training of a classifier of bags of features over a class tree."""
+"""A classifier of bags of features over a class tree, and its training."""
 
 from __future__ import annotations
 
@@ -11,39 +11,38 @@ import numpy as np
 import numpy.typing as npt
 
 from cython_sparseops._arrays import (
-    FLOAT32,
-    FLOAT64,
-    INT32,
-    INT64,
-    KEY,
+    INDICES,
+    REALS,
     Array,
-    Compressed,
     aligned_empty,
-    as_csr,
     as_flag,
     as_float,
     as_integer,
-    as_integers,
+    as_labels,
     as_real,
+    as_real_dtype,
     as_seed,
     as_weight,
     cast,
     describe,
     is_one_of,
+    specialized,
 )
+from cython_sparseops._bag import as_mode, embedding_bag
 from cython_sparseops._core import bag as core
 from cython_sparseops._dropout import as_rate
-from cython_sparseops._hierarchy import Hierarchy
-from cython_sparseops._hsoftmax import as_real_dtype, as_tree, uniform
+from cython_sparseops._hierarchy import Hierarchy, as_tree
+from cython_sparseops._hsoftmax import uniform
 from cython_sparseops._runtime import resolve_threads
+from cython_sparseops._sparse import Compressed, as_csr
 from cython_sparseops._update import SGD, Adagrad, Adam
 
-__all__ = ["BagModel", "BagTrainer", "Progress", "embedding_bag"]
+__all__ = ["BagModel", "BagTrainer", "Progress"]
 
-_REALS, _INDICES = (FLOAT32, FLOAT64), (INT32, INT64)
-_EMBED = {(i, r): core.embedding_bag[f"{KEY[i]}|{KEY[r]}"] for i in _INDICES for r in _REALS}
-_TRAIN = {(i, r): core.bag_train[f"{KEY[i]}|{KEY[r]}"] for i in _INDICES for r in _REALS}
-_DENSE_TRAIN = {r: core.dense_train[KEY[r]] for r in _REALS}
+_TRAIN = specialized(core.bag_train, INDICES, REALS)
+_DENSE_TRAIN = specialized(core.dense_train, REALS)
+BLOCK = 4096  # rows that a model reads or predicts at a time: a block fits in the caches
+TREES = ("huffman", "two_level", "balanced")  # that a classifier builds from class counts alone
 _YIELD_SECONDS = 0.05
 
 
@@ -73,66 +72,6 @@ class Progress(NamedTuple):
     total_examples: int
     nll: float
     lr: float
-
-
-def _as_mode(mode: str) -> bool:
-    if not is_one_of(mode, ("mean", "sum")):
-        raise ValueError(f"mode must be 'mean' or 'sum', got {describe(mode)}")
-    return mode == "mean"
-
-
-def embedding_bag(
-    X: Any, E: npt.ArrayLike, *, mode: str = "mean", num_threads: int | None = None
-) -> Array:
-    """Sum or average the embeddings of each row's features.
-
-    Parameters
-    ----------
-    X : CSR matrix of shape (N, F)
-        Feature weights; int32 or int64 indices.
-    E : array_like of shape (F, H), float32 or float64
-        Embeddings.
-    mode : {"mean", "sum"}
-        ``Σ_j x_ij E_j``, for the mean divided by ``Σ_j |x_ij|``.
-    num_threads : int, optional
-        Never changes a bit of the result.
-
-    Returns
-    -------
-    ndarray of shape (N, H)
-        Zeros for an empty row.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If X is not CSR, its indices are out of range, it is not finite, or shapes do not match.
-
-    References
-    ----------
-    Joulin et al., "Bag of tricks for efficient text classification", 2017.
-
-    Examples
-    --------
-    >>> from scipy.sparse import csr_array
-    >>> embedding_bag(csr_array([[0.0, 1.0, 3.0]]), np.array([[9.0], [4.0], [8.0]]))
-    array([[7.]])
-    """
-    weights = as_real("E", E, 2)
-    csr = as_csr("X", X, weights.dtype)
-    if csr.shape[1] != weights.shape[0]:
-        raise ValueError(f"X must have {weights.shape[0]} columns, got {csr.shape[1]}")
-    out = np.empty((csr.shape[0], weights.shape[1]), weights.dtype)
-    impl = _EMBED[csr.indptr.dtype, weights.dtype]
-    impl(
-        csr.indptr,
-        csr.indices,
-        csr.data,
-        weights,
-        _as_mode(mode),
-        out,
-        resolve_threads(num_threads),
-    )
-    return out
 
 
 class BagModel:
@@ -168,7 +107,7 @@ class BagModel:
         self, hierarchy: Hierarchy, E: Array | None, W: Array, b: Array, mode: str = "mean"
     ) -> None:
         as_tree(hierarchy)
-        _as_mode(mode)
+        as_mode(mode)
         if (
             W.shape[0] != hierarchy.n_rows
             or b.shape != (hierarchy.n_rows,)
@@ -178,7 +117,7 @@ class BagModel:
                 f"W must have {hierarchy.n_rows} rows, as b entries, and the columns of E, got "
                 f"{W.shape} and {b.shape}"
             )
-        if W.dtype not in _REALS or b.dtype != W.dtype or (E is not None and E.dtype != W.dtype):
+        if W.dtype not in REALS or b.dtype != W.dtype or (E is not None and E.dtype != W.dtype):
             raise TypeError(f"W must be float32 or float64 and E and b alike, got {W.dtype}")
         self.hierarchy, self.E, self.W, self.b, self.mode = hierarchy, E, W, b, mode
 
@@ -481,9 +420,7 @@ class BagTrainer:
             raise ValueError(f"X must have {self.model.n_features} columns, got {columns}")
         if isinstance(data, np.ndarray) and not np.isfinite(data).all():
             raise ValueError("X must be finite, got nan or inf")
-        y = as_integers("labels", labels)
-        if len(y) != n:
-            raise ValueError(f"labels must have one entry a row of X, {n}, got {len(y)}")
+        y = as_labels(labels, n)
         weight = as_weight("sample_weight", sample_weight, dtype, n)
         total, done, checked = n * self.epochs, 0, False
         order = np.arange(n)

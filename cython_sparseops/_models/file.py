@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from cython_sparseops import Hierarchy, load_arrays, save_arrays
+from cython_sparseops._arrays import Array
+from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._models.bag import BagModel, Progress
+from cython_sparseops._storage import load_arrays, save_arrays
 
 KIND = "HSoftmaxClassifier"
-Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
 

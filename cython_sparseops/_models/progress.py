@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from cython_sparseops._models.bag import Progress
+from cython_sparseops._models.bag import Progress
 
 
 def shown(steps: Iterable[Progress], verbose: int, title: str = "") -> Iterator[Progress]:

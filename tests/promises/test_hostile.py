@@ -213,7 +213,7 @@ def test_a_hierarchy_without_arrays_is_refused():
 
 def test_only_quantised_weights_pass_for_quantised_weights():
     with pytest.raises((TypeError, ValueError), match=r"^W must "):
-        cso.hsoftmax(np.ones((1, 2)), SimpleNamespace(compiled_rows=np.ones((3, 2))), None, [0], H)
+        cso.hsoftmax(np.ones((1, 2)), SimpleNamespace(_compiled=np.ones((3, 2))), None, [0], H)
 
 
 def test_the_column_means_of_no_columns_are_none():

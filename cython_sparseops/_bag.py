@@ -1,0 +1,70 @@
+"""Embedding bag: sums and means of the embeddings of a row's features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._arrays import INDICES, REALS, Array, as_real, describe, is_one_of, specialized
+from ._core import bag as core
+from ._runtime import resolve_threads
+from ._sparse import as_csr
+
+__all__ = ["embedding_bag"]
+
+_EMBED = specialized(core.embedding_bag, INDICES, REALS)
+
+
+def as_mode(mode: str) -> bool:
+    if not is_one_of(mode, ("mean", "sum")):
+        raise ValueError(f"mode must be 'mean' or 'sum', got {describe(mode)}")
+    return mode == "mean"
+
+
+def embedding_bag(
+    X: Any, E: npt.ArrayLike, *, mode: str = "mean", num_threads: int | None = None
+) -> Array:
+    """Sum or average the embeddings of each row's features.
+
+    Parameters
+    ----------
+    X : CSR matrix of shape (N, F)
+        Feature weights; int32 or int64 indices.
+    E : array_like of shape (F, H), float32 or float64
+        Embeddings.
+    mode : {"mean", "sum"}
+        ``Σ_j x_ij E_j``, for the mean divided by ``Σ_j |x_ij|``.
+    num_threads : int, optional
+        Never changes a bit of the result.
+
+    Returns
+    -------
+    ndarray of shape (N, H)
+        Zeros for an empty row.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If X is not CSR, its indices are out of range, it is not finite, or shapes do not match.
+
+    References
+    ----------
+    Joulin et al., "Bag of tricks for efficient text classification", 2017.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> embedding_bag(csr_array([[0.0, 1.0, 3.0]]), np.array([[9.0], [4.0], [8.0]]))
+    array([[7.]])
+    """
+    weights = as_real("E", E, 2)
+    csr = as_csr("X", X, weights.dtype)
+    if csr.shape[1] != weights.shape[0]:
+        raise ValueError(f"X must have {weights.shape[0]} columns, got {csr.shape[1]}")
+    out = np.empty((csr.shape[0], weights.shape[1]), weights.dtype)
+    _EMBED[csr.indptr.dtype, weights.dtype](
+        *csr[:3], weights, as_mode(mode), out, resolve_threads(num_threads)
+    )
+    return out

@@ -1,0 +1,225 @@
+"""What is told of class trees: their cost, what pruning changed, which of them is fastest."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._table import table
+
+__all__ = ["HierarchyChoice", "HierarchyReport", "MeasuredHierarchy", "PruneReport"]
+
+PLAIN = "plain softmax"
+
+
+class HierarchyReport(NamedTuple):
+    """What a tree costs. Expectations are over the class frequencies; printed, it is a table.
+
+    Attributes
+    ----------
+    n_classes, n_nodes, n_rows, depth : int
+        C, V, R, and the longest path.
+    expected_path_length : float
+        Steps an example.
+    entropy : float
+        Of the classes, in bits: no binary tree has a shorter expected path.
+    expected_rows : float
+        Rows of W scored an example.
+    expected_flops : float or None
+        Multiply-adds an example, forward: ``expected_rows * dim``; None without dim.
+    weight_bytes : int or None
+        Of W in float32; None without dim.
+
+    Examples
+    --------
+    >>> print(Hierarchy.huffman([2, 1, 1]).report([2, 1, 1], dim=8))
+    classes                                  3
+    inner nodes                              2
+    rows of W                                2
+    depth                                    2
+    expected path length           1.500 steps
+    entropy of the classes          1.500 bits
+    rows an example                        1.5
+    multiply-adds an example                12
+    W in float32                       0.0 MiB
+    """
+
+    n_classes: int
+    n_nodes: int
+    n_rows: int
+    depth: int
+    expected_path_length: float
+    entropy: float
+    expected_rows: float
+    expected_flops: float | None
+    weight_bytes: int | None
+
+    def __str__(self) -> str:
+        lines = [
+            ("classes", f"{self.n_classes:,}"),
+            ("inner nodes", f"{self.n_nodes:,}"),
+            ("rows of W", f"{self.n_rows:,}"),
+            ("depth", f"{self.depth:,}"),
+            ("expected path length", f"{self.expected_path_length:.3f} steps"),
+            ("entropy of the classes", f"{self.entropy:.3f} bits"),
+            ("rows an example", f"{self.expected_rows:.1f}"),
+        ]
+        if self.expected_flops is not None and self.weight_bytes is not None:
+            lines += [
+                ("multiply-adds an example", f"{self.expected_flops:,.0f}"),
+                ("W in float32", f"{self.weight_bytes / 2**20:,.1f} MiB"),
+            ]
+        return "\n".join(f"{name:<26}{value:>16}" for name, value in lines)
+
+
+class PruneReport(NamedTuple):
+    """What `Hierarchy.prune` changed.
+
+    Attributes
+    ----------
+    nodes_before, nodes_after : int
+        V.
+    expected_path_length_before, expected_path_length_after : float
+        Steps an example.
+    expected_flops_before, expected_flops_after : float
+        Multiply-adds an example and dimension.
+
+    Examples
+    --------
+    >>> counts = [8, 4, 2, 1, 1]
+    >>> report = Hierarchy.huffman(counts).prune(counts, max_depth=2).prune_report
+    >>> report.nodes_before, report.nodes_after
+    (4, 2)
+    """
+
+    nodes_before: int
+    nodes_after: int
+    expected_path_length_before: float
+    expected_path_length_after: float
+    expected_flops_before: float
+    expected_flops_after: float
+
+
+class MeasuredHierarchy(NamedTuple):
+    """One candidate of `Hierarchy.choose` and what it took on this machine.
+
+    Attributes
+    ----------
+    name : str
+    n_rows, depth : int
+        R, and the longest path.
+    expected_rows : float
+        Rows of W an example.
+    weight_bytes : int
+        W in float32.
+    gradient_ms : float
+        Milliseconds of loss and gradient of a batch, median.
+    search_us : float
+        Microseconds of an exact top-1 search of one query.
+    rounds : int
+        Measurements behind gradient_ms.
+    scaled : bool
+        Timed on fewer classes, and the times scaled up.
+
+    Examples
+    --------
+    >>> h, report = Hierarchy.choose([5, 3, 1, 1], dim=8, time_budget=0.02)
+    >>> one = report.candidates[0]
+    >>> one.name, one.n_rows, one.weight_bytes, one.gradient_ms > 0
+    ('huffman', 3, 96, True)
+    """
+
+    name: str
+    n_rows: int
+    depth: int
+    expected_rows: float
+    weight_bytes: int
+    gradient_ms: float
+    search_us: float
+    rounds: int
+    scaled: bool
+
+
+class HierarchyChoice(NamedTuple):
+    """The report of `Hierarchy.choose`; printed, it is a table of the candidates.
+
+    Attributes
+    ----------
+    winner : str
+        Name of the fastest for loss and gradient.
+    n_classes, dim, batch_size, num_threads : int
+        What was measured.
+    candidates : tuple of MeasuredHierarchy
+
+    Examples
+    --------
+    >>> h, report = Hierarchy.choose([5, 3, 1, 1], dim=8, time_budget=0.02)
+    >>> report.candidate(report.winner).name == report.winner
+    True
+    """
+
+    winner: str
+    n_classes: int
+    dim: int
+    batch_size: int
+    num_threads: int
+    candidates: tuple[MeasuredHierarchy, ...]
+
+    def candidate(self, name: str) -> MeasuredHierarchy:
+        """Give the candidate of this name.
+
+        Parameters
+        ----------
+        name : str
+            Such as ``"huffman"`` or ``"plain softmax"``.
+
+        Returns
+        -------
+        MeasuredHierarchy
+
+        Examples
+        --------
+        >>> h, report = Hierarchy.choose([5, 3, 1, 1], dim=8, time_budget=0.02)
+        >>> report.candidate("plain softmax").n_rows
+        4
+        """
+        return next(one for one in self.candidates if one.name == name)
+
+    @property
+    def plain_softmax_wins(self) -> bool:
+        """Whether no tree is faster than one softmax over all classes."""
+        return self.winner == PLAIN
+
+    def __str__(self) -> str:
+        titles = ["", "ms a batch", "top-1 us", "rows an example", "rows", "depth", "W in MiB"]
+        lines = [
+            [
+                ("> " if one.name == self.winner else "  ") + one.name,
+                _shown(one.gradient_ms, one.scaled),
+                _shown(one.search_us, one.scaled),
+                f"{one.expected_rows:,.1f}",
+                one.n_rows,
+                one.depth,
+                f"{one.weight_bytes / 2**20:,.1f}",
+            ]
+            for one in self.candidates
+        ]
+        head = (
+            f"{self.n_classes:,} classes, dim {self.dim}, batch {self.batch_size:,}, "
+            f"{self.num_threads} thread{'s' * (self.num_threads > 1)}"
+        )
+        if self.plain_softmax_wins:
+            verdict = "plain softmax wins: these are too few classes for a tree to pay"
+        else:
+            ratio = self.candidate(PLAIN).gradient_ms / self.candidate(self.winner).gradient_ms
+            verdict = f"{self.winner} wins: {ratio:,.1f} times as fast as plain softmax"
+        notes = (
+            ["~ timed on fewer classes and scaled"]
+            if any(one.scaled for one in self.candidates)
+            else []
+        )
+        return "\n".join([head, table(titles, lines), verdict, *notes])
+
+
+def _shown(value: float, scaled: bool) -> str:
+    digits = 3 if value < 10 else 1
+    return f"{'~' * scaled}{value:,.{digits}f}"

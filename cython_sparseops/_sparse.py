@@ -1,0 +1,114 @@
+"""Compressed sparse matrices, in and out: any object with indptr, indices, data, shape, format."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._arrays import (
+    INT32,
+    INT64,
+    Array,
+    as_array,
+    as_integer,
+    as_real,
+    as_writable,
+    cast,
+    describe,
+    is_one_of,
+)
+
+
+class Compressed(NamedTuple):
+    """The parts of a CSR or CSC matrix."""
+
+    indptr: Array
+    indices: Array
+    data: Array
+    shape: tuple[int, int]
+    format: str
+
+
+def is_sparse(value: object) -> bool:
+    """Whether `value` has the attributes of a compressed sparse matrix."""
+    return all(hasattr(value, name) for name in ("indptr", "indices", "data", "shape", "format"))
+
+
+def as_csr(name: str, value: Any, dtype: np.dtype[Any]) -> Compressed:
+    """A CSR matrix's parts: indices of one width (int32 or int64), data of this dtype."""
+    parts = as_compressed(name, value, formats=("csr",))
+    return parts._replace(data=cast(as_real(f"{name}.data", parts.data, 1), dtype))
+
+
+def as_compressed(
+    name: str, value: Any, *, formats: tuple[str, ...] = ("csr", "csc"), in_place: bool = False
+) -> Compressed:
+    """A CSR or CSC matrix's parts: indices of one width, data in the dtype it has.
+
+    Every attribute is looked at once: what was checked is what is used.
+    """
+    found = getattr(value, "format", type(value).__name__)
+    if not is_sparse(value) or not is_one_of(found, formats):
+        wanted = " or ".join(formats).upper().replace("OR", "or")
+        raise TypeError(
+            f"{name} must be a {wanted} matrix, "
+            f"got {found if isinstance(found, str) else describe(found)}"
+        )
+    parts = {
+        part: as_array(f"{name}.{part}", getattr(value, part)) for part in ("indptr", "indices")
+    }
+    for part, array in parts.items():
+        if array.dtype.kind not in "iu" or array.ndim != 1:
+            raise TypeError(
+                f"{name}.{part} must be a vector of integers, "
+                f"got {array.dtype} of {array.ndim} dimensions"
+            )
+    indptr, indices = parts["indptr"], parts["indices"]
+    if in_place:
+        data = as_writable(f"{name}.data", value.data, any_float=True)
+        if np.may_share_memory(data, indices) or np.may_share_memory(data, indptr):
+            raise ValueError(f"{name}.data must not overlap the indices, got an array that does")
+    else:
+        data = as_array(f"{name}.data", value.data)
+    shape = value.shape
+    try:
+        rows, cols = shape
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}.shape must be two integers, got {describe(shape)}") from None
+    rows, cols = as_integer(f"{name}.shape", rows, 0), as_integer(f"{name}.shape", cols, 0)
+    segments = rows if found == "csr" else cols
+    if indptr.shape[0] != segments + 1:
+        raise ValueError(f"{name}.indptr must have {segments + 1} entries, got {indptr.shape[0]}")
+    if data.ndim != 1 or indices.shape[0] != data.shape[0]:
+        raise ValueError(f"{name}.indices must have {data.size} entries, got {indices.shape[0]}")
+    width = INT32 if indptr.dtype == indices.dtype == INT32 else INT64
+    return Compressed(
+        np.ascontiguousarray(indptr, width),
+        np.ascontiguousarray(indices, width),
+        data,
+        (rows, cols),
+        found,
+    )
+
+
+def as_stored(name: str, parts: Compressed) -> Compressed:
+    """The parts without the room behind the last entry, for those who walk them in Python."""
+    end, steps = int(parts.indptr[-1]), np.diff(parts.indptr)
+    if parts.indptr[0] != 0 or not 0 <= end <= len(parts.data) or (steps < 0).any():
+        raise ValueError(
+            f"{name}.indptr must not decrease, from 0 to at most {len(parts.data)}, got another"
+        )
+    return parts._replace(indices=parts.indices[:end], data=parts.data[:end])
+
+
+def with_parts(matrix: Any, **parts: Array) -> Any:
+    """A matrix like `matrix`, of the same type, with other arrays in it."""
+    result = copy.copy(matrix)
+    try:
+        for part, array in parts.items():
+            setattr(result, part, array)
+    except AttributeError:
+        return matrix._replace(**parts)
+    return result
