@@ -31,6 +31,11 @@ def pytest_generate_tests(metafunc):
             metafunc.parametrize(f"{kind}_case", names or [absent], indirect=True)
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("forks") and not hasattr(os, "fork"):
+        pytest.skip("this system cannot fork")
+
+
 def load_golden(name):
     path = GOLDEN / f"{name}.npz"
     if not path.exists():
@@ -77,15 +82,22 @@ def child(tmp_path):
     child.kill()
 
 
-@pytest.fixture
-def run_python(child):
-    return child.run
+@pytest.fixture(scope="session")
+def available_isas():
+    """The instruction sets that show_runtime() says can run here."""
+    from cython_sparseops import show_runtime
+
+    found = re.search(r"^available\b(.*)$", str(show_runtime()), re.MULTILINE)[1]
+    return re.findall(r"\w+", found)
 
 
 @pytest.fixture(scope="session")
-def fma_isas():
-    """Those with fused multiply-add among the sets that show_runtime() says can run here."""
-    from cython_sparseops import show_runtime
+def fma_isas(available_isas):
+    """Those with fused multiply-add."""
+    return [isa for isa in ("avx2", "avx512", "neon") if isa in available_isas]
 
-    available = re.search(r"^available\b(.*)$", str(show_runtime()), re.MULTILINE)[1]
-    return [isa for isa in ("avx2", "avx512", "neon") if isa in re.findall(r"\w+", available)]
+
+@pytest.fixture(scope="session")
+def baseline(available_isas):
+    """["baseline"], or [] where that cannot run."""
+    return [isa for isa in available_isas if isa == "baseline"]

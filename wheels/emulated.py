@@ -5,7 +5,7 @@ def pytest_collection_modifyitems(config, items):
     spawning = [
         item
         for item in items
-        if {"child", "run_python", "start_python"} & set(item.fixturenames) or "fork" in item.name
+        if "child" in item.fixturenames or item.get_closest_marker("forks") is not None
     ]
     config.hook.pytest_deselected(items=spawning)
     items[:] = [item for item in items if item not in spawning]

@@ -4,8 +4,10 @@ import importlib.util
 import inspect
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -80,3 +82,16 @@ def answer(file, name, result, arguments):
     spec.loader.exec_module(module)
     value = getattr(module, name)(*pickle.loads(bytes.fromhex(arguments)))
     Path(result).write_bytes(pickle.dumps(value))
+
+
+def wait(process, seconds=30):
+    """The exit code of a forked process, or what to say of one that had to be ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return f"the child still ran after {seconds} s"

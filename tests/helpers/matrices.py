@@ -1,11 +1,9 @@
 """Random matrices in every format, for the tests of the sparse operators."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
-from helpers import reference_sparse as reference
+from helpers.compressed import Compressed, compress
 
 EPS = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 FORMATS = ["csr", "csc", "C", "F"]
@@ -21,11 +19,7 @@ def random_matrix(rows, cols, dtype="float32", seed=0, density=0.4):
 
 def make(D, format, index=np.int32):
     """D as CSR, as CSC, or dense in C or Fortran order."""
-    return (
-        reference.compress(D, format, index)
-        if format in ("csr", "csc")
-        else np.array(D, order=format)
-    )
+    return compress(D, format, index) if format in ("csr", "csc") else np.array(D, order=format)
 
 
 def places(W):
@@ -51,10 +45,9 @@ def wide_matrix(rows=70, index=np.int32, dtype=np.float32):
     rng = np.random.default_rng(4)
     indices = np.sort(rng.integers(0, 20_011, (rows, 40)), axis=1).reshape(-1)
     indices[41] = indices[40]
-    return SimpleNamespace(
-        format="csr",
-        indptr=np.arange(0, 40 * rows + 1, 40).astype(index),
-        indices=indices.astype(index),
-        data=rng.normal(size=40 * rows).astype(dtype),
-        shape=(rows, 20_011),
+    return Compressed(
+        np.arange(0, 40 * rows + 1, 40).astype(index),
+        indices.astype(index),
+        rng.normal(size=40 * rows).astype(dtype),
+        (rows, 20_011),
     )

@@ -1,7 +1,6 @@
 """Slow, obvious oracles of the sparse operators, in NumPy alone; they import nothing compiled."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -76,17 +75,3 @@ def likely_counts(n, p, error=1e-10):
     t = math.log(2 / error)
     width = t / 3 + math.sqrt(t * t / 9 + 2 * n * p * (1 - p) * t)
     return range(math.floor(n * p - width), math.ceil(n * p + width) + 1)
-
-
-def compress(D, format="csr", index=np.int32):
-    """A matrix that is not SciPy's: the entries of D that are not zero."""
-    A = D if format == "csr" else D.T
-    major, minor = np.nonzero(A)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(major, minlength=len(A)))])
-    return SimpleNamespace(
-        indptr=indptr.astype(index),
-        indices=minor.astype(index),
-        data=np.ascontiguousarray(A[major, minor]),
-        shape=D.shape,
-        format=format,
-    )

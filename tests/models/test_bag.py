@@ -9,6 +9,7 @@ import pytest
 import cython_sparseops as cso
 from cython_sparseops import BagModel, BagTrainer, Hierarchy, embedding_bag
 from helpers import reference_sparse
+from helpers.compressed import compress
 
 OPTIMIZERS = {
     "sgd": cso.SGD,
@@ -18,23 +19,10 @@ OPTIMIZERS = {
 }
 
 
-class Csr:
-    """A CSR matrix without SciPy: what the library asks of one."""
-
-    format = "csr"
-
-    def __init__(self, dense, index=np.int32):
-        rows, columns = np.nonzero(dense)
-        self.shape = dense.shape
-        self.indices = columns.astype(index)
-        self.data = dense[rows, columns]
-        self.indptr = np.searchsorted(rows, np.arange(dense.shape[0] + 1)).astype(index)
-
-
 def some_bags(n=40, features=30, dtype=np.float64, index=np.int32, seed=0):
     rng = np.random.default_rng(seed)
     dense = (rng.random((n, features)) < 0.15) * rng.integers(1, 4, (n, features))
-    return Csr(dense.astype(dtype), index), dense.astype(np.float64)
+    return compress(dense.astype(dtype), index=index), dense.astype(np.float64)
 
 
 def mean_bags(dense):
@@ -122,8 +110,8 @@ def test_training_learns_bags_that_tell_their_class():
     dense = np.zeros((600, 60))
     dense[np.arange(600), labels * 3 + rng.integers(0, 3, 600)] = 1
     model = BagModel.create(Hierarchy.balanced(20), 60, hidden_dim=16, rng=0)
-    run(model, Csr(dense.astype(np.float32)), labels, lr=0.5, epochs=10, batch_size=32)
-    hidden = model.hidden(Csr(dense.astype(np.float32)))
+    run(model, compress(dense.astype(np.float32)), labels, lr=0.5, epochs=10, batch_size=32)
+    hidden = model.hidden(compress(dense.astype(np.float32)))
     found = cso.hsoftmax_search(hidden, model.W, model.b, model.hierarchy).classes[:, 0]
     assert (found == labels).mean() == 1.0
 
@@ -147,11 +135,11 @@ def test_a_dense_model_is_a_tree_on_the_input():
 
 def test_empty_rows_empty_batches_and_one_class_are_legal():
     E = np.ones((4, 3), np.float32)
-    assert embedding_bag(Csr(np.zeros((2, 4), np.float32)), E).tolist() == [[0.0] * 3] * 2
-    assert embedding_bag(Csr(np.zeros((0, 4), np.float32)), E).shape == (0, 3)
+    assert embedding_bag(compress(np.zeros((2, 4), np.float32)), E).tolist() == [[0.0] * 3] * 2
+    assert embedding_bag(compress(np.zeros((0, 4), np.float32)), E).shape == (0, 3)
     model = BagModel.create(Hierarchy.balanced(1), 4, hidden_dim=3, rng=0)
-    assert run(model, Csr(np.eye(4, dtype=np.float32)), np.zeros(4, int))[-1].nll == 0
-    assert run(model, Csr(np.zeros((0, 4), np.float32)), np.zeros(0, int)) == []
+    assert run(model, compress(np.eye(4, dtype=np.float32)), np.zeros(4, int))[-1].nll == 0
+    assert run(model, compress(np.zeros((0, 4), np.float32)), np.zeros(0, int)) == []
 
 
 # ---- rejections -------------------------------------------------------------------------------
@@ -278,7 +266,7 @@ def test_an_epoch_with_dropout_is_an_epoch_on_what_it_left(mode, replacement):
     dropped = reference_sparse.drops(3, 0, len(X.data), 0.4, purpose=6, part=1)
     assert 0 < dropped.sum() < len(dropped)
     theirs = BagModel.create(h, 30, hidden_dim=6, mode=mode, dtype=np.float64, rng=1)
-    run(theirs, Csr(without(X, dropped, replacement)), labels, **options)
+    run(theirs, compress(without(X, dropped, replacement)), labels, **options)
     for a, b in zip(ours.arrays().values(), theirs.arrays().values(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-14)
     plain = BagModel.create(h, 30, hidden_dim=6, mode=mode, dtype=np.float64, rng=1)
@@ -296,7 +284,7 @@ def test_the_rates_0_and_1_of_dropout_are_exact():
         return digest(model)
 
     assert trained(X, dropout=0.0) == trained(X)
-    assert trained(X, dropout=1.0) == trained(Csr(np.zeros(X.shape, np.float32)))
+    assert trained(X, dropout=1.0) == trained(compress(np.zeros(X.shape, np.float32)))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

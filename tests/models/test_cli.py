@@ -190,14 +190,9 @@ def test_predict_takes_more_labels_than_there_are(model, capsys):
         assert sum(result["probabilities"]) == pytest.approx(1, abs=1e-5)
 
 
-def test_predict_reads_stdin(model):
-    done = subprocess.run(
-        [sys.executable, "-m", "cython_sparseops", "predict", model, "-"],
-        input="it barks\nmoos there\n",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def test_predict_reads_stdin(model, child):
+    command = ["-m", "cython_sparseops", "predict", model, "-"]
+    done = child.run(command, input="it barks\nmoos there\n")
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
         "__label__dog",
         "__label__cow",

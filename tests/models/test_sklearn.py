@@ -1,7 +1,6 @@
 """HSoftmaxClassifier: scikit-learn's checks, agreement with the core, files, threads, refusals."""
 
 import pickle
-import subprocess
 import sys
 
 import numpy as np
@@ -303,12 +302,12 @@ def test_without_tqdm_there_are_lines(bags, capsys, monkeypatch):
     assert "800/800 examples, nll" in capsys.readouterr().err
 
 
-def test_the_package_imports_without_scikit_learn():
+def test_the_package_imports_without_scikit_learn(child):
     code = (
         "import sys, cython_sparseops\n"
         "assert not {'sklearn', 'scipy', 'tqdm', 'matplotlib'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    child.run(code)
 
 
 # ---- files

@@ -1,5 +1,7 @@
 """Sparse dropout of entries with replacement, its gradient, the numbers behind masks."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 import cython_sparseops as cso
 from cython_sparseops._core import dropout as core
 from helpers import reference_sparse as reference
+from helpers.compressed import compress
 from helpers.matrices import places, random_matrix
 from helpers.reference_sparse import likely_counts
 
@@ -85,7 +88,7 @@ def test_bfloat16_keeps_its_bytes():
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("shape", [(), (8,), (20, 1), (20, 8)])
 def test_of_a_sparse_matrix_the_stored_values_are_dropped(format, index, shape):
-    W = reference.compress(random_matrix(20, 8), format, index)
+    W = compress(random_matrix(20, 8), format, index)
     r = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     y, mask = drop(W, 0.5, r, rng=3, return_mask=True)
     want = reference.drops(3, 0, len(W.data), 0.5)
@@ -115,7 +118,7 @@ def test_mean_and_median_are_those_of_what_is_not_zero(center, dtype):
     columns = [f(c[c != 0].astype(float)) if c.any() else 0 for c in D.T]
     assert np.allclose(drop(D, 1.0, center, per="column")[0], columns, **tolerance)
     for format in ("csr", "csc"):
-        W = reference.compress(D, format)
+        W = compress(D, format)
         assert np.allclose(drop(W, 1.0, center).data, f(D[D != 0].astype(float)), **tolerance)
         got = drop(W, 1.0, center, per="column").data
         assert np.allclose(got, np.array(columns)[places(W)[1]], **tolerance)
@@ -145,7 +148,7 @@ def test_the_gradient_goes_to_x_or_to_the_replacement(dtype, shape, packed, seed
 @pytest.mark.parametrize("format", ["csr", "csc"])
 @pytest.mark.parametrize("shape", [(), (8,), (20, 1), (20, 8)])
 def test_the_gradient_of_a_sparse_matrix(format, shape):
-    W = reference.compress(random_matrix(20, 8, "float64"), format)
+    W = compress(random_matrix(20, 8, "float64"), format)
     mask = np.random.default_rng(0).random(len(W.data)) < 0.5
     got = cso.sparse_dropout_gradient(W, mask, shape)
     assert np.array_equal(got.x.data, np.where(mask, 0, W.data))
@@ -368,31 +371,27 @@ def test_parts_with_their_starts_make_the_mask_of_the_whole(sizes, start):
     assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
-CODE = """
-import hashlib, numpy as np, cython_sparseops as cso
-h, rng = hashlib.sha256(), np.random.default_rng(0)
-for dtype in ("float16", "float32", "float64"):
-    x = rng.normal(size=(701, 37)).astype(dtype)
-    for r in (0.5, rng.normal(size=37), "mean", "median"):
-        for start in (0, 5, 2**34):
-            f = cso.sparse_dropout_with_replacement
-            y, m = f(x, 0.3, r, rng=4, start=start, return_mask=True)
-            h.update(y.tobytes() + m.tobytes())
-ids = cso.sparse_dropout_segments(np.arange(900), np.full(300, 3), 0.5, -1, rng=2).ids
-print(h.hexdigest(), hash(ids.tobytes()))
-"""
+def isa_results():
+    h, rng = hashlib.sha256(), np.random.default_rng(0)
+    for dtype in ("float16", "float32", "float64"):
+        x = rng.normal(size=(701, 37)).astype(dtype)
+        for r in (0.5, rng.normal(size=37), "mean", "median"):
+            for start in (0, 5, 2**34):
+                y, m = drop(x, 0.3, r, rng=4, start=start, return_mask=True)
+                h.update(y.tobytes() + m.tobytes())
+    ids = cso.sparse_dropout_segments(np.arange(900), np.full(300, 3), 0.5, -1, rng=2).ids
+    h.update(ids.tobytes())
+    return h.hexdigest()
 
 
-def test_every_instruction_set_gives_the_same_bytes(run_python, fma_isas):
+def test_every_instruction_set_gives_the_same_bytes(child, fma_isas, baseline):
     """The baseline too: nothing is summed in a kernel here."""
-    found = [run_python(CODE, SPARSEOPS_ISA=isa, PYTHONHASHSEED="0").stdout for isa in fma_isas]
-    baseline = run_python(CODE, check=False, SPARSEOPS_ISA="baseline", PYTHONHASHSEED="0")
-    assert len({*found, *([] if baseline.returncode else [baseline.stdout])}) <= 1
+    assert len({child.call(isa_results, isa=isa) for isa in [*fma_isas, *baseline]}) <= 1
 
 
 def test_read_only_input_is_fine_and_stays():
     x = random_matrix(20, 8)
-    W = reference.compress(x)
+    W = compress(x)
     for array in (x, W.data, W.indices, W.indptr):
         array.flags.writeable = False
     before = x.tobytes()
@@ -411,7 +410,7 @@ def test_in_place_writes_the_caller_with_the_same_bytes_as_a_copy(dtype):
     y, _ = drop(x, 0.5, 3, rng=1, copy=False, return_mask=True)
     assert y is x
     assert x.tobytes() == want
-    W = reference.compress(random_matrix(200, 8, dtype, 1))
+    W = compress(random_matrix(200, 8, dtype, 1))
     want, data = drop(W, 0.5, 3, rng=1).data.tobytes(), W.data
     assert drop(W, 0.5, 3, rng=1, copy=False) is W
     assert W.data is data

@@ -1,7 +1,5 @@
 """Rows and columns of sparse and dense matrices scaled to a norm."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 
 import cython_sparseops as cso
 from helpers import reference_sparse as reference
+from helpers.compressed import Compressed, compress
 from helpers.matrices import (
     EPS,
     FORMATS,
@@ -159,7 +158,7 @@ def test_a_norm_far_from_the_sizes_keeps_zeros_and_digits(format, axis, dtype, s
     """Found by review: norm / size was infinite or 0, and zeros became NaN."""
     D = np.zeros((3, 3), dtype)
     D[1, 1] = -dtype_one(dtype, size)
-    W = reference.compress(np.ones_like(D), format) if format in ("csr", "csc") else make(D, format)
+    W = compress(np.ones_like(D), format) if format in ("csr", "csc") else make(D, format)
     values(W).reshape(-1)[:] = D.reshape(-1)  # the same in every order
     with np.errstate(over="ignore"):
         got = dense(cso.sparse_normalize(W, axis=axis, norm=norm)).astype(float)
@@ -197,13 +196,8 @@ def test_empty_matrices_are_legal(format, shape):
 
 
 def test_stored_duplicates_count_one_by_one_and_stored_zeros_stay():
-    W = SimpleNamespace(
-        indptr=np.array([0, 3, 4]),
-        indices=np.array([1, 1, 0, 1]),
-        data=np.array([3.0, 4.0, 0.0, 0.0]),
-        shape=(2, 2),
-        format="csr",
-    )
+    data = np.array([3.0, 4.0, 0.0, 0.0])
+    W = Compressed(np.array([0, 3, 4]), np.array([1, 1, 0, 1]), data, (2, 2))
     assert cso.sparse_normalize(W, axis=1).data == pytest.approx([0.6, 0.8, 0.0, 0.0])
     assert cso.sparse_normalize(W, axis=0).data == pytest.approx([0.6, 0.8, 0.0, 0.0])
 
@@ -306,7 +300,7 @@ def test_what_is_not_finite_is_refused_and_nothing_written(format, axis, bad, dt
 
 
 def test_a_malformed_matrix_is_refused():
-    good = reference.compress(random_matrix(6, 4))
+    good = compress(random_matrix(6, 4))
 
     def changed(to):
         return np.where(np.arange(len(good.data)) == 2, to, good.indices).astype(np.int32)
@@ -320,13 +314,13 @@ def test_a_malformed_matrix_is_refused():
         ({"indptr": np.array([0, 1], np.int32)}, "W.indptr must have 7 entries, got 2"),
         ({"data": good.data[:-1]}, "W.indices must have"),
     ]:  # fmt: skip
-        W = SimpleNamespace(**vars(good) | {"data": good.data.copy()} | change)
+        W = good.but(**{"data": good.data.copy()} | change)
         before = W.data.tobytes()
         with pytest.raises(ValueError, match=message):
             cso.sparse_normalize(W, copy=False)
         assert W.data.tobytes() == before
     with pytest.raises(TypeError, match="W must be a CSR or CSC matrix, got coo"):
-        cso.sparse_normalize(SimpleNamespace(**vars(good) | {"format": "coo"}))
+        cso.sparse_normalize(good.but(format="coo"))
     with pytest.raises(TypeError, match="W must have a real dtype, got object"):
         cso.sparse_normalize(np.array([[None]]))
     with pytest.raises(ValueError, match="W must have 2 dimensions, got 1"):

@@ -1,7 +1,5 @@
 """The gradient of normalise: against the oracle, slopes, and by number of threads."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 
 import cython_sparseops as cso
 from helpers import reference_sparse as reference
+from helpers.compressed import compress
 from helpers.matrices import (
     EPS,
     FORMATS,
@@ -42,7 +41,7 @@ def test_the_gradient_is_the_oracles(format, dtype, axis, rows, cols, max_norm, 
     grad = make(G, format)
     if format in ("csr", "csc"):  # by the pattern of W, or as values alone
         M, Gm = (D, G) if format == "csr" else (D.T, G.T)
-        grad = SimpleNamespace(**vars(W) | {"data": Gm[np.nonzero(M)]})
+        grad = W.but(data=Gm[np.nonzero(M)])
         flat = cso.sparse_normalize_gradient(W, grad.data, **options)
         assert np.array_equal(flat.data, cso.sparse_normalize_gradient(W, grad, **options).data)
     got = dense(cso.sparse_normalize_gradient(W, grad, **options))
@@ -151,9 +150,9 @@ def test_an_index_out_of_range_is_found_wherever_its_sum_would_lie(at):
 
 
 def test_a_gradient_of_another_shape_is_refused():
-    W = reference.compress(random_matrix(6, 4))
+    W = compress(random_matrix(6, 4))
     with pytest.raises(ValueError, match="grad must have the format and the pattern of W"):
-        cso.sparse_normalize_gradient(W, reference.compress(random_matrix(6, 4, seed=1)))
+        cso.sparse_normalize_gradient(W, compress(random_matrix(6, 4, seed=1)))
     with pytest.raises(ValueError, match="grad must have"):
         cso.sparse_normalize_gradient(W, np.ones(3))
     with pytest.raises(ValueError, match=r"grad must have shape \(2, 2\), got \(2, 3\)"):

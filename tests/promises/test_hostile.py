@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import cython_sparseops as cso
+from helpers.compressed import compress
 
 ROOT = Path(__file__).resolve().parents[1]
 CALLS = 2500
@@ -17,14 +18,9 @@ H = Hierarchy.balanced(4)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
-def test_hostile_calls_are_refused_in_one_line_and_change_nothing(run_python):
+def test_hostile_calls_are_refused_in_one_line_and_change_nothing(child):
     arguments = ["--calls", str(CALLS), "--seed", "20261121", "--json"]
-    code = f"""
-import runpy, sys
-sys.argv = ["run.py", *{arguments!r}]
-runpy.run_path({os.fspath(ROOT / "hostile" / "run.py")!r}, run_name="__main__")
-"""
-    done = run_python(code, check=False, timeout=300)
+    done = child.run(ROOT / "hostile" / "run.py", *arguments, check=False, timeout=300)
     assert done.stdout, done.stderr
     told = json.loads(done.stdout)
     assert told["findings"] == []
@@ -38,13 +34,8 @@ def weights(dtype="f4"):
     return np.zeros((3, 2), dtype), np.zeros(3, dtype)
 
 
-class Matrix(SimpleNamespace):
-    """A CSR matrix of one row that an array of its own may break."""
-
-    def __init__(self, **parts):
-        usual = {"indptr": [0, 2], "indices": [0, 1], "data": [3.0, 4.0]}
-        arrays = {name: np.array(parts.pop(name, value)) for name, value in usual.items()}
-        super().__init__(**{**arrays, "shape": (1, 2), "format": "csr", **parts})
+def matrix_of_one_row():
+    return compress(np.array([[3.0, 4.0]]), index=np.int64)
 
 
 # ---- found by the hostile calls -----------------------------------------------------------------
@@ -86,7 +77,7 @@ def test_settings_that_were_changed_are_checked_at_every_step():
 def test_pointers_of_a_gradient_are_checked():
     """indptr [2, 2] or [0, -1] took the wrong entries, or was an error of NumPy."""
     for indptr in ([1, 2], [0, -1], [0, 3], [0, 2, 1], [0, 1 << 62]):
-        matrix = Matrix(indptr=indptr, shape=(len(indptr) - 1, 2))
+        matrix = matrix_of_one_row().but(indptr=np.array(indptr), shape=(len(indptr) - 1, 2))
         with pytest.raises(
             ValueError, match=r"^grad\.indptr must not decrease, from 0 to at most 2"
         ):
@@ -109,7 +100,7 @@ def test_arrays_that_are_written_do_not_overlap_those_that_are_read():
     with pytest.raises(ValueError, match=r"^out must not overlap the inputs"):
         cso.hsoftmax_log_proba(np.ones((1, 2)), W, b, H, out=block[1:5].reshape(1, 4))
     words = np.array([0, 1], np.int32)
-    both = Matrix()
+    both = matrix_of_one_row()
     both.indices, both.data = words, words.view(np.float32)
     with pytest.raises(ValueError, match=r"^W\.data must not overlap the indices"):
         cso.sparse_normalize(both, copy=False)

@@ -3,8 +3,7 @@
 import json
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
 
 import numpy as np
@@ -20,81 +19,61 @@ from cython_sparseops.sklearn import HSoftmaxClassifier
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGINT of POSIX")
 PROMPT = 2.0  # seconds; about a step, or 0.2, where nobody else computes
 
-DATA = """
-import numpy as np
-from cython_sparseops.sklearn import HSoftmaxClassifier
-rng = np.random.default_rng(0)
-X, y = rng.standard_normal((2000, 20), dtype=np.float32), rng.integers(0, 100, 2000)
-model = HSoftmaxClassifier(epochs=10**6, random_state=0, num_threads=2)
-"""
-FIT = (
-    DATA
-    + """
-import json, threading, time
-def tell():
-    while len(getattr(model, "history_", [])) < 3:
-        time.sleep(0.01)
-    print("training", flush=True)
-threading.Thread(target=tell, daemon=True).start()
-try:
-    model.fit(X, y)
-except KeyboardInterrupt:
-    stopped = time.monotonic()
-same = model.predict(X).tolist()
-model.save("model")
-assert HSoftmaxClassifier.load("model").predict(X).tolist() == same
-print(json.dumps({"stopped": stopped, "history": model.history_}), flush=True)
-"""
-)
+
+def training():
+    """A classifier that would train for hours, and its data."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((2000, 20), dtype=np.float32), rng.integers(0, 100, 2000)
+    return HSoftmaxClassifier(epochs=10**6, random_state=0, num_threads=2), X, y
 
 
-@pytest.fixture
-def start(tmp_path):
-    """start(arguments) runs an interpreter in tmp_path, its streams in pipes."""
-    children = []
+def fit_until_interrupted():
+    """Say "training" once it does; then when it stopped, and the history."""
+    model, X, y = training()
 
-    def run(*arguments):
-        pipe = subprocess.PIPE
-        child = subprocess.Popen(
-            [sys.executable, *arguments], cwd=tmp_path, stdout=pipe, stderr=pipe, text=True
-        )
-        children.append(child)
-        return child
+    def tell():
+        while len(getattr(model, "history_", [])) < 3:
+            time.sleep(0.01)
+        print("training", flush=True)
 
-    yield run
-    for child in children:
-        child.kill()
-        child.communicate()
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        model.fit(X, y)
+    except KeyboardInterrupt:
+        stopped = time.monotonic()
+    same = model.predict(X).tolist()
+    model.save("model")
+    assert HSoftmaxClassifier.load("model").predict(X).tolist() == same
+    print(json.dumps({"stopped": stopped, "history": model.history_}), flush=True)
 
 
-def interrupt(child):
-    """Send SIGINT; when, and what the child said from then on."""
+def interrupt(process):
+    """Send SIGINT; when, and what the process said from then on."""
     sent = time.monotonic()
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
     return sent, out, err
 
 
-def test_an_interrupted_fit_stops_promptly_at_a_finished_step(start, tmp_path, monkeypatch):
-    child = start("-c", FIT)
-    assert child.stdout.readline() == "training\n"
-    sent, out, err = interrupt(child)
-    assert child.returncode == 0, err
+def test_an_interrupted_fit_stops_promptly_at_a_finished_step(child, tmp_path, monkeypatch):
+    process = child.start(fit_until_interrupted)
+    assert process.stdout.readline() == "training\n"
+    sent, out, err = interrupt(process)
+    assert process.returncode == 0, err
     told = json.loads(out)
     assert told["stopped"] - sent < PROMPT
 
     # The same training step by step: the weights that were left are those behind one of its steps.
     left = HSoftmaxClassifier.load(tmp_path / "model").model_
-    names = {}
-    exec(DATA.replace("10**6", "1"), names)
-    again = names["model"].fit(names["X"], names["y"])
+    again, X, y = training()
+    again.set_params(epochs=1).fit(X, y)
     model = bag.BagModel.create(again.hierarchy_, 20, dtype=np.float32, rng=0)
     trainer = bag.BagTrainer(
         model, optimizer="adagrad", lr=0.3, epochs=10**6, rng=again._shuffle_seed
     )
     monkeypatch.setattr(bag, "_YIELD_SECONDS", 0)  # one step at a time
     told_examples = told["history"][-1][1]
-    for progress in trainer.fit(names["X"], names["y"]):
+    for progress in trainer.fit(X, y):
         if progress.examples >= told_examples and np.array_equal(model.W, left.W):
             break
         assert progress.examples < told_examples + 2000 * 256, "no step of the training"
@@ -140,35 +119,32 @@ def test_a_refused_fit_leaves_the_old_model():
 
 
 def train(*arguments):
-    return "-m", "cython_sparseops", "train", *arguments, "-o", "model"
+    return ["-m", "cython_sparseops", "train", *arguments, "-o", "model"]
 
 
-def test_an_interrupted_train_command_saves_what_it_has(start, tmp_path):
+def test_an_interrupted_train_command_saves_what_it_has(child, tmp_path):
     lines = [f"__label__{i % 50} a{i % 50} b{i % 7}" for i in range(5000)]
     (tmp_path / "lines").write_text("\n".join(lines))
-    child = start(*train("lines", "--epoch", "1000000"))
+    process = child.start(train("lines", "--epoch", "1000000"))
     seen = ""
-    while "training" not in seen and child.poll() is None:
-        seen += child.stderr.read(1)  # the progress bar
+    while "training" not in seen and process.poll() is None:
+        seen += process.stderr.read(1)  # the progress bar
     time.sleep(0.3)
-    sent, _, err = interrupt(child)
-    assert child.returncode == 130, err
+    sent, _, err = interrupt(process)
+    assert process.returncode == 130, err
     assert time.monotonic() - sent < 5 * PROMPT  # with the save and the end of the process
     assert "the model so far is saved" in err
-    found = subprocess.run(
-        [sys.executable, "-m", "cython_sparseops", "predict", "model", "lines"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+    found = child.run(["-m", "cython_sparseops", "predict", "model", "lines"])
     assert len(found.stdout.splitlines()) == 5000
     assert sorted(os.listdir(tmp_path)) == ["lines", "model"]
 
 
-def test_a_train_command_interrupted_while_it_reads_leaves_nothing(start, tmp_path):
+def test_a_train_command_interrupted_while_it_reads_leaves_nothing(child, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    child = start(*train("pipe", "--format", "fasttext"))
+    process = child.start(train("pipe", "--format", "fasttext"))
     with open(tmp_path / "pipe", "w") as pipe:  # opens when the child does
         print("__label__a b", file=pipe, flush=True)
         time.sleep(0.1)
-        _, out, err = interrupt(child)
-    assert (child.returncode, out, err) == (130, "", "sparseops: interrupted\n")
+        _, out, err = interrupt(process)
+    assert (process.returncode, out, err) == (130, "", "sparseops: interrupted\n")
     assert os.listdir(tmp_path) == ["pipe"]

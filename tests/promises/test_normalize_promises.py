@@ -1,5 +1,8 @@
 """What normalise promises: the same bytes whatever the threads, and what it leaves alone."""
 
+import hashlib
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,45 +29,39 @@ def test_the_number_of_threads_changes_no_byte(format, axis):
     assert out[0] == out[1] == out[2]
 
 
-CODE = """
-import hashlib, numpy as np, cython_sparseops as cso
-h, rng = hashlib.sha256(), np.random.default_rng(0)
-for dtype in ("float16", "float32", "float64"):
-    D = rng.normal(size=(700, 37)).astype(dtype)
-    for order in "CF":
-        for axis in (0, 1):
-            for ord in ("l1", "l2", "max"):
-                for limit in (0, 0.5):
-                    W = np.array(D, order=order)
-                    h.update(cso.sparse_normalize(W, axis=axis, ord=ord, threshold=limit).tobytes())
+def isa_results():
+    h, rng = hashlib.sha256(), np.random.default_rng(0)
+    for dtype in ("float16", "float32", "float64"):
+        D = rng.normal(size=(700, 37)).astype(dtype)
+        for order, axis in itertools.product("CF", (0, 1)):
+            for ord, limit in itertools.product(("l1", "l2", "max"), (0, 0.5)):
+                W = np.array(D, order=order)
+                h.update(cso.sparse_normalize(W, axis=axis, ord=ord, threshold=limit).tobytes())
             if dtype != "float16":
                 h.update(cso.sparse_normalize_gradient(W, W[::-1], axis=axis).tobytes())
-    cso.sparse_normalize_rows(D, np.arange(5, 600), norm=3.0)
-    h.update(D.tobytes())
-print(h.hexdigest())
-"""
+        cso.sparse_normalize_rows(D, np.arange(5, 600), norm=3.0)
+        h.update(D.tobytes())
+    return h.hexdigest()
 
 
-def test_every_instruction_set_with_fused_multiply_add_gives_the_same_bytes(run_python, fma_isas):
-    assert len({run_python(CODE, SPARSEOPS_ISA=isa).stdout for isa in fma_isas}) <= 1
+def test_every_instruction_set_with_fused_multiply_add_gives_the_same_bytes(child, fma_isas):
+    assert len({child.call(isa_results, isa=isa) for isa in fma_isas}) <= 1
 
 
-@pytest.mark.parametrize("isa", ["baseline"])
-def test_the_baseline_differs_by_roundings_alone(isa, run_python):
-    code = """
-import sys, numpy as np, cython_sparseops as cso
-D = np.random.default_rng(0).normal(size=(300, 37))
-for dtype in ("float32", "float64"):
-    sys.stdout.write(cso.sparse_normalize(D.astype(dtype), axis=1).tobytes().hex() + " ")
-"""
-    done = run_python(code, check=False, SPARSEOPS_ISA=isa)
-    if done.returncode:
-        pytest.skip(f"no {isa} here")
+def rows_normalized():
     D = np.random.default_rng(0).normal(size=(300, 37))
-    for dtype, text in zip(("float32", "float64"), done.stdout.split(), strict=True):
-        other = np.frombuffer(bytes.fromhex(text), dtype).reshape(D.shape)
-        ours = cso.sparse_normalize(D.astype(dtype), axis=1)
-        assert np.abs(ours - other).max() <= (2 if dtype == "float32" else 40) * EPS[dtype]
+    return {
+        dtype: cso.sparse_normalize(D.astype(dtype), axis=1) for dtype in ("float32", "float64")
+    }
+
+
+def test_the_baseline_differs_by_roundings_alone(child, baseline):
+    if not baseline:
+        pytest.skip("no baseline here")
+    others = child.call(rows_normalized, isa="baseline")
+    for dtype, ours in rows_normalized().items():
+        most = (2 if dtype == "float32" else 40) * EPS[dtype]
+        assert np.abs(ours - others[dtype]).max() <= most
 
 
 @each_format

@@ -3,24 +3,22 @@
 import concurrent.futures
 import multiprocessing
 import os
-import signal
-import time
 
 import numpy as np
 import pytest
 
 import cython_sparseops as cso
 from helpers.batches import all_results, digest, make_batch
+from helpers.child import wait
 from helpers.hierarchies import BUILDERS
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
-SOME_WORK = """
-import cython_sparseops as cso, numpy as np
-h = cso.Hierarchy.balanced(100)
-W, b = cso.init_weights(h, 8, rng=0)
-print(cso.hsoftmax(np.ones((3, 8), np.float32), W, b, [1, 2, 3], h).tolist())
-"""
+def some_work():
+    """Losses, and what show_runtime() says."""
+    h = cso.Hierarchy.balanced(100)
+    W, b = cso.init_weights(h, 8, rng=0)
+    nll = cso.hsoftmax(np.ones((3, 8), np.float32), W, b, [1, 2, 3], h)
+    return nll, str(cso.show_runtime())
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +58,12 @@ def test_the_number_of_threads_is_what_was_set_and_zero_restores_the_default():
     assert cso.get_num_threads() == default
 
 
-def test_omp_num_threads_is_the_default(run_python):
-    code = "import cython_sparseops as cso; print(cso.get_num_threads())"
-    assert run_python(code, OMP_NUM_THREADS="1").stdout.strip() == "1"
+def default_threads():
+    return cso.get_num_threads()
+
+
+def test_omp_num_threads_is_the_default(child):
+    assert child.call(default_threads, OMP_NUM_THREADS="1") == 1
 
 
 def test_the_set_number_of_threads_changes_no_bit():
@@ -86,17 +87,17 @@ def test_a_number_of_threads_below_zero_is_refused():
     assert cso.get_num_threads() == before
 
 
-def test_an_instruction_set_that_nobody_has_is_refused_clearly(run_python):
-    done = run_python(SOME_WORK, check=False, SPARSEOPS_ISA="sse9")
+def test_an_instruction_set_that_nobody_has_is_refused_clearly(child):
+    done = child.run(some_work, check=False, isa="sse9")
     assert done.returncode == 1  # an exception, not a signal
     last = done.stderr.strip().splitlines()[-1]
     assert "SPARSEOPS_ISA" in last
     assert "sse9" in last
 
 
-def test_an_instruction_set_that_this_machine_lacks_is_refused_clearly(run_python, fma_isas):
+def test_an_instruction_set_that_this_machine_lacks_is_refused_clearly(child, fma_isas):
     lacking = [isa for isa in ("neon", "avx512", "avx2") if isa not in fma_isas]
-    done = run_python(SOME_WORK, check=False, SPARSEOPS_ISA=lacking[0])
+    done = child.run(some_work, check=False, isa=lacking[0])
     assert done.returncode == 1
     assert lacking[0] in done.stderr.strip().splitlines()[-1]
 
@@ -104,14 +105,12 @@ def test_an_instruction_set_that_this_machine_lacks_is_refused_clearly(run_pytho
 # ---- promises -----------------------------------------------------------------------------------
 
 
-def test_every_instruction_set_that_is_told_can_be_forced(run_python, fma_isas):
-    tell = "; print(cso.show_runtime())"
+def test_every_instruction_set_that_is_told_can_be_forced(child, fma_isas):
     results = []
     for isa in ["baseline", *fma_isas]:
-        done = run_python(SOME_WORK.rstrip() + tell, SPARSEOPS_ISA=isa)
-        first, _, rest = done.stdout.partition("\n")
-        results.append(np.array(eval(first)))
-        assert isa in rest
+        nll, told = child.call(some_work, isa=isa)
+        results.append(nll)
+        assert isa in told
     assert len({r.tobytes() for r in results[1:]}) <= 1
     for r in results:
         np.testing.assert_allclose(r, results[0], rtol=1e-5)
@@ -124,27 +123,18 @@ def test_threads_that_call_at_once_get_what_one_gets_alone():
     assert together == alone
 
 
-@needs_fork
+@pytest.mark.forks
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_forked_after_the_team_was_used_finishes():
     """libgomp hangs in such a child unless it is made to stay on one thread."""
     cso.set_num_threads(2)
     p = big_batch()
     expected = cso.hsoftmax(*p).tobytes()
-    child = os.fork()
-    if child == 0:
+    forked = os.fork()
+    if forked == 0:
         same = cso.hsoftmax(*p).tobytes() == expected
         os._exit(0 if same else 3)
-    for _ in range(300):
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
-        time.sleep(0.1)
-    else:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        pytest.fail("the child still runs after 30 seconds")
-    assert os.waitstatus_to_exitcode(status) == 0
+    assert wait(forked) == 0
     assert cso.hsoftmax(*p).tobytes() == expected  # and the parent goes on
 
 
@@ -158,7 +148,7 @@ def two_seeds_alone_and_in_a_pool():
         return alone, pool.map(work, range(2))
 
 
-@needs_fork
+@pytest.mark.forks
 def test_another_process_started_by_multiprocessing_gets_the_same_bytes(child):
     alone, in_a_pool = child.call(two_seeds_alone_and_in_a_pool)
     assert in_a_pool == alone

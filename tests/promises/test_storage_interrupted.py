@@ -3,8 +3,6 @@
 import os
 import signal
 import stat
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,18 +12,37 @@ import cython_sparseops as cso
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 
-SAVE = """
-import os, signal, sys, time
-import numpy as np
-import cython_sparseops as cso
 
-def stop(*args, **options):
-    print("now", flush=True)
-    time.sleep(600)
-
-def save(megabytes):
+def save_new(megabytes):
     cso.save_arrays("file", {"x": np.full(megabytes << 17, 2.0)}, {"kind": "new"})
-"""
+
+
+def save_and_stop_at(name):
+    """Save, but say "now" and wait where the function `name` of os would be called."""
+
+    def stop(*args, **options):
+        print("now", flush=True)
+        time.sleep(600)
+
+    setattr(os, name, stop)
+    save_new(megabytes=1)
+
+
+def save_for_ever():
+    while True:
+        save_new(megabytes=64)
+
+
+def save_beyond_the_limit():
+    """The error of a file that may not become as large."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    try:
+        save_new(megabytes=8)
+    except OSError as error:
+        print(type(error).__name__, error.errno)
 
 
 @pytest.fixture
@@ -36,57 +53,34 @@ def old(tmp_path):
     return path, path.read_bytes()
 
 
-@pytest.fixture
-def start_python(tmp_path):
-    """start_python(code) begins a process in the folder of `old`."""
-
-    def start(code):
-        command = [sys.executable, "-c", SAVE + code]
-        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-
-    return start
-
-
 @posix
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_save_killed_before_its_end_leaves_the_old_file(old, start_python, call):
+def test_a_save_killed_before_its_end_leaves_the_old_file(old, child, call):
     path, data = old
-    with start_python(f"os.{call} = stop\nsave(1)") as child:
-        assert child.stdout.readline() == "now\n"
-        child.kill()
+    with child.start(save_and_stop_at, call) as process:
+        assert process.stdout.readline() == "now\n"
+        process.kill()
     assert path.read_bytes() == data
     assert cso.load_arrays(path)[1] == {"kind": "old"}
 
 
 @posix
-def test_a_save_killed_while_it_writes_leaves_one_file_or_the_other(old, start_python):
+def test_a_save_killed_while_it_writes_leaves_one_file_or_the_other(old, child):
     path, _ = old
     for _ in range(3):
         others = set(os.listdir(path.parent))
-        with start_python("while True: save(64)") as child:
-            while not set(os.listdir(path.parent)) - others and child.poll() is None:
+        with child.start(save_for_ever) as process:
+            while not set(os.listdir(path.parent)) - others and process.poll() is None:
                 time.sleep(0.001)
-            child.send_signal(signal.SIGKILL)
+            process.send_signal(signal.SIGKILL)
         arrays, metadata = cso.load_arrays(path)
         assert (metadata["kind"], arrays["x"][-1]) in (("old", 999), ("new", 2))
 
 
 @posix
-def test_a_save_that_cannot_be_written_leaves_the_old_file_and_no_other(old, run_python):
+def test_a_save_that_cannot_be_written_leaves_the_old_file_and_no_other(old, child):
     path, data = old
-    done = run_python(
-        SAVE
-        + f"""
-import resource
-os.chdir({os.fspath(path.parent)!r})
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-try:
-    save(8)
-except OSError as error:
-    print(type(error).__name__, error.errno)
-"""
-    )
+    done = child.run(save_beyond_the_limit)
     assert done.stdout.startswith("OSError"), done
     assert path.read_bytes() == data
     assert os.listdir(path.parent) == ["file"]

@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,29 +11,13 @@ import pytest
 
 import cython_sparseops as cso
 from helpers.batches import all_results, digest, make_batch
+from helpers.compressed import Compressed
 from helpers.hierarchies import BUILDERS
-
-TASKS = Path("/proc/self/task")
-
-# In a process of its own: how many threads does a large call start, and how many does it leave.
-COUNT_THREADS = """
-import os, threading, time
-import numpy as np
-import cython_sparseops as cso
-def tasks():
-    return len(os.listdir("/proc/self/task"))
-h = cso.Hierarchy.balanced(5000)
-W, b = cso.init_weights(h, 64, rng=0)
-rng = np.random.default_rng(0)
-X, labels = rng.normal(size=(1000, 64)).astype("f"), rng.integers(0, 5000, 1000)
-def large_call(**options):
-    return cso.hsoftmax(X, W, b, labels, h, **options)
-before = tasks()
-"""
+from helpers.large_call import LargeCall, tasks
 
 SANITIZED = "libtsan" in os.environ.get("LD_PRELOAD", "")
 needs_tasks = pytest.mark.skipif(
-    SANITIZED or not TASKS.is_dir(),
+    SANITIZED or not Path("/proc/self/task").is_dir(),
     reason="no /proc/self/task to count threads, or a thread of the sanitizer's own in it",
 )
 
@@ -71,7 +56,7 @@ def operators():
 
     def bag():
         indptr = np.arange(0, 9001, 9)
-        X = _Csr(indptr, ids, np.ones(9000, "f"), (1000, 3000))
+        X = Compressed(indptr, ids, np.ones(9000, "f"), (1000, 3000))
         return [cso.embedding_bag(X, table)]
 
     return {
@@ -85,15 +70,6 @@ def operators():
         "bag": lambda: digest(bag()),
         "hierarchy": lambda: digest(cso.Hierarchy.huffman(counts).to_arrays().values()),
     }
-
-
-class _Csr:
-    """CSR without SciPy."""
-
-    format = "csr"
-
-    def __init__(self, indptr, indices, data, shape):
-        self.indptr, self.indices, self.data, self.shape = indptr, indices, data, shape
 
 
 # ---- promises: callers at once ------------------------------------------------------------------
@@ -177,94 +153,113 @@ def test_an_error_in_one_thread_is_raised_there_alone():
 # ---- promises: who decides the number -----------------------------------------------------------
 
 
+TWO_THREADS = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def start_workers():
+    call = LargeCall(rows=1000)
+    batch, before = call.batch, len(tasks())
+    call(num_threads=1)
+    assert len(tasks()) == before, "one thread needs no worker"
+    call(num_threads=3)
+    assert len(tasks()) == before + 2, (before, tasks())
+    for n in (2, 3, 1, 3):
+        call(num_threads=n)
+    assert len(tasks()) == before + 2, "workers are kept"
+    cso.hsoftmax_update(*batch, cso.SGD(0.1), num_threads=3)
+    cso.hsoftmax_search(call.X, call.W, call.b, call.h, 3, num_threads=3)
+    table = call.rng.normal(size=(5000, 64)).astype("f")
+    indptr, indices = np.arange(0, 50001, 50), np.arange(50000) % 5000
+    bags = Compressed(indptr, indices, np.ones(50000, "f"), (1000, 5000))
+    cso.embedding_bag(bags, table, num_threads=3)
+    cso.sparse_normalize(table, num_threads=3)
+    cso.sparse_dropout_with_replacement(np.ones(10**7, "f"), 0.5, rng=0, num_threads=3)
+    quantized = cso.quantize(call.W, "int8", num_threads=3)
+    cso.hsoftmax(call.X, quantized, call.b, call.labels, call.h, num_threads=3)
+    assert len(tasks()) == before + 2, f"{len(tasks()) - before} workers: each module started some"
+    cso.set_num_threads(4)
+    call()
+    assert len(tasks()) == before + 3, (before, tasks())
+    call(num_threads=2)
+    callers = [threading.Thread(target=call) for _ in range(5)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    end = time.monotonic() + 20
+    while len(tasks()) > before + 3 and time.monotonic() < end:
+        time.sleep(0.01)  # the system takes a joined thread off its list a moment later
+    assert len(tasks()) == before + 3, "callers at once share the workers"
+
+
 @needs_tasks
-def test_a_large_call_starts_the_threads_that_were_asked_for_and_no_more(run_python):
-    code = """
-large_call(num_threads=1)
-assert tasks() == before, "one thread needs no worker"
-large_call(num_threads=3)
-assert tasks() == before + 2, (before, tasks())
-for n in (2, 3, 1, 3):
-    large_call(num_threads=n)
-assert tasks() == before + 2, "workers are kept"
-class Csr:
-    indptr, indices, data = np.arange(0, 50001, 50), np.arange(50000) % 5000, np.ones(50000, "f")
-    shape, format = (1000, 5000), "csr"
-cso.hsoftmax_update(X, W, b, labels, h, cso.SGD(0.1), num_threads=3)
-cso.hsoftmax_search(X, W, b, h, 3, num_threads=3)
-table = rng.normal(size=(5000, 64)).astype("f")
-cso.embedding_bag(Csr, table, num_threads=3)
-cso.sparse_normalize(table, num_threads=3)
-cso.sparse_dropout_with_replacement(np.ones(10**7, "f"), 0.5, rng=0, num_threads=3)
-cso.hsoftmax(X, cso.quantize(W, "int8", num_threads=3), b, labels, h, num_threads=3)
-assert tasks() == before + 2, f"{tasks() - before} workers: each module started its own"
-cso.set_num_threads(4)
-large_call()
-assert tasks() == before + 3, (before, tasks())
-large_call(num_threads=2)
-callers = [threading.Thread(target=large_call) for _ in range(5)]
-[c.start() for c in callers], [c.join() for c in callers]
-end = time.monotonic() + 20
-while tasks() > before + 3 and time.monotonic() < end:
-    time.sleep(0.01)  # the system takes a joined thread off its list a moment later
-assert tasks() == before + 3, "callers at once share the workers"
-"""
-    run_python(COUNT_THREADS + code, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")
+def test_a_large_call_starts_the_threads_that_were_asked_for_and_no_more(child):
+    child.run(start_workers, **TWO_THREADS)
+
+
+def move_between_cores():
+    call, others = LargeCall(rows=1000), tasks()
+    call(num_threads=2)
+    (worker,) = map(int, tasks() - others)
+    allowed = os.sched_getaffinity(0)
+    time.sleep(0.5)  # the first call does not wait for the worker to begin
+    for _ in range(20):
+        call(num_threads=2)
+        seen = os.sched_getaffinity(worker)
+        assert seen <= allowed, (seen, allowed)
+        assert len(seen) == max(1, len(allowed) - 1), (seen, allowed)
+    for core in allowed:  # from outside, as taskset does
+        for thread in (0, worker):
+            os.sched_setaffinity(thread, {core})
+        call(num_threads=2)
+        assert os.sched_getaffinity(worker) == {core}
 
 
 @needs_tasks
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads have no affinity here")
-def test_a_worker_keeps_off_its_callers_core_and_stays_on_the_cores_it_may_use(run_python):
-    code = """
-others = set(os.listdir("/proc/self/task"))
-large_call(num_threads=2)
-worker, = map(int, set(os.listdir("/proc/self/task")) - others)
-allowed = os.sched_getaffinity(0)
-time.sleep(0.5)  # the first call does not wait for the worker to begin
-for _ in range(20):
-    large_call(num_threads=2)
-    seen = os.sched_getaffinity(worker)
-    assert seen <= allowed and len(seen) == max(1, len(allowed) - 1), (seen, allowed)
-for core in allowed:  # from outside, as taskset does
-    for thread in (0, worker):
-        os.sched_setaffinity(thread, {core})
-    large_call(num_threads=2)
-    assert os.sched_getaffinity(worker) == {core}
-"""
-    run_python(COUNT_THREADS + code, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")
+def test_a_worker_keeps_off_its_callers_core_and_stays_on_the_cores_it_may_use(child):
+    child.run(move_between_cores, **TWO_THREADS)
+
+
+def threads_and_workers():
+    call, before = LargeCall(rows=1000), len(tasks())
+    call()
+    return cso.get_num_threads(), len(tasks()) - before
 
 
 @needs_tasks
 @pytest.mark.parametrize("n", [1, 2])
-def test_omp_num_threads_is_how_many_a_call_takes(run_python, n):
-    code = "large_call()\nprint(cso.get_num_threads(), tasks() - before)"
-    done = run_python(COUNT_THREADS + code, OMP_NUM_THREADS=str(n), OPENBLAS_NUM_THREADS="1")
-    told, workers = map(int, done.stdout.split())
+def test_omp_num_threads_is_how_many_a_call_takes(child, n):
+    told, workers = child.call(
+        threads_and_workers, OMP_NUM_THREADS=str(n), OPENBLAS_NUM_THREADS="1"
+    )
     assert told <= n  # a control group may grant less
     assert workers == told - 1
 
 
+def limit_by_threadpoolctl():
+    from threadpoolctl import threadpool_limits
+
+    call, before = LargeCall(rows=1000), len(tasks())
+    default = cso.get_num_threads()
+    with threadpool_limits(limits=1):
+        assert cso.get_num_threads() == 1
+        call()
+        assert len(tasks()) == before, "a limit of one is no worker"
+        with threadpool_limits(limits=1, user_api="openmp"):
+            assert cso.get_num_threads() == 1
+        cso.set_num_threads(2)
+        assert cso.get_num_threads() == 2, "what was set here goes first"
+        cso.set_num_threads(0)
+    assert cso.get_num_threads() == default
+
+
 @needs_tasks
-def test_threadpoolctl_limits_a_call_and_gives_back(run_python):
+def test_threadpoolctl_limits_a_call_and_gives_back(child):
     pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
     if "openmp           yes" not in cso.show_runtime():
         pytest.skip("built without OpenMP, whose setting threadpoolctl changes")
-    code = """
-from threadpoolctl import threadpool_limits
-default = cso.get_num_threads()
-with threadpool_limits(limits=1):
-    assert cso.get_num_threads() == 1
-    large_call()
-    assert tasks() == before, "a limit of one is no worker"
-    with threadpool_limits(limits=1, user_api="openmp"):
-        assert cso.get_num_threads() == 1
-    cso.set_num_threads(2)
-    assert cso.get_num_threads() == 2, "what was set here goes first"
-    cso.set_num_threads(0)
-assert cso.get_num_threads() == default
-print(default)
-"""
-    run_python(COUNT_THREADS + code, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")
+    child.run(limit_by_threadpoolctl, **TWO_THREADS)
 
 
 def test_set_num_threads_holds_in_every_thread():
@@ -278,52 +273,55 @@ def test_set_num_threads_holds_in_every_thread():
 # ---- promises: no more than that -----------------------------------------------------------------
 
 
+def measure_cpu_time():
+    try:
+        import torch
+
+        torch.ones(600, 600) @ torch.ones(600, 600)
+    except ImportError:
+        pass
+    np.ones((600, 600)) @ np.ones((600, 600))
+    call, before = LargeCall(rows=1000), len(tasks())
+    call(num_threads=2)
+    time.sleep(0.3)  # whoever spins after work has gone to sleep
+    assert len(tasks()) <= before + 1, (before, tasks())
+    cpu, wall = time.process_time(), time.perf_counter()
+    while time.perf_counter() < wall + 0.5:
+        call(num_threads=2)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    assert cpu < 2.2 * wall, f"{cpu:.3f} s of CPU time in {wall:.3f} s on 2 threads"
+    time.sleep(0.1)
+    cpu = time.process_time()
+    time.sleep(0.5)
+    cpu = time.process_time() - cpu
+    assert cpu < 0.05, f"{cpu:.3f} s of CPU time in half a second of sleep"
+
+
 @needs_tasks
-def test_a_call_takes_no_more_cpu_time_than_its_threads_and_sleeping_workers_none(run_python):
+def test_a_call_takes_no_more_cpu_time_than_its_threads_and_sleeping_workers_none(child):
     """NumPy's threads, and torch's where it is installed, are there too and have worked."""
-    code = """
-import time
-try:
-    import torch
-    torch.ones(600, 600) @ torch.ones(600, 600)
-except ImportError:
-    pass
-np.ones((600, 600)) @ np.ones((600, 600))
-before = tasks()
-large_call(num_threads=2)
-time.sleep(0.3)  # whoever spins after work has gone to sleep
-assert tasks() <= before + 1, (before, tasks())
-cpu, wall = time.process_time(), time.perf_counter()
-while time.perf_counter() < wall + 0.5:
-    large_call(num_threads=2)
-cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-assert cpu < 2.2 * wall, f"{cpu:.3f} s of CPU time in {wall:.3f} s on 2 threads"
-time.sleep(0.1)
-cpu = time.process_time()
-time.sleep(0.5)
-cpu = time.process_time() - cpu
-assert cpu < 0.05, f"{cpu:.3f} s of CPU time in half a second of sleep"
-"""
-    run_python(COUNT_THREADS + code)
+    child.run(measure_cpu_time)
+
+
+def call_from_a_pool():
+    call, before = LargeCall(rows=1000), len(tasks())
+    serial = call(num_threads=1).tobytes()
+
+    def calls(_):
+        return {call(num_threads=3).tobytes() for _ in range(10)}
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = set().union(*pool.map(calls, range(8)))
+        assert len(tasks()) <= before + 4 + 2, "4 callers and one team's 2 workers"
+    assert results == {serial}
+    try:
+        from joblib import Parallel, delayed
+    except ImportError:
+        return
+    found = Parallel(4, backend="threading")(delayed(calls)(i) for i in range(8))
+    assert set().union(*found) == {serial}
 
 
 @needs_tasks
-def test_calls_from_a_pool_of_threads_share_one_team(run_python):
-    code = """
-import concurrent.futures
-serial = large_call(num_threads=1).tobytes()
-def calls(_):
-    return [large_call(num_threads=3).tobytes() for _ in range(10)]
-with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    results = sum(pool.map(calls, range(8)), [])
-    assert tasks() <= before + 4 + 2, "4 callers and one team's 2 workers"
-assert set(results) == {serial}
-try:
-    from joblib import Parallel, delayed
-except ImportError:
-    pass
-else:
-    found = Parallel(4, backend="threading")(delayed(calls)(i) for i in range(8))
-    assert set(sum(found, [])) == {serial}
-"""
-    run_python(COUNT_THREADS + code, OPENBLAS_NUM_THREADS="1")
+def test_calls_from_a_pool_of_threads_share_one_team(child):
+    child.run(call_from_a_pool, OPENBLAS_NUM_THREADS="1")

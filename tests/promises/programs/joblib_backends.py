@@ -1,0 +1,24 @@
+"""The processes of joblib's backends give the same bytes, on their part of the cores."""
+
+import os
+
+from joblib import Parallel, delayed
+
+import cython_sparseops as cso
+from helpers.large_call import LargeCall
+
+call = LargeCall()
+
+
+def work(_, h, X):
+    nll = cso.hsoftmax(X, call.W, call.b, call.labels, h)
+    return nll.tobytes(), cso.get_num_threads()
+
+
+if __name__ == "__main__":
+    alone = call(num_threads=3).tobytes()
+    calls = [delayed(work)(i, call.h, call.X) for i in range(4)]
+    for backend, most in (("loky", max(1, os.cpu_count() // 2)), ("multiprocessing", 1)):
+        found = Parallel(2, backend=backend, max_nbytes=1000, timeout=40)(calls)
+        assert {nll for nll, _ in found} == {alone}
+        assert max(n for _, n in found) <= most, (backend, found)
