@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import platform
 import re
 import subprocess
@@ -30,6 +31,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="less than five minutes")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="such as: hsoftmax search")
+    parser.add_argument("--threads", nargs="+", type=int, help="instead of one, and all")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the JSON files")
     parser.add_argument("--remark", default="", help="what a reader of the results should know")
     options = parser.parse_args(arguments)
@@ -40,6 +42,7 @@ def main(arguments=None):
         parser.error(f"NAME must be one of {', '.join(found)}, got {', '.join(sorted(unknown))}")
     options.output.mkdir(parents=True, exist_ok=True)
     timing.REPEATS = 5 if options.quick else timing.REPEATS
+    timing.THREADS = options.threads
     start, results, failed = time.perf_counter(), [], []
     for name in names:
         print(f"== {name}", file=sys.stderr, flush=True)
@@ -60,10 +63,12 @@ def main(arguments=None):
 
 def write(options, name, rows, seconds):
     """NAME.json: the rows of one module, and all that says where they come from."""
-    quick = " --quick" if options.quick else ""
+    flags = " --quick" if options.quick else ""
+    if options.threads:
+        flags += " --threads " + " ".join(map(str, options.threads))
     record = {
         "bench": name,
-        "command": f"python tests/benchmarks/run.py --only {name}{quick}",
+        "command": f"python tests/benchmarks/run.py --only {name}{flags}",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "commit": commit(),
         "seconds": round(seconds),
@@ -104,7 +109,7 @@ def machine():
     """What ran this, without names."""
     import cython_sparseops as cso
 
-    facts = {"cores": timing.thread_counts()[-1]}
+    facts = {"cores": os.cpu_count()}
     try:
         text = Path("/proc/cpuinfo").read_text()
         facts["processor"] = re.search(r"model name\s*: (.*)", text)[1]

@@ -1,6 +1,7 @@
-"""The page of results from the JSON of run.py: ``python tests/benchmarks/tables.py [--check]``.
+"""Tables of results from the JSON of run.py: ``python tests/benchmarks/tables.py [--check]``.
 
-Writes ``docs/benchmarks/results.md``; with ``--check`` it only says whether that page is current.
+Writes ``docs/benchmarks/results.md`` and the table of the README; with ``--check`` it only says
+whether they are current.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RESULTS = DOCS / "benchmarks" / "results"
 PAGE = DOCS / "benchmarks" / "results.md"
+README = DOCS.parent / "README.md"
+START, END = "<!-- by tests/benchmarks/tables.py -->\n", "<!-- end -->"
 
 HEAD = """# Results
 
@@ -67,14 +70,73 @@ SECTIONS = {  # module: title, what its rows are
 }
 
 
+FIRST_PAGE = (  # of the README: its words; module, name and peer of the row; its word for the peer
+    (
+        "loss + sparse gradient, 1,024 examples",
+        ("hsoftmax", "nll+gradient C=100000 N=1024", "torch full softmax"),
+        "PyTorch full softmax",
+    ),
+    (
+        "",
+        ("hsoftmax", "nll+gradient C=100000 N=1024", "torch adaptive softmax"),
+        "PyTorch adaptive softmax",
+    ),
+    (
+        "SGD step, 1,024 examples",
+        ("update", "update C=100000 N=1024 SGD", "fastText hs loop, reading taken off"),
+        "fastText `hs` loop",
+    ),
+    (
+        "exact top 5, 1,024 queries",
+        ("search", "exact top-5 C=100000 N=1024", "torch full matmul + topk"),
+        "PyTorch matrix product + topk",
+    ),
+    (
+        "WordNet, 5 epochs",
+        ("train", "training WordNet, 5 epochs, dim 100, adagrad", "fastText hs, epochs alone"),
+        "fastText `hs`",
+    ),
+    (
+        "CSR rows to unit length, 30 M values",
+        ("normalize", "CSR rows, in place", "scikit-learn"),
+        "scikit-learn",
+    ),
+    (
+        "dropout of 10 M floats, in place",
+        ("dropout", "dropout of 10 M floats, in place", "torch where + bernoulli"),
+        "PyTorch `where` + `bernoulli`",
+    ),
+)
+
+
 def main(arguments):
-    """Write the page, or compare it."""
-    page = render(load(RESULTS))
+    """Write the page and the table, or compare them."""
+    records = load(RESULTS)
+    wanted = {PAGE: render(records), README: renewed(README, first_page(records))}
     if "--check" not in arguments:
-        PAGE.write_text(page, encoding="utf-8")
+        for path, text in wanted.items():
+            path.write_text(text, encoding="utf-8")
         return None
-    same = PAGE.read_text(encoding="utf-8") == page
-    return None if same else f"{PAGE.name} is out of date: run tests/benchmarks/tables.py"
+    stale = [path.name for path, text in wanted.items() if path.read_text("utf-8") != text]
+    return f"out of date: {', '.join(stale)}; run tests/benchmarks/tables.py" if stale else None
+
+
+def renewed(path, table):
+    """The text of a file with what stands between the marks replaced."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    return before + START + table + end + after
+
+
+def first_page(records):
+    """The table of the README, of two threads."""
+    lines = ["| work | ours, ms | peer | speed-up |", "|---|---|---|---|"]
+    for words, (module, *which), peer in FIRST_PAGE:
+        rows = records[module]["rows"]
+        one = next(r for r in rows if [r["name"], r["peer"]] == which and r["threads"] == 2)
+        ours = ms(one["ours_ms"]) if words else ""
+        lines.append(f"| {words} | {ours} | {peer} | {ratio(one['ratio'])} |")
+    return "\n".join(lines) + "\n"
 
 
 def load(folder):
@@ -131,12 +193,15 @@ def source(record):
 
 
 def ms(value):
+    if value is None:
+        return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def ratio(value):
-    """2.3×: two digits, all of them from 100 up."""
-    return f"{value:,.0f}×" if value >= 10 else f"{value:.2g}×"
+    """2.3×; no digits behind the point from 10 up, two below 1."""
+    digits = 0 if value >= 10 else 1 if value >= 1 else 2
+    return f"{value:,.{digits}f}×"
 
 
 if __name__ == "__main__":

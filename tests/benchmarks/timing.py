@@ -15,6 +15,7 @@ import numpy as np
 import cython_sparseops as cso
 
 REPEATS = 15  # run.py --quick takes fewer
+THREADS = None  # run.py --threads: instead of one, and all
 _TURN = 15e-3  # seconds: shorter calls are repeated until a turn lasts as long
 PAUSE = 30e-3  # between turns: GCC's OpenMP threads spin for 300 000 pauses of up to 140 cycles
 
@@ -38,7 +39,9 @@ def set_threads(threads):
 
 
 def thread_counts(quick=False):
-    """One, and all; all alone if `quick`."""
+    """One, and all; all alone if `quick`; or what THREADS says."""
+    if THREADS:
+        return THREADS
     everything = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
     return ([1, 2] if everything >= 2 else [1])[-1 if quick else 0 :]
 

@@ -86,7 +86,7 @@ def test_the_page_of_results_names_its_machine_and_writes_speed_ups_in_one_form(
         "rows": rows,
     }
     page = tables.render({"update": record})
-    assert [f"| {x} |" in page for x in ("0.5×", "2.3×", "3,498×")] == [True] * 3
+    assert [f"| {x} |" in page for x in ("0.50×", "2.3×", "3,498×")] == [True] * 3
     assert "Some CPU, 2 cores, avx2; 2026-11-30, commit abc; numpy 2.4." in page
 
 
