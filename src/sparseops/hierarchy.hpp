@@ -29,6 +29,7 @@ struct HierarchyView {
     bool logistic = true;                      // every node is logistic: row v belongs to node v
     std::int32_t depth = 0;                    // longest path
     std::size_t widest = 0;                    // most rows that a node owns
+    bool independent = false;                  // every child is its own yes or no, P = σ(its row); no node is logistic then
 
     std::size_t classes() const noexcept { return path_ptr.empty() ? 0 : path_ptr.size() - 1; }
     std::size_t nodes() const noexcept { return row_ptr.empty() ? 0 : row_ptr.size() - 1; }

@@ -52,6 +52,28 @@ struct CsrView {
     std::size_t rows() const noexcept { return indptr.empty() ? 0 : indptr.size() - 1; }
 };
 
+// A compressed sparse row matrix, owned.
+template <class T, Index I>
+struct CsrMatrix {
+    std::vector<I> indptr, indices;
+    std::vector<T> data;
+    std::size_t cols = 0;
+
+    CsrView<const T, I> view() const noexcept { return {indptr, indices, data, cols}; }
+};
+
+// The classes of N examples: one each, label[i], if ptr is empty; otherwise label[ptr[i] .. ptr[i+1]), none twice.
+struct LabelsView {
+    std::span<const std::int64_t> ptr, label;
+
+    bool single() const noexcept { return ptr.empty(); }
+    std::size_t rows() const noexcept { return single() ? label.size() : ptr.size() - 1; }
+    std::span<const std::int64_t> of(std::size_t i) const noexcept {
+        if (single()) return label.subspan(i, 1);
+        return label.subspan(static_cast<std::size_t>(ptr[i]), static_cast<std::size_t>(ptr[i + 1] - ptr[i]));
+    }
+};
+
 // How decision rows are stored by quantize.hpp.
 enum class QuantizedKind : std::uint8_t { none, int8, bfloat16, float16 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace sparseops::detail {
@@ -30,6 +31,40 @@ inline double unit_double(std::uint32_t high, std::uint32_t low) noexcept {
 }
 
 // What the high half of the counter says a stream is for, so that no two uses of one seed share numbers.
-enum class Stream : std::uint64_t { sample = 1, shuffle = 2, init = 3, dropout = 4, segments = 5, dropout_ids = 6 };
+enum class Stream : std::uint64_t {
+    sample = 1,
+    shuffle = 2,
+    init = 3,
+    dropout = 4,
+    segments = 5,
+    dropout_ids = 6,
+    cluster = 7,
+    linear = 8,
+    held_out = 9
+};
+
+// One number after another, from a key and the high half of the counter: the stream, and what in it this is for.
+class Draws {
+public:
+    Draws(std::uint64_t key, Stream stream, std::uint64_t use) noexcept
+        : key_(key), use_((static_cast<std::uint64_t>(stream) << 56) | use) {}
+
+    std::uint32_t bits() noexcept {
+        if (next_ == block_.size()) {
+            block_ = philox(key_, counter_++, use_);
+            next_ = 0;
+        }
+        return block_[next_++];
+    }
+    // In [0, n). n must not be 0.
+    std::size_t below(std::size_t n) noexcept {
+        return static_cast<std::size_t>((std::uint64_t{bits()} * static_cast<std::uint64_t>(n)) >> 32);
+    }
+
+private:
+    std::uint64_t key_, use_, counter_ = 0;
+    PhiloxBlock block_{};
+    std::size_t next_ = 4;
+};
 
 }  // namespace sparseops::detail

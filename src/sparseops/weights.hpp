@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Kinds of W, the decision rows of a tree.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "types.hpp"
+
+namespace sparseops {
+
+// Decision rows as sparse float32, node by node: of each node the features that any of its rows uses, and of each such
+// feature the rows and their weights. V nodes, R rows, D features.
+//
+// The logit of row r = row_ptr[v] + j at x is temperature[depth of v] · (Σ_f x_f w_fj + bias[r]).
+struct SparseRowsView {
+    std::span<const std::int64_t> row_ptr;      // V + 1: node v owns the rows row_ptr[v] .. row_ptr[v+1]), as in its tree
+    std::span<const std::int64_t> feature_ptr;  // V + 1: node v uses feature[feature_ptr[v] .. feature_ptr[v+1]), rising
+    std::span<const std::int32_t> feature;      // in [0, features)
+    std::span<const std::int64_t> entry_ptr;    // one more than `feature`: where the weights of each place of `feature` lie
+    std::span<const std::uint16_t> slot;        // which row of its node, rising for one feature
+    std::span<const float> weight;              // of the same places
+    std::span<const float> bias;                // R
+    std::span<const float> temperature;         // one a depth of the tree, the root first; empty: all 1
+    std::size_t features = 0;                   // D
+
+    std::size_t nodes() const noexcept { return row_ptr.empty() ? 0 : row_ptr.size() - 1; }
+    std::size_t rows() const noexcept { return bias.size(); }
+    std::size_t cols() const noexcept { return features; }
+};
+
+// The same arrays, owned: what training returns.
+struct SparseRows {
+    std::vector<std::int64_t> row_ptr, feature_ptr;
+    std::vector<std::int32_t> feature;
+    std::vector<std::int64_t> entry_ptr;
+    std::vector<std::uint16_t> slot;
+    std::vector<float> weight, bias, temperature;
+    std::size_t features = 0;
+
+    SparseRowsView view() const noexcept { return {row_ptr, feature_ptr, feature, entry_ptr, slot, weight, bias, temperature, features}; }
+};
+
+// A node of sparse rows has at most this many: a slot is 16 bits.
+constexpr std::size_t max_sparse_rows_of_node = 65535;
+
+// Throws std::invalid_argument unless the arrays are as SparseRowsView says, and their numbers finite. Every operator trusts
+// rows that were checked so. O(V + R + weights).
+void require_sparse_rows(const SparseRowsView& W);
+
+// W without the weights of |w| <= threshold, and without the features that lose all. The biases stay.
+// Throws std::invalid_argument if the threshold is negative or not finite. O(weights); W must have been checked.
+SparseRows prune(const SparseRowsView& W, float threshold);
+
+}  // namespace sparseops
