@@ -9,6 +9,7 @@
 #include "../detail/require.hpp"
 #include "../runtime.hpp"
 #include "kernels.hpp"
+#include "linear.hpp"
 #include "quantized.hpp"
 #include "stream.hpp"
 
@@ -20,6 +21,7 @@ namespace sparseops {
 namespace {
 
 using detail::KernelTable;
+using detail::LinearKernels;
 using detail::QuantizedKernels;
 using detail::StreamTable;
 
@@ -64,6 +66,7 @@ struct Candidate {
     const KernelTable* table;
     const StreamTable* stream;
     const QuantizedKernels* quantized;
+    const LinearKernels* linear;
     bool available;
 };
 
@@ -73,17 +76,17 @@ std::vector<Candidate> candidates() {
 #if defined(__x86_64__)
     [[maybe_unused]] const Cpu cpu = detect();
 #if defined(SPARSEOPS_HAS_AVX512)
-    list.push_back(
-        {&detail::kernels_avx512, &detail::stream_avx512, cpu.vnni ? &detail::quantized_avx512vnni : &detail::quantized_avx512, cpu.v4});
+    list.push_back({&detail::kernels_avx512, &detail::stream_avx512, cpu.vnni ? &detail::quantized_avx512vnni : &detail::quantized_avx512,
+                    &detail::linear_avx512, cpu.v4});
 #endif
 #if defined(SPARSEOPS_HAS_AVX2)
-    list.push_back({&detail::kernels_avx2, &detail::stream_avx2, &detail::quantized_avx2, cpu.v3});
+    list.push_back({&detail::kernels_avx2, &detail::stream_avx2, &detail::quantized_avx2, &detail::linear_avx2, cpu.v3});
 #endif
 #endif
 #if defined(SPARSEOPS_HAS_NEON)
-    list.push_back({&detail::kernels_neon, &detail::stream_neon, &detail::quantized_neon, true});
+    list.push_back({&detail::kernels_neon, &detail::stream_neon, &detail::quantized_neon, &detail::linear_neon, true});
 #else
-    list.push_back({&detail::kernels_baseline, &detail::stream_baseline, &detail::quantized_baseline, true});
+    list.push_back({&detail::kernels_baseline, &detail::stream_baseline, &detail::quantized_baseline, &detail::linear_baseline, true});
 #endif
     return list;
 }
@@ -110,13 +113,16 @@ Candidate chosen() {
     static constinit std::atomic<const KernelTable*> table{nullptr};
     static constinit std::atomic<const StreamTable*> stream{nullptr};
     static constinit std::atomic<const QuantizedKernels*> quantized{nullptr};
-    if (const QuantizedKernels* last = quantized.load(std::memory_order_acquire)) {
-        return {table.load(std::memory_order_relaxed), stream.load(std::memory_order_relaxed), last, true};
+    static constinit std::atomic<const LinearKernels*> linear{nullptr};
+    if (const LinearKernels* last = linear.load(std::memory_order_acquire)) {
+        return {table.load(std::memory_order_relaxed), stream.load(std::memory_order_relaxed), quantized.load(std::memory_order_relaxed),
+                last, true};
     }
     const Candidate candidate = choose();
     table.store(candidate.table, std::memory_order_relaxed);
     stream.store(candidate.stream, std::memory_order_relaxed);
-    quantized.store(candidate.quantized, std::memory_order_release);
+    quantized.store(candidate.quantized, std::memory_order_relaxed);
+    linear.store(candidate.linear, std::memory_order_release);
     return candidate;
 }
 
@@ -126,6 +132,7 @@ namespace detail {
 const KernelTable& active_kernels() { return *chosen().table; }
 const StreamTable& stream_kernels() { return *chosen().stream; }
 const QuantizedKernels& quantized_kernels() { return *chosen().quantized; }
+const LinearKernels& linear_kernels() { return *chosen().linear; }
 }  // namespace detail
 
 const char* version() noexcept { return SPARSEOPS_VERSION; }
