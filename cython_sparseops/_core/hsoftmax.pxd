@@ -6,6 +6,12 @@ from libcpp cimport bool as cbool
 from libcpp.memory cimport unique_ptr
 from libcpp.optional cimport optional
 
+cdef extern from "<sparseops/weights.hpp>" namespace "sparseops" nogil:
+    cppclass Weights[T]:
+        Weights()
+        Weights(MatrixView[const T] rows)
+        Weights(QuantizedView rows)
+
 cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
     cppclass HSoftmaxPlan:
         HSoftmaxPlan(const HierarchyView& h, span[const int64_t] labels, optional[int64_t] ignore_index) except +
@@ -13,9 +19,15 @@ cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
         size_t n_logits()
         void write_rows(span[int64_t] rows) except +
 
+    cppclass Examples[T]:
+        Examples()
+        Examples(MatrixView[const T] rows)
+        size_t rows()
+        size_t cols()
+
     cppclass HSoftmaxInput[T]:
-        MatrixView[const T] X
-        MatrixView[const T] W
+        Examples[T] X
+        Weights[T] W
         span[const T] b
         span[const T] scale
         cbool scale_loss
@@ -23,7 +35,6 @@ cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
         cbool check_finite
         span[const T] residuals
         int num_threads
-        QuantizedView quantized
 
     void cpp_hsoftmax "sparseops::hsoftmax" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, span[T] residuals) except +
     void cpp_gradient "sparseops::hsoftmax_gradient" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, MatrixView[T] dX, MatrixView[T] dW, span[T] db) except +
@@ -35,6 +46,5 @@ cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
 
 
 cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1
-# W is an array, or Quantized where `set_scored_input` takes it; b may be None.
+# W is an array or Quantized; b may be None.
 cdef int set_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1
-cdef int set_scored_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1

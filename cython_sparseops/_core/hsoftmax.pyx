@@ -1,7 +1,7 @@
 from cython_sparseops._core.ndarray cimport new_matrix, new_roomy_matrix, new_vector, take, use_numpy
 from cython_sparseops._core.quantize cimport Quantized
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
-from cython_sparseops._core.types cimport as_const_matrix, as_const_span, as_matrix, share_thread_pool
+from cython_sparseops._core.types cimport as_const_span, as_matrix, share_thread_pool
 
 share_thread_pool(thread_pool_of_runtime())
 use_numpy()
@@ -22,23 +22,18 @@ cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_ind
 
 
 cdef int set_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1:
-    take(X, inp.X)
-    take(W, inp.W)
+    cdef MatrixView[const real] X_view, W_view
+    take(X, X_view)
+    inp.X = Examples[real](X_view)
+    if isinstance(W, Quantized):
+        inp.W = Weights[real]((<Quantized>W).view)
+    else:
+        take(W, W_view)
+        inp.W = Weights[real](W_view)
     if b is not None:
         take(b, inp.b)
     inp.check_finite = check_finite
     inp.num_threads = num_threads
-    return 0
-
-
-cdef int set_scored_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1:
-    cdef Quantized quantized
-    if not isinstance(W, Quantized):
-        return set_input[real](inp, X, W, b, check_finite, num_threads)
-    quantized = W
-    set_input[real](inp, X, X, b, check_finite, num_threads)
-    inp.W = as_const_matrix(<const real*>NULL, quantized.view.rows, quantized.view.cols)
-    inp.quantized = quantized.view
     return 0
 
 
@@ -48,12 +43,12 @@ def hsoftmax(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] 
     cdef unique_ptr[HSoftmaxPlan] plan
     cdef HSoftmaxInput[real] inp
     cdef span[real] nll_view, residuals_view
-    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, X, W, b, check_finite, num_threads)
     inp.label_smoothing = label_smoothing
     if weight is not None:
         inp.scale = as_const_span(&weight[0], weight.shape[0])
     make_plan(plan, tree, labels, ignore_index)
-    nll, residuals = new_vector(inp.X.rows, False, nll_view), None
+    nll, residuals = new_vector(inp.X.rows(), False, nll_view), None
     if return_residuals:
         residuals = new_vector(plan.get().n_logits(), False, residuals_view)
     with nogil:
@@ -78,16 +73,16 @@ def gradient(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] 
     if residuals is not None:
         take(residuals, inp.residuals)
     make_plan(plan, tree, labels, ignore_index)
-    nll, dX, rows = new_vector(inp.X.rows, False, nll_view), new_matrix(inp.X.rows, inp.X.cols, False, dX_view), None
+    nll, dX, rows = new_vector(inp.X.rows(), False, nll_view), new_matrix(inp.X.rows(), inp.X.cols(), False, dX_view), None
     if sparse:
         count = plan.get().touched_rows()
         rows = new_vector(count, False, rows_view)
-        dW, db = new_roomy_matrix(count, inp.X.cols, dW_view), new_vector(count, False, db_view)
+        dW, db = new_roomy_matrix(count, inp.X.cols(), dW_view), new_vector(count, False, db_view)
         with nogil:
             plan.get().write_rows(rows_view)
             cpp_gradient(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view)
     else:
-        dW, db = new_matrix(tree.view.rows(), inp.X.cols, True, dW_view), new_vector(tree.view.rows(), True, db_view)
+        dW, db = new_matrix(tree.view.rows(), inp.X.cols(), True, dW_view), new_vector(tree.view.rows(), True, db_view)
         with nogil:
             cpp_gradient_dense(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view)
     return nll, dX, rows, dW, db
@@ -95,7 +90,7 @@ def gradient(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] 
 
 def log_proba(Tree tree not None, X, W, b, bint check_finite, real[:, ::1] out, int num_threads):
     cdef HSoftmaxInput[real] inp
-    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, X, W, b, check_finite, num_threads)
     with nogil:
         cpp_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
@@ -104,14 +99,14 @@ def log_proba_of(Tree tree not None, X, W, b, bint check_finite, classes, real[:
     cdef HSoftmaxInput[real] inp
     cdef MatrixView[const int64_t] wanted
     take(classes, wanted)
-    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, X, W, b, check_finite, num_threads)
     with nogil:
         cpp_log_proba_of(tree.view[0], inp, wanted, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
 
 def node_log_proba(Tree tree not None, X, W, b, bint check_finite, real[:, ::1] out, int num_threads):
     cdef HSoftmaxInput[real] inp
-    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, X, W, b, check_finite, num_threads)
     with nogil:
         cpp_node_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
@@ -120,7 +115,7 @@ def sample(Tree tree not None, X, W, const real[::1] b, bint check_finite, uint6
     cdef HSoftmaxInput[real] inp
     cdef MatrixView[int64_t] to
     take(out, to)
-    set_scored_input[real](&inp, X, W, None, check_finite, num_threads)
+    set_input[real](&inp, X, W, None, check_finite, num_threads)
     if b is not None:
         inp.b = as_const_span(&b[0], b.shape[0])
     with nogil:

@@ -1,8 +1,7 @@
 from cython_sparseops._core.types cimport MatrixView, span
 
-cdef extern from "<sparseops/types.hpp>" namespace "sparseops" nogil:
+cdef extern from "<sparseops/weights.hpp>" namespace "sparseops" nogil:
     enum class QuantizedKind "sparseops::QuantizedKind":
-        none
         int8
         bfloat16
         float16

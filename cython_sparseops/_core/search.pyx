@@ -1,5 +1,5 @@
 from cython_sparseops._core.hierarchy cimport HierarchyView, Tree
-from cython_sparseops._core.hsoftmax cimport HSoftmaxInput, set_scored_input
+from cython_sparseops._core.hsoftmax cimport HSoftmaxInput, set_input
 from cython_sparseops._core.ndarray cimport take, use_numpy
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
 from cython_sparseops._core.types cimport MatrixView, as_span, int64_t, real, share_thread_pool, span
@@ -28,7 +28,7 @@ def search(Tree tree not None, X, W, b, bint check_finite, size_t k, beam, edge_
     cdef MatrixView[int64_t] classes_view
     cdef MatrixView[real] log_probs_view
     cdef SearchOptions options
-    set_scored_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, X, W, b, check_finite, num_threads)
     take(classes, classes_view)
     take(log_probs, log_probs_view)
     options.k = k

@@ -56,7 +56,7 @@ def update(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] we
     if weight is not None:
         inp.scale = as_const_span(&weight[0], weight.shape[0])
     make_plan(plan, tree, labels, ignore_index)
-    nll, dX = new_vector(inp.X.rows, False, nll_view), new_matrix(inp.X.rows, inp.X.cols, False, dX_view)
+    nll, dX = new_vector(inp.X.rows(), False, nll_view), new_matrix(inp.X.rows(), inp.X.cols(), False, dX_view)
     with nogil:
         cpp_update(plan.get()[0], inp, W_view, b_view, optimizer, nll_view, dX_view)
     return nll, dX

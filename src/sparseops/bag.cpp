@@ -246,8 +246,7 @@ public:
 
     double run(const Prepared<T>& batch, double factor) {
         const std::size_t n = batch.examples.size();
-        HSoftmaxInput<T> in{{hidden.data(), n, W_.cols}, W_, b_, {}, true, 0, true, {}, num_threads_};
-        if (!batch.weight.empty()) in.scale = batch.weight;
+        const HSoftmaxInput<T> in{.X = {hidden.data(), n, W_.cols}, .W = W_, .b = b_, .scale = batch.weight, .num_threads = num_threads_};
         optimizer_.lr = lr_ * factor;
         hsoftmax_update(*batch.plan, in, W_, b_, optimizer_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols});
         ++optimizer_.step;

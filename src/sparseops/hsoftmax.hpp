@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "hierarchy.hpp"
 #include "types.hpp"
+#include "weights.hpp"
 
 namespace sparseops {
 
@@ -51,18 +53,47 @@ private:
     std::vector<Segment> segments_;
 };
 
-// X (N, D), W (R, D), b (R) or empty.
+// X (N, D) of an operator: a dense matrix, or compressed sparse rows, which go with sparse W alone. A view.
+template <Real T>
+class Examples {
+public:
+    Examples() = default;
+    Examples(const T* data, std::size_t rows, std::size_t cols) noexcept : rows_(MatrixView<const T>{data, rows, cols}) {}
+    Examples(MatrixView<const T> rows) noexcept : rows_(rows) {}
+    Examples(MatrixView<T> rows) noexcept : rows_(MatrixView<const T>(rows)) {}
+    Examples(CsrView<const T, std::int32_t> rows) noexcept : rows_(rows) {}
+    Examples(CsrView<const T, std::int64_t> rows) noexcept : rows_(rows) {}
+
+    std::size_t rows() const noexcept {
+        if (const auto* X = dense()) return X->rows;
+        return sparse<std::int32_t>() ? sparse<std::int32_t>()->rows() : sparse<std::int64_t>()->rows();
+    }
+    std::size_t cols() const noexcept {
+        if (const auto* X = dense()) return X->cols;
+        return sparse<std::int32_t>() ? sparse<std::int32_t>()->cols : sparse<std::int64_t>()->cols;
+    }
+    const MatrixView<const T>* dense() const noexcept { return std::get_if<MatrixView<const T>>(&rows_); }  // null if of another kind
+    template <Index I>
+    const CsrView<const T, I>* sparse() const noexcept {
+        return std::get_if<CsrView<const T, I>>(&rows_);
+    }
+
+private:
+    std::variant<MatrixView<const T>, CsrView<const T, std::int32_t>, CsrView<const T, std::int64_t>> rows_;
+};
+
+// What an operator reads: X (N, D), W (R, D), b (R) or empty.
 template <Real T>
 struct HSoftmaxInput {
-    MatrixView<const T> X, W;
-    std::span<const T> b;
-    std::span<const T> scale;  // N or empty: multiplies gradients, and the loss too if scale_loss
+    Examples<T> X = {};
+    Weights<T> W = {};
+    std::span<const T> b = {};
+    std::span<const T> scale = {};  // N or empty: multiplies gradients, and the loss too if scale_loss
     bool scale_loss = true;
     double label_smoothing = 0;  // e: a node's target is (1 - e) onehot + e / children
     bool check_finite = true;
-    std::span<const T> residuals;  // n_logits() in example order, or empty: what hsoftmax returned for the same input
+    std::span<const T> residuals = {};  // n_logits() in example order, or empty: what hsoftmax returned for the same input
     int num_threads = 0;
-    QuantizedView quantized = {};  // in place of W, of kind none otherwise: float alone, and no gradient
 };
 
 // Throw std::invalid_argument unless W and b fit the tree and X; unless X is finite, if that is to be checked; unless both.

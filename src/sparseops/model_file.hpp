@@ -91,17 +91,12 @@ private:
 
 template <Real T>
 struct ModelWeights {
-    MatrixView<const T> E;         // (F, H), to be averaged or summed by embedding_bag; without data: X itself feeds the tree
-    MatrixView<const T> W;         // (R, D), without data if quantised
-    std::span<const T> b;          // R, or empty
-    QuantizedView quantized = {};  // in place of W; float alone
+    MatrixView<const T> E = {};  // (F, H), to be averaged or summed by embedding_bag; without data: X itself feeds the tree
+    Weights<T> W = {};           // (R, D); quantized with T = float alone
+    std::span<const T> b = {};   // R, or empty
 
     bool has_embedding() const noexcept { return E.data != nullptr; }
-    HSoftmaxInput<T> input(MatrixView<const T> X) const {
-        HSoftmaxInput<T> in;
-        in.X = X, in.W = W, in.b = b, in.quantized = quantized;
-        return in;
-    }
+    HSoftmaxInput<T> input(Examples<T> X) const { return {.X = X, .W = W, .b = b}; }
 };
 
 // A tree, its weights and its labels. Movable; everything that it gives is a view of it.

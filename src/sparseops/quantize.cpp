@@ -74,7 +74,6 @@ void require_within(MatrixView<const float> W, QuantizedKind kind, int num_threa
 }  // namespace
 
 void quantize(MatrixView<const float> W, QuantizedKind kind, void* data, std::span<float> scale, int num_threads) {
-    require(kind != QuantizedKind::none, "kind must be int8, bfloat16 or float16, got none");
     const std::size_t scales = kind == QuantizedKind::int8 ? W.rows : 0;
     require(scale.size() == scales, "scale must have ", scales, " entries, got ", scale.size());
     require_within(W, kind, num_threads);
@@ -93,7 +92,6 @@ void quantize(MatrixView<const float> W, QuantizedKind kind, void* data, std::sp
 }
 
 void dequantize(const QuantizedView& W, MatrixView<float> out, int num_threads) {
-    require(W.kind != QuantizedKind::none, "kind must be int8, bfloat16 or float16, got none");
     require(out.rows == W.rows && out.cols == W.cols, "out must have shape (", W.rows, ", ", W.cols, "), got (", out.rows, ", ", out.cols,
             ")");
     require(W.kind != QuantizedKind::int8 || W.scale.size() == W.rows, "scale must have ", W.rows, " entries, got ", W.scale.size());

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Decision rows in a quarter or half of the memory: int8 with a scale a row, bfloat16, float16.
 //
-// HSoftmaxInput::quantized takes them in place of W for the loss, distributions and search; products are summed in int32
-// (int8, x in 16 bits) or in float32 (half precision, the bytes of the widened rows).
+// HSoftmaxInput::W takes them for the loss, distributions and search; products are summed in int32 (int8, x in 16 bits) or in
+// float32 (half precision, the bytes of the widened rows).
 #pragma once
 
 #include <span>
 
 #include "types.hpp"
+#include "weights.hpp"
 
 namespace sparseops {
 

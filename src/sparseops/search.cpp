@@ -52,7 +52,7 @@ public:
     Searcher(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options)
         : h_(h),
           in_(in),
-          score_(in.X, in.W, in.quantized),
+          score_(in.X, in.W),
           options_(options),
           k_(detail::kernels<T>()),
           limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
@@ -312,14 +312,14 @@ template <Real T>
 void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
                      MatrixView<T> log_probs, std::span<T> bound) {
     require_options(options);
-    const std::size_t n = in.X.rows;
+    const std::size_t n = in.X.rows();
     require(classes.rows == n && classes.cols == options.k, "classes must have shape (", n, ", ", options.k, ")");
     require(log_probs.rows == n && log_probs.cols == options.k, "log_probs must have shape (", n, ", ", options.k, ")");
     require(bound.size() == n, "bound must have ", n, " entries, got ", bound.size());
     require_input(h, in);
     const double scored =
         static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);
-    const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * static_cast<double>(in.X.cols + 16));
+    const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * static_cast<double>(in.X.cols() + 16));
     std::vector<Searcher<T>> searchers(static_cast<std::size_t>(std::max(1, threads)), Searcher<T>(h, in, options));
     constexpr std::size_t block = 16;
     detail::FirstPlace bad;

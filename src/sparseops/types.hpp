@@ -74,18 +74,6 @@ struct LabelsView {
     }
 };
 
-// How decision rows are stored by quantize.hpp.
-enum class QuantizedKind : std::uint8_t { none, int8, bfloat16, float16 };
-
-// A quantised matrix: int8 is std::int8_t times the scale of its row, bfloat16 and float16 are bits in std::uint16_t.
-struct QuantizedView {
-    QuantizedKind kind = QuantizedKind::none;
-    const void* data = nullptr;    // rows · cols elements without gaps
-    std::span<const float> scale;  // rows of int8; otherwise empty
-    std::size_t rows = 0;
-    std::size_t cols = 0;
-};
-
 // The arrays that define a class tree (hierarchy.hpp says what they mean), owned: what the builders return.
 struct Hierarchy {
     std::vector<std::int64_t> path_ptr;

@@ -28,9 +28,10 @@ struct Gradient {
 template <class T>
 Gradient<T> gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, bool dense) {
     const std::size_t rows = dense ? plan.hierarchy().rows() : plan.touched_rows();
-    Gradient<T> g{std::vector<T>(plan.examples()), std::vector<T>(in.X.size()), std::vector<T>(rows * in.X.cols), std::vector<T>(rows)};
+    Gradient<T> g{std::vector<T>(plan.examples()), std::vector<T>(in.X.rows() * in.X.cols()), std::vector<T>(rows * in.X.cols()),
+                  std::vector<T>(rows)};
     const auto run = dense ? hsoftmax_gradient_dense<T> : hsoftmax_gradient<T>;
-    run(plan, in, g.nll, {g.dX.data(), in.X.rows, in.X.cols}, {g.dW.data(), rows, in.X.cols}, g.db);
+    run(plan, in, g.nll, {g.dX.data(), in.X.rows(), in.X.cols()}, {g.dW.data(), rows, in.X.cols()}, g.db);
     return g;
 }
 
@@ -231,7 +232,7 @@ void test_threads() {
             auto in = p.input(threads);
             in.scale = p.weight;
             auto g = gradient(plan, in, false);
-            in.X.rows = 300;
+            in.X = {p.X.data(), 300, p.dim};
             auto all = log_proba(h, in);
             std::vector<std::int64_t> classes(300 * 5), sample(300 * 4);
             std::vector<T> log_p(300 * 5), bound(300);
@@ -278,15 +279,18 @@ void test_refusals() {
         check_refused(text, [&] { hsoftmax_gradient<double>(plan, in, nll, {dX.data(), 4, 3}, {dW.data(), rows, 3}, db); });
         check(untouched(), "after '", text, "' the outputs should be as they were");
     };
-    refused("X must have one row a label, 4, got 3", [](auto& in) { in.X.rows = 3; });
-    refused("W must have shape (8, 3), got (7, 3)", [](auto& in) { in.W.rows = 7; });
-    refused("W must have shape (8, 3), got (8, 2)", [](auto& in) { in.W.cols = 2; });
+    refused("X must have one row a label, 4, got 3", [&](auto& in) { in.X = {p.X.data(), 3, 3}; });
+    refused("W must have shape (8, 3), got (7, 3)", [&](auto& in) { in.W = {p.W.data(), 7, 3}; });
+    refused("W must have shape (8, 3), got (8, 2)", [&](auto& in) { in.W = {p.W.data(), 8, 2}; });
     refused("b must have 8 entries, got 5", [](auto& in) { in.b = in.b.first(5); });
     refused("sample_weight must have 4 entries, got 2", [&](auto& in) { in.scale = std::span<const double>(p.weight).first(2); });
     refused("grad_output must have 4 entries, got 2",
             [&](auto& in) { in.scale = std::span<const double>(p.weight).first(2), in.scale_loss = false; });
     refused("label_smoothing must be in [0, 1), got 1", [](auto& in) { in.label_smoothing = 1; });
-    refused("X must be finite, got nan at row 2, column 1", [&](auto& in) { in.X.data = bad_x.data(); });
+    refused("X must be finite, got nan at row 2, column 1", [&](auto& in) { in.X = {bad_x.data(), 4, 3}; });
+    const std::vector<std::int64_t> indptr(5, 0);
+    const CsrView<const double, std::int64_t> sparse{indptr, {}, {}, 3};
+    refused("X must be dense with rows of W that are, got compressed sparse rows", [&](auto& in) { in.X = sparse; });
     const auto in = p.input();
     check_refused("nll must have 4 entries, got 3", [&] { hsoftmax<double>(plan, in, std::span<double>(nll).first(3), {}); });
     check_refused("residuals must have " + std::to_string(plan.n_logits()) + " entries, got 1",
@@ -315,7 +319,7 @@ void test_refusals() {
     check(untouched(), "after the refusals the outputs should be as they were");
     std::fill(bad_w.begin(), bad_w.end(), std::numeric_limits<double>::infinity());
     auto overflow = in;
-    overflow.W.data = bad_w.data();
+    overflow.W = {bad_w.data(), 8, 3};
     bool named = false;
     try {
         hsoftmax<double>(plan, overflow, nll, {});

@@ -43,8 +43,7 @@ void test_threads() {
             std::vector<float> wide(p.W.size());
             dequantize(again.view(), {wide.data(), again.rows, again.cols}, threads);
             auto in = p.input(threads);
-            in.W.data = nullptr;
-            in.quantized = again.view();
+            in.W = again.view();
             std::vector<std::int64_t> classes(p.n * 3);
             std::vector<float> log_p(p.n * 3), bound(p.n);
             SearchOptions options;
@@ -77,18 +76,24 @@ void test_refusals() {
     std::vector<float> out(p.n * h.classes());
     const auto refuse = [&](const std::string& text, const QuantizedView& view) {
         auto in = p.input();
-        in.quantized = view;
+        in.W = view;
         check_refused(text, [&] { hsoftmax_log_proba<float>(h, in, {out.data(), p.n, h.classes()}); });
     };
     QuantizedView view = int8.view();
     view.rows = 3;
-    refuse("quantized must have shape (4, 6), got (3, 6)", view);
+    refuse("W must have shape (4, 6), got (3, 6)", view);
     view = int8.view();
     view.cols = 5;
-    refuse("quantized must have shape (4, 6), got (4, 5)", view);
+    refuse("W must have shape (4, 6), got (4, 5)", view);
     view = int8.view();
     view.scale = view.scale.first(3);
     refuse("scale must have 4 entries, got 3", view);
+    auto in = p.input();
+    in.W = int8.view();
+    const HSoftmaxPlan plan(h, p.labels);
+    std::vector<float> nll(p.n), dX(p.n * p.dim), dW(h.rows() * p.dim), db(h.rows());
+    check_refused("W must be a float array for a gradient, got int8 weights",
+                  [&] { hsoftmax_gradient_dense<float>(plan, in, nll, {dX.data(), p.n, p.dim}, {dW.data(), h.rows(), p.dim}, db); });
 }
 
 }  // namespace

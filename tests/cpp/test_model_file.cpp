@@ -79,8 +79,8 @@ void test_quantised_rows() {
         const auto& weights = std::get<ModelWeights<float>>(model.weights());
         std::vector<float> expected(rows * 16), found(rows * 16);
         dequantize({kind, data.data(), scale, rows, 16}, {expected.data(), rows, 16}, 1);
-        dequantize(weights.quantized, {found.data(), rows, 16}, 1);
-        check(weights.quantized.kind == kind && same_bytes(found, expected), "quantised rows come back");
+        dequantize(*weights.W.quantized(), {found.data(), rows, 16}, 1);
+        check(weights.W.quantized()->kind == kind && same_bytes(found, expected), "quantised rows come back");
         std::vector<float> nll(5);
         hsoftmax<float>(HSoftmaxPlan(model.tree(), p.labels), weights.input(p.input().X), nll, {});
 

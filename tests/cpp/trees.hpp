@@ -168,20 +168,13 @@ struct Problem {
     MatrixView<const T> w_view() const { return {W.data(), W.size() / dim, dim}; }
     MatrixView<T> w_view() { return {W.data(), W.size() / dim, dim}; }
     Example<T> example(std::size_t i) const { return {X.data() + i * dim, w_view(), b}; }
-    HSoftmaxInput<T> input(int threads = 1) const {
-        HSoftmaxInput<T> in;
-        in.X = x_view();
-        in.W = w_view();
-        in.b = b;
-        in.num_threads = threads;
-        return in;
-    }
+    HSoftmaxInput<T> input(int threads = 1) const { return {.X = x_view(), .W = w_view(), .b = b, .num_threads = threads}; }
 };
 
 template <class T>
 std::vector<T> log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in) {
-    std::vector<T> out(in.X.rows * h.classes());
-    hsoftmax_log_proba(h, in, {out.data(), in.X.rows, h.classes()});
+    std::vector<T> out(in.X.rows() * h.classes());
+    hsoftmax_log_proba(h, in, {out.data(), in.X.rows(), h.classes()});
     return out;
 }
 

@@ -32,15 +32,16 @@ struct Case {
         W = in.reals<T>(h().rows() * dim, wild);
         if (in.flag()) b = in.reals<T>(in.size_near(h().rows()), wild);
         input.X = {X.data(), n, dim};
-        input.W = {W.data(), h().rows(), dim};
-        if (in.rarely() && dim > 0) input.W.cols = dim - 1;
-        if (in.rarely() && h().rows() > 0) input.W.rows = h().rows() - 1;
+        MatrixView<const T> view{W.data(), h().rows(), dim};
+        if (in.rarely() && dim > 0) view.cols = dim - 1;
+        if (in.rarely() && h().rows() > 0) view.rows = h().rows() - 1;
+        input.W = view;
         input.b = b;
         input.check_finite = !in.rarely();
         input.num_threads = static_cast<int>(in.below(4));
     }
     const HierarchyView& h() const { return index.view(); }
-    bool fits() const { return input.W.rows == h().rows() && input.W.cols == dim && (b.empty() || b.size() == h().rows()); }
+    bool fits() const { return input.W.rows() == h().rows() && input.W.cols() == dim && (b.empty() || b.size() == h().rows()); }
     // Whether logits of row s stay well inside the range of T: then nothing may be refused.
     bool tame(std::size_t s) const {
         const auto most = [](const T* from, std::size_t count) {
@@ -66,8 +67,8 @@ struct Case {
 template <class T>
 std::vector<T> table(const HierarchyView& h, const HSoftmaxInput<T>& in, bool nodes, bool& no) {
     const std::size_t cols = nodes ? h.nodes() : h.classes();
-    std::vector<T> out(in.X.rows * cols, T(7));
-    const MatrixView<T> view{out.data(), in.X.rows, cols};
+    std::vector<T> out(in.X.rows() * cols, T(7));
+    const MatrixView<T> view{out.data(), in.X.rows(), cols};
     no = refused([&] { nodes ? hsoftmax_node_log_proba(h, in, view) : hsoftmax_log_proba(h, in, view); });
     return out;
 }

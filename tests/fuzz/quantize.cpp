@@ -37,12 +37,12 @@ struct Rows {
 // W rounded, checked against W; false if it was refused.
 bool round_rows(Input& in, MatrixView<const float> W, Rows& q) {
     const std::size_t n = W.size();
-    q.kind = in.pick({QuantizedKind::int8, QuantizedKind::bfloat16, QuantizedKind::float16, QuantizedKind::none});
+    q.kind = in.pick({QuantizedKind::int8, QuantizedKind::bfloat16, QuantizedKind::float16});
     q.rows = W.rows, q.cols = W.cols;
     const std::size_t scales = q.kind == QuantizedKind::int8 ? W.rows : 0;
     q.data.assign(n * (q.kind == QuantizedKind::int8 ? 1 : 2), 0xa5);
     q.scale.assign(in.size_near(scales), 0);
-    bool valid = q.kind != QuantizedKind::none && q.scale.size() == scales;
+    bool valid = q.scale.size() == scales;
     for (std::size_t i = 0; i < n; ++i) valid = valid && std::abs(W.data[i]) <= limit_of(q.kind);
     must(refused([&] { quantize(W, q.kind, q.data.data(), q.scale, 1); }) == !valid, "quantize refuses what is not valid");
     if (!valid) return false;
@@ -77,12 +77,12 @@ void score(Input& in) {
     input.check_finite = !in.rarely();
     std::vector<float> plain(n * h.classes()), quantized(plain.size());
     const bool no = refused([&] { hsoftmax_log_proba(h, input, MatrixView<float>{plain.data(), n, h.classes()}); });
-    input.W.data = nullptr;
-    input.quantized = q.view();
-    input.quantized.rows = in.size_near(h.rows());
-    input.quantized.cols = in.size_near(dim);
-    input.quantized.scale = input.quantized.scale.first(std::min(q.scale.size(), in.size_near(q.scale.size())));
-    const bool fits = input.quantized.rows == h.rows() && input.quantized.cols == dim && input.quantized.scale.size() == q.scale.size();
+    QuantizedView view = q.view();
+    view.rows = in.size_near(h.rows());
+    view.cols = in.size_near(dim);
+    view.scale = view.scale.first(std::min(q.scale.size(), in.size_near(q.scale.size())));
+    input.W = view;
+    const bool fits = view.rows == h.rows() && view.cols == dim && view.scale.size() == q.scale.size();
     const bool no_quantized = refused([&] { hsoftmax_log_proba(h, input, MatrixView<float>{quantized.data(), n, h.classes()}); });
     must(fits || no_quantized, "quantised rows of another shape are refused");
     if (fits && q.kind != QuantizedKind::int8) {

@@ -179,7 +179,7 @@ def test_every_room_has_its_floors():
     """One operator, one name: header, source, Cython and Python."""
     for header in PUBLIC:
         room = header.stem
-        if room in ("types", "model_file"):  # _storage.py writes what model_file.cpp reads
+        if room in ("types", "weights", "model_file"):  # _storage.py writes the last one's files
             continue
         if room != "runtime":
             assert (CPP / f"{room}.cpp").exists() or (CPP / room).is_dir(), f"{room}.cpp"

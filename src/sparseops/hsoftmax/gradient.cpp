@@ -31,7 +31,7 @@ template <Real T>
 void write_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
                     std::span<T> db, bool dense) {
     const std::size_t rows = dense ? plan.hierarchy().rows() : plan.touched_rows();
-    require(dW.rows == rows && dW.cols == in.X.cols, "dW must have shape (", rows, ", ", in.X.cols, "), got (", dW.rows, ", ", dW.cols,
+    require(dW.rows == rows && dW.cols == in.X.cols(), "dW must have shape (", rows, ", ", in.X.cols(), "), got (", dW.rows, ", ", dW.cols,
             ")");
     require(db.size() == rows, "db must have ", rows, " entries, got ", db.size());
     Writer<T> writer{dW, db, dense};

@@ -59,8 +59,10 @@ public:
           in_(in),
           out_(out),
           k_(detail::kernels<T>()),
-          score_(in.X, in.W, in.quantized, detail::team_size(in.num_threads, static_cast<double>(in.X.size()))),
-          dim_(in.X.cols),
+          X_(detail::require_dense_rows(in.X)),
+          W_(out.gradient ? detail::require_float_rows(in.W) : MatrixView<const T>{}),
+          score_(in.X, in.W, detail::team_size(in.num_threads, static_cast<double>(X_.size()))),
+          dim_(X_.cols),
           z_(std::make_unique_for_overwrite<T[]>(plan.n_logits())),
           narrow_(h_.widest <= narrow),
           chunk_(narrow_ ? std::clamp<std::size_t>(plan.order().size() / (16 * block) * block, 32, 128) : wide_chunk),
@@ -112,7 +114,7 @@ public:
     }
 
     void rows(const GradientSink<T>& sink) {
-        if (!walks_) return detail::NodeSums<T, HSoftmaxPlan, GradientSink<T>>(plan_, in_.X, z_.get(), threads_).run(sink);
+        if (!walks_) return detail::NodeSums<T>(plan_, X_, z_.get(), threads_).run(sink);
         detail::parallel_for(out_.sink ? 0 : chunks_, threads_, [&](std::size_t c, std::size_t worker) {  // unless `score` did
             sums_->begin(c, worker);
             for (std::size_t first = c * chunk_; first < last(c); first += block) {
@@ -160,8 +162,7 @@ private:
             losses(first, end, scratch);
             for (std::size_t s = first; s < end && out_.gradient; ++s) {
                 const auto rows = path_rows(s, first, scratch);
-                k_.weighted_sum(z_.get() + at(s), 1, {in_.W.data, dim_, rows.data()}, rows.size(), dim_, false,
-                                out_.dX + example(s) * dim_);
+                k_.weighted_sum(z_.get() + at(s), 1, {W_.data, dim_, rows.data()}, rows.size(), dim_, false, out_.dX + example(s) * dim_);
             }
             for (std::size_t s = first; s < end && out_.sink; ++s) add(c, s, first, *out_.sink, worker);
         }
@@ -205,7 +206,7 @@ private:
         const auto later = static_cast<std::size_t>(plan_.labels()[std::min(n - 1, s + ahead)]);
         detail::prefetch(h_.path_nodes(later).data(), h_.path_nodes(later).size());
         detail::prefetch(h_.path_children(later).data(), h_.path_children(later).size());
-        if (in_.quantized.kind == QuantizedKind::none) detail::prefetch(in_.X.row(example(s)), dim_);
+        score_.prefetch_input(example(s));
         if (out_.gradient) detail::prefetch_to_write(out_.dX + example(s) * dim_, dim_);
         each_new_row(s, [&](std::size_t row) {
             score_.prefetch(row);
@@ -215,7 +216,7 @@ private:
 
     void prefetch_step(std::size_t s, const GradientSink<T>& sink) const {
         if (s >= plan_.order().size()) return;
-        detail::prefetch(in_.X.row(example(s)), dim_);
+        detail::prefetch(X_.row(example(s)), dim_);
         if (sink.soon) each_new_row(s, [&](std::size_t row) { sink.soon(sink.self, row); });
     }
 
@@ -233,7 +234,7 @@ private:
     }
 
     void add(std::size_t c, std::size_t s, std::size_t first, const GradientSink<T>& sink, std::size_t worker) {
-        sums_->add(c, s, path_rows(s, first, scratch_[worker]), z_.get() + at(s), in_.X.row(example(s)), sink, worker);
+        sums_->add(c, s, path_rows(s, first, scratch_[worker]), z_.get() + at(s), X_.row(example(s)), sink, worker);
     }
 
     // ---- trees with wider nodes: products of blocks of examples with blocks of rows
@@ -309,7 +310,7 @@ private:
             }
             for (std::size_t j = 0; j < k; j += stretch) {
                 const std::size_t n = std::min(stretch, k - j);
-                k_.weighted_sums(delta, {in_.W.row(h_.row(v) + j), dim_, nullptr}, n, dim_, node.z > 0 || j > 0, out, m);
+                k_.weighted_sums(delta, {W_.row(h_.row(v) + j), dim_, nullptr}, n, dim_, node.z > 0 || j > 0, out, m);
                 for (std::size_t s = 0; s < m; ++s) delta[s] += n;
             }
         }
@@ -367,6 +368,7 @@ private:
     const HSoftmaxInput<T>& in_;
     Outputs<T> out_;
     const Kernels<T>& k_;
+    const MatrixView<const T> X_, W_;  // W of a gradient
     const detail::Scorer<T> score_;
     const std::size_t dim_;
     const std::unique_ptr<T[]> z_;  // logits, then their gradients, in sorted order
@@ -375,14 +377,14 @@ private:
     const bool at_once_;  // all losses of a block: its nodes are logistic, or have two rows each and no soft target
     const int threads_;
     std::vector<Scratch<T>> scratch_;
-    std::optional<detail::WalkSums<T, HSoftmaxPlan, GradientSink<T>>> sums_;  // of a gradient, if nodes are narrow
-    bool walks_ = false;                                                      // and fit
+    std::optional<detail::WalkSums<T>> sums_;  // of a gradient, if nodes are narrow
+    bool walks_ = false;                       // and fit
 };
 
 template <Real T>
 void require_batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<const T> nll) {
     const std::size_t n = plan.examples();
-    require(in.X.rows == n, "X must have one row a label, ", n, ", got ", in.X.rows);
+    require(in.X.rows() == n, "X must have one row a label, ", n, ", got ", in.X.rows());
     require(in.scale.empty() || in.scale.size() == n, in.scale_loss ? "sample_weight" : "grad_output", " must have ", n, " entries, got ",
             in.scale.size());
     require(in.label_smoothing >= 0 && in.label_smoothing < 1, "label_smoothing must be in [0, 1), got ", in.label_smoothing);
@@ -406,9 +408,7 @@ template <Real T>
 void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
                        const GradientSink<T>& sink) {
     require_batch(plan, in, std::span<const T>(nll));
-    require(in.quantized.kind == QuantizedKind::none, "W must be a float array for a gradient, got ", detail::name_of(in.quantized.kind),
-            " weights");
-    require(dX.rows == plan.examples() && dX.cols == in.X.cols, "dX must have shape (", plan.examples(), ", ", in.X.cols, "), got (",
+    require(dX.rows == plan.examples() && dX.cols == in.X.cols(), "dX must have shape (", plan.examples(), ", ", in.X.cols(), "), got (",
             dX.rows, ", ", dX.cols, ")");
     Batch<T> batch(plan, in, {nll, {}, true, dX.data, sink.at_once ? &sink : nullptr});
     batch.score();

@@ -8,17 +8,17 @@
 #include <vector>
 
 #include "../detail/parallel.hpp"
+#include "../hsoftmax.hpp"
 #include "../kernels/kernels.hpp"
 #include "../types.hpp"
 
 namespace sparseops::detail {
 
-// Plan: HSoftmaxPlan. Sink: GradientSink.
-template <Real T, class Plan, class Sink>
+template <Real T>
 class NodeSums {
 public:
     // z: the logit gradients of all examples.
-    NodeSums(const Plan& plan, const MatrixView<const T>& X, const T* z, int workers)
+    NodeSums(const HSoftmaxPlan& plan, const MatrixView<const T>& X, const T* z, int workers)
         : plan_(plan), X_(X), z_(z), k_(kernels<T>()), scratch_(static_cast<std::size_t>(std::max(1, workers))) {
         for (Scratch& s : scratch_) {
             s.weight.resize(4 * piece);
@@ -26,7 +26,7 @@ public:
         }
     }
 
-    void run(const Sink& sink) {
+    void run(const GradientSink<T>& sink) {
         constexpr std::size_t together = 16;  // touched rows a work item
         const auto slots = plan_.slots();
         const std::size_t touched = plan_.touched_rows();
@@ -50,7 +50,7 @@ private:
 
     // Count rows of one node: its examples' deltas times their x.
     template <int Count>
-    void sum_rows(std::size_t u, std::size_t slot, const Sink& sink, Scratch& scratch) const {
+    void sum_rows(std::size_t u, std::size_t slot, const GradientSink<T>& sink, Scratch& scratch) const {
         const auto& segment = plan_.segments()[u];
         const auto first = static_cast<std::size_t>(segment.first), end = static_cast<std::size_t>(segment.last);
         const std::size_t j = slot - static_cast<std::size_t>(plan_.slots()[u]),
@@ -81,7 +81,7 @@ private:
         for (std::size_t q = 0; q < Count; ++q) sink.done(sink.self, slot + q, row + q, out[q], static_cast<T>(bias[q]));
     }
 
-    const Plan& plan_;
+    const HSoftmaxPlan& plan_;
     const MatrixView<const T> X_;
     const T* z_;
     const Kernels<T>& k_;

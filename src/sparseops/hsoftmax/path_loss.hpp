@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../hierarchy.hpp"
 #include "../kernels/kernels.hpp"
 #include "../types.hpp"
 
@@ -35,9 +36,8 @@ void softmax_delta(T* p, std::size_t k, std::size_t j, double smoothing) {
 }
 
 // z: the logits of the path's nodes, root first; with `gradient`, made their gradients. nll: scratch for the widest node.
-// Tree: HierarchyView.
-template <Real T, class Tree>
-double path_loss(const Kernels<T>& kernels, const Tree& h, std::size_t label, double smoothing, bool gradient, T* z, T* nll) {
+template <Real T>
+double path_loss(const Kernels<T>& kernels, const HierarchyView& h, std::size_t label, double smoothing, bool gradient, T* z, T* nll) {
     const auto nodes = h.path_nodes(label), children = h.path_children(label);
     double sum = 0;
     for (std::size_t d = 0; d < nodes.size(); ++d) {

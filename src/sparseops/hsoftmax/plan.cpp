@@ -8,6 +8,7 @@
 #include "../hsoftmax.hpp"
 #include "../kernels/kernels.hpp"
 #include "../kernels/prefetch.hpp"
+#include "score.hpp"
 
 namespace sparseops {
 namespace {
@@ -152,23 +153,21 @@ void HSoftmaxPlan::write_rows(std::span<std::int64_t> rows) const {
 
 template <Real T>
 void require_shapes(const HierarchyView& h, const HSoftmaxInput<T>& in) {
-    detail::require(in.W.rows == h.rows() && in.W.cols == in.X.cols, "W must have shape (", h.rows(), ", ", in.X.cols, "), got (",
-                    in.W.rows, ", ", in.W.cols, ")");
+    detail::require(in.W.rows() == h.rows() && in.W.cols() == in.X.cols(), "W must have shape (", h.rows(), ", ", in.X.cols(), "), got (",
+                    in.W.rows(), ", ", in.W.cols(), ")");
     detail::require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
-    if (const QuantizedView& q = in.quantized; q.kind != QuantizedKind::none) {
-        detail::require(q.rows == h.rows() && q.cols == in.X.cols, "quantized must have shape (", h.rows(), ", ", in.X.cols, "), got (",
-                        q.rows, ", ", q.cols, ")");
-        detail::require(q.kind != QuantizedKind::int8 || q.scale.size() == q.rows, "scale must have ", q.rows, " entries, got ",
-                        q.scale.size());
+    if (const QuantizedView* q = in.W.quantized()) {
+        detail::require(q->kind != QuantizedKind::int8 || q->scale.size() == q->rows, "scale must have ", q->rows, " entries, got ",
+                        q->scale.size());
     }
 }
 
 template <Real T>
 void require_finite(const HSoftmaxInput<T>& in) {
     if (!in.check_finite) return;
-    const std::size_t bad = detail::kernels<T>().first_not_finite(in.X.data, in.X.size());
-    if (bad < in.X.size())
-        detail::refuse("X must be finite, got ", in.X.data[bad], " at row ", bad / in.X.cols, ", column ", bad % in.X.cols);
+    const MatrixView<const T> X = detail::require_dense_rows(in.X);
+    const std::size_t bad = detail::kernels<T>().first_not_finite(X.data, X.size());
+    if (bad < X.size()) detail::refuse("X must be finite, got ", X.data[bad], " at row ", bad / X.cols, ", column ", bad % X.cols);
 }
 
 template void require_shapes(const HierarchyView&, const HSoftmaxInput<float>&);

@@ -168,15 +168,15 @@ void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> 
         if (leaves.data) std::fill(leaves.data, leaves.data + leaves.size(), T(0));
         return;
     }
-    const std::size_t ranges = (h.nodes() + node_range - 1) / node_range, blocks = (in.X.rows + example_block - 1) / example_block;
+    const std::size_t ranges = (h.nodes() + node_range - 1) / node_range, blocks = (in.X.rows() + example_block - 1) / example_block;
     const int threads = detail::team_size(
-        in.num_threads, static_cast<double>(in.X.rows) * static_cast<double>(h.rows()) * static_cast<double>(in.X.cols + 16));
+        in.num_threads, static_cast<double>(in.X.rows()) * static_cast<double>(h.rows()) * static_cast<double>(in.X.cols() + 16));
     detail::FirstPlace bad;
-    const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
+    const detail::Scorer<T> scorer(in.X, in.W, threads);
     std::vector<TreeWalk<T>> walks(static_cast<std::size_t>(std::max(1, threads)), TreeWalk<T>(h, in, scorer, leaves, nodes, bad));
     detail::parallel_for(ranges * blocks, threads, [&](std::size_t item, std::size_t worker) {
         const std::size_t x = item / ranges * example_block, from = item % ranges * node_range;
-        walks[worker].run(x, std::min(example_block, in.X.rows - x), from, std::min(h.nodes(), from + node_range));
+        walks[worker].run(x, std::min(example_block, in.X.rows() - x), from, std::min(h.nodes(), from + node_range));
     });
     detail::require_finite_logits(bad);
 }
@@ -211,33 +211,33 @@ bool child_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, const d
 
 template <Real T>
 void hsoftmax_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out) {
-    require(out.rows == in.X.rows && out.cols == h.classes(), "out must have shape (", in.X.rows, ", ", h.classes(), "), got (", out.rows,
-            ", ", out.cols, ")");
+    require(out.rows == in.X.rows() && out.cols == h.classes(), "out must have shape (", in.X.rows(), ", ", h.classes(), "), got (",
+            out.rows, ", ", out.cols, ")");
     walk_all(h, in, out, {});
 }
 
 template <Real T>
 void hsoftmax_node_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out) {
-    require(out.rows == in.X.rows && out.cols == h.nodes(), "out must have shape (", in.X.rows, ", ", h.nodes(), "), got (", out.rows, ", ",
-            out.cols, ")");
+    require(out.rows == in.X.rows() && out.cols == h.nodes(), "out must have shape (", in.X.rows(), ", ", h.nodes(), "), got (", out.rows,
+            ", ", out.cols, ")");
     walk_all(h, in, {}, out);
 }
 
 template <Real T>
 void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<const std::int64_t> classes, MatrixView<T> out) {
     require_input(h, in);
-    require(classes.rows == in.X.rows, "classes must have one row a row of X, ", in.X.rows, ", got ", classes.rows);
+    require(classes.rows == in.X.rows(), "classes must have one row a row of X, ", in.X.rows(), ", got ", classes.rows);
     require(out.rows == classes.rows && out.cols == classes.cols, "out must have the shape of classes");
     for (std::size_t i = 0; i < classes.size(); ++i) {
         const std::int64_t c = classes.data[i];
         require(c >= 0 && static_cast<std::size_t>(c) < h.classes(), "classes must be in [0, ", h.classes(), "), got ", c, " at index ", i);
     }
     const int threads = detail::team_size(
-        in.num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols));
+        in.num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols()));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
     detail::PerWorker<T> scratch(2 * width, threads);
     detail::FirstPlace bad;
-    const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
+    const detail::Scorer<T> scorer(in.X, in.W, threads);
     detail::parallel_for(classes.rows, threads, [&](std::size_t i, std::size_t worker) {
         T* z = scratch[worker];
         for (std::size_t j = 0; j < classes.cols; ++j) {
@@ -257,13 +257,13 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
 template <Real T>
 void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::uint64_t seed, MatrixView<std::int64_t> out) {
     require_input(h, in);
-    require(out.rows == in.X.rows, "out must have one row a row of X, ", in.X.rows, ", got ", out.rows);
-    const int threads =
-        detail::team_size(in.num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols));
+    require(out.rows == in.X.rows(), "out must have one row a row of X, ", in.X.rows(), ", got ", out.rows);
+    const int threads = detail::team_size(
+        in.num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols()));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
     detail::PerWorker<T> scratch(2 * width, threads);
     detail::FirstPlace bad;
-    const detail::Scorer<T> scorer(in.X, in.W, in.quantized, threads);
+    const detail::Scorer<T> scorer(in.X, in.W, threads);
     detail::parallel_for(out.rows, threads, [&](std::size_t i, std::size_t worker) {
         T* z = scratch[worker];
         const T* log_p = z + width;

@@ -9,6 +9,7 @@
 
 #include "../detail/parallel.hpp"
 #include "../detail/require.hpp"
+#include "../hsoftmax.hpp"
 #include "../kernels/kernels.hpp"
 #include "../kernels/prefetch.hpp"
 #include "../kernels/quantized.hpp"
@@ -28,10 +29,21 @@ inline void require_finite_logits(const FirstPlace& bad) {
 }
 
 inline const char* name_of(QuantizedKind kind) {
-    return kind == QuantizedKind::int8       ? "int8"
-           : kind == QuantizedKind::bfloat16 ? "bfloat16"
-           : kind == QuantizedKind::float16  ? "float16"
-                                             : "float";
+    return kind == QuantizedKind::int8 ? "int8" : kind == QuantizedKind::bfloat16 ? "bfloat16" : "float16";
+}
+
+// W as a gradient needs it.
+template <Real T>
+MatrixView<const T> require_float_rows(const Weights<T>& W) {
+    if (const auto* rows = W.dense()) return *rows;
+    refuse("W must be a float array for a gradient, got ", name_of(W.quantized()->kind), " weights");
+}
+
+// X as everything but sparse W needs it.
+template <Real T>
+MatrixView<const T> require_dense_rows(const Examples<T>& X) {
+    if (const auto* rows = X.dense()) return *rows;
+    refuse("X must be dense with rows of W that are, got compressed sparse rows");
 }
 
 template <Real T>
@@ -39,13 +51,15 @@ class Scorer {
 public:
     // The views must outlive it. int8: rows of X are rounded to the finest 16-bit steps whose products cannot overflow, all of them
     // now, or each when `place` asks for it.
-    Scorer(const MatrixView<const T>& X, const MatrixView<const T>& W, const QuantizedView& quantized, int threads)
-        : Scorer(X, W, quantized) {
-        if (q_.kind == QuantizedKind::int8) round_inputs(threads);
+    Scorer(const Examples<T>& X, const Weights<T>& W, int threads) : Scorer(X, W) {
+        if (is_int8()) round_inputs(threads);
     }
-    Scorer(const MatrixView<const T>& X, const MatrixView<const T>& W, const QuantizedView& quantized)
-        : X_(X), W_(W), q_(quantized), k_(kernels<T>()) {
-        if (q_.kind == QuantizedKind::none) return;
+    Scorer(const Examples<T>& X, const Weights<T>& W) : X_(require_dense_rows(X)), k_(kernels<T>()) {
+        if (W.dense()) {
+            W_ = *W.dense();
+            return;
+        }
+        q_ = *W.quantized();
         require(std::is_same_v<T, float>, "X must be float32, as W has ", name_of(q_.kind), " weights, got float64");
         quantized_ = &quantized_kernels();
         if (q_.kind != QuantizedKind::int8) return;
@@ -60,7 +74,7 @@ public:
 
     // What to call row x of X from now on, where rows are rounded one at a time; what was so called before is gone.
     std::size_t place(std::size_t x) {
-        if (q_.kind != QuantizedKind::int8) return x;
+        if (!is_int8()) return x;
         round_input(x, 0);
         return 0;
     }
@@ -80,6 +94,10 @@ public:
         if constexpr (std::is_same_v<T, float>) quantized_dots({0, &row}, 1, {0, w}, count, out, count);
     }
 
+    void prefetch_input(std::size_t x) const {
+        if (!quantized_) detail::prefetch(X_.row(x), X_.cols);
+    }
+
     void prefetch(std::size_t row) const {
         if (!quantized_) [[likely]]
             return detail::prefetch(W_.row(row), W_.cols);
@@ -92,6 +110,8 @@ public:
     }
 
 private:
+    bool is_int8() const noexcept { return quantized_ && q_.kind == QuantizedKind::int8; }
+
     template <class E>
     static Rows<E> rows(const E* data, std::size_t stride, Pick p) {
         return {p.index ? data : data + p.first * stride, stride, p.index};
@@ -121,8 +141,9 @@ private:
         dots(rows(X_, x), nx, rows(static_cast<const std::uint16_t*>(q_.data), q_.cols, w), nw, q_.cols, out, stride);
     }
 
-    const MatrixView<const T> X_, W_;
-    const QuantizedView q_;
+    const MatrixView<const T> X_;
+    MatrixView<const T> W_;  // or
+    QuantizedView q_;
     const Kernels<T>& k_;
     const QuantizedKernels* quantized_ = nullptr;
     std::vector<std::int16_t> x_;  // int8: X, a row every stride_, or one row

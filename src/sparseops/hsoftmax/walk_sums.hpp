@@ -15,17 +15,17 @@
 #include <vector>
 
 #include "../detail/parallel.hpp"
+#include "../hsoftmax.hpp"
 #include "../kernels/kernels.hpp"
 #include "../types.hpp"
 
 namespace sparseops::detail {
 
-// Plan: HSoftmaxPlan. Sink: GradientSink.
-template <Real T, class Plan, class Sink>
+template <Real T>
 class WalkSums {
 public:
     // Without effect (see `fits`) if the parts would take more room than X, or the stack too much. `deepest`: most rows on a path.
-    WalkSums(const Plan& plan, std::size_t chunk, std::size_t dim, std::size_t deepest, int workers)
+    WalkSums(const HSoftmaxPlan& plan, std::size_t chunk, std::size_t dim, std::size_t deepest, int workers)
         : plan_(plan), shared_(plan.shared_rows()), k_(kernels<T>()), chunk_(chunk), dim_(dim), depth_(deepest) {
         constexpr std::size_t most = 256;
         if (depth_ > most) return;
@@ -70,7 +70,7 @@ public:
     }
 
     // `rows`: those on the way of example s; `delta`: their logit gradients.
-    void add(std::size_t c, std::size_t s, std::span<const std::int32_t> rows, const T* delta, const T* x, const Sink& sink,
+    void add(std::size_t c, std::size_t s, std::span<const std::int32_t> rows, const T* delta, const T* x, const GradientSink<T>& sink,
              std::size_t worker) {
         Stack& stack = stacks_[worker];
         const auto common = static_cast<std::size_t>(shared_[s]);
@@ -87,7 +87,7 @@ public:
         stack.fresh = false;
     }
 
-    void end(std::size_t c, const Sink& sink, std::size_t worker) {
+    void end(std::size_t c, const GradientSink<T>& sink, std::size_t worker) {
         Stack& stack = stacks_[worker];
         const Chunk& chunk = chunks_[c];
         close(c, static_cast<std::size_t>(chunk.after), sink, stack);
@@ -97,7 +97,7 @@ public:
         }
     }
 
-    void join(const Sink& sink) {
+    void join(const GradientSink<T>& sink) {
         if (chunks_.size() <= 1) return;
         const auto segments = plan_.segments();
         constexpr std::size_t together = 128;
@@ -146,7 +146,7 @@ private:
         return chunk.part + static_cast<std::size_t>(chunk.before - chunk.all) + d;
     }
 
-    void join_row(std::size_t first, std::size_t last, std::size_t level, std::size_t slot, std::size_t row, const Sink& sink,
+    void join_row(std::size_t first, std::size_t last, std::size_t level, std::size_t slot, std::size_t row, const GradientSink<T>& sink,
                   Stack& stack) {
         const T one = 1;
         double bias = 0;
@@ -162,7 +162,7 @@ private:
         sink.done(sink.self, slot, row, out, static_cast<T>(bias));
     }
 
-    void close(std::size_t c, std::size_t keep, const Sink& sink, Stack& stack) {
+    void close(std::size_t c, std::size_t keep, const GradientSink<T>& sink, Stack& stack) {
         for (std::size_t d = stack.open; d-- > keep;) {
             if (d >= stack.entered)
                 sink.done(sink.self, stack.level[d].slot, stack.level[d].row, stack.out[d], static_cast<T>(stack.bias[d]));
@@ -173,7 +173,7 @@ private:
         stack.entered = std::min(stack.entered, keep);
     }
 
-    const Plan& plan_;
+    const HSoftmaxPlan& plan_;
     const std::span<const std::int32_t> shared_;  // rows in common with the example before
     const Kernels<T>& k_;
     const std::size_t chunk_, dim_, depth_;

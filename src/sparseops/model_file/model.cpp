@@ -85,13 +85,12 @@ void require_all(std::span<const T> values, const char* name, std::size_t cols, 
 
 QuantizedView read_quantized(const ArrayFile& file, const std::string& prefix) {
     const StoredArray& data = file.array(prefix + "data");
-    const QuantizedKind kind = data.dtype == "int8"      ? QuantizedKind::int8
-                               : data.dtype == "int16"   ? QuantizedKind::bfloat16
-                               : data.dtype == "float16" ? QuantizedKind::float16
-                                                         : QuantizedKind::none;
-    require(kind != QuantizedKind::none && data.shape.size() == 2,
-            "data must be a matrix of int8, int16 (bits of bfloat16) or float16, got ", data.dtype, " of ", data.shape.size(),
-            " dimensions");
+    const bool known = data.dtype == "int8" || data.dtype == "int16" || data.dtype == "float16";
+    require(known && data.shape.size() == 2, "data must be a matrix of int8, int16 (bits of bfloat16) or float16, got ", data.dtype, " of ",
+            data.shape.size(), " dimensions");
+    const QuantizedKind kind = data.dtype == "int8"    ? QuantizedKind::int8
+                               : data.dtype == "int16" ? QuantizedKind::bfloat16
+                                                       : QuantizedKind::float16;
     const bool scaled = kind == QuantizedKind::int8;
     require(scaled == file.arrays().contains(prefix + "scale"), "scale must ", scaled ? "come with" : "be absent for", " data of ",
             data.dtype);
@@ -112,8 +111,7 @@ template <Real T>
 ModelWeights<T> read_arrays(const ArrayFile& file, const std::string& prefix) {
     ModelWeights<T> weights;
     if (file.arrays().contains(prefix + "W.data")) {
-        weights.quantized = read_quantized(file, prefix + "W.");
-        weights.W = {nullptr, weights.quantized.rows, weights.quantized.cols};
+        weights.W = read_quantized(file, prefix + "W.");
     } else {
         weights.W = file.matrix<T>(prefix + "W");
     }
@@ -141,10 +139,10 @@ void Model::read_weights(const std::string& prefix, const Metadata& metadata) {
         [&](const auto& w) {
             const std::size_t rows = tree().rows();
             const bool wants_b = classifier || file_.arrays().contains(prefix + "b");
-            require(w.W.rows == rows && (!wants_b || w.b.size() == rows) && (!w.has_embedding() || w.E.cols == w.W.cols), "W must have ",
-                    rows, " rows, as b entries, and the columns of E, got ", shape_text({w.W.rows, w.W.cols}), " and ",
+            require(w.W.rows() == rows && (!wants_b || w.b.size() == rows) && (!w.has_embedding() || w.E.cols == w.W.cols()),
+                    "W must have ", rows, " rows, as b entries, and the columns of E, got ", shape_text({w.W.rows(), w.W.cols()}), " and ",
                     shape_text({w.b.size()}));
-            features_ = w.has_embedding() ? w.E.rows : w.W.cols;
+            features_ = w.has_embedding() ? w.E.rows : w.W.cols();
         },
         weights_);
     const std::string mode = classifier || !metadata.mode.empty() ? metadata.mode : "mean";
