@@ -2,75 +2,7 @@
 # call with one example would need ten of them. A module that cimports this one calls use_numpy() first.
 from cython_sparseops._core.types cimport MatrixView, span
 
-cdef extern from *:
-    """
-    #define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
-    #include <numpy/arrayobject.h>
-    #include <sparseops/types.hpp>
-    #include <cstdint>
-    #include <stdexcept>
-    #include <type_traits>
-    namespace {
-    int use_numpy() {
-        import_array1(-1);
-        return 0;
-    }
-
-    // One of ours as the operators read it: of this very type, C-contiguous, aligned, in native byte order.
-    template <class T> bool is_ready_for(PyObject* value, int ndim) {
-        if (!PyArray_Check(value)) return false;
-        const auto* array = reinterpret_cast<PyArrayObject*>(value);
-        const bool kind = std::is_floating_point_v<T> ? PyTypeNum_ISFLOAT(PyArray_TYPE(array)) : PyTypeNum_ISSIGNED(PyArray_TYPE(array));
-        return kind && PyArray_ITEMSIZE(array) == sizeof(T) && PyArray_NDIM(array) == ndim && PyArray_ISCARRAY_RO(array);
-    }
-
-    // The entries of an array that `_arrays.py` has prepared: what is refused here is a mistake of ours.
-    template <class T> T* entries(PyObject* value, int ndim) {
-        const auto* array = reinterpret_cast<PyArrayObject*>(value);
-        if (!is_ready_for<std::remove_const_t<T>>(value, ndim) || (!std::is_const_v<T> && !PyArray_ISWRITEABLE(array)))
-            throw std::runtime_error("an array is of another kind than was prepared");
-        return static_cast<T*>(PyArray_DATA(array));
-    }
-    std::size_t length(PyObject* array, int axis) { return static_cast<std::size_t>(PyArray_DIM(reinterpret_cast<PyArrayObject*>(array), axis)); }
-
-    template <class T> void set(PyObject* array, std::span<T>& to) { to = {entries<T>(array, 1), length(array, 0)}; }
-    template <class T> void set(PyObject* array, sparseops::MatrixView<T>& to) { to = {entries<T>(array, 2), length(array, 0), length(array, 1)}; }
-    template <class View> void take(PyObject* array, View& to) { set(array, to); }
-
-    template <class T> T* new_array(int ndim, npy_intp* shape, bool zeros, PyObject*& array) {
-        constexpr int type = std::is_same_v<T, float> ? NPY_FLOAT32 : std::is_same_v<T, double> ? NPY_FLOAT64 : NPY_INT64;
-        array = zeros ? PyArray_ZEROS(ndim, shape, type, 0) : PyArray_EMPTY(ndim, shape, type, 0);
-        return array ? static_cast<T*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array))) : nullptr;
-    }
-    template <class T> PyObject* new_vector(std::size_t n, bool zeros, std::span<T>& to) {
-        npy_intp shape[] = {static_cast<npy_intp>(n)};
-        PyObject* array;
-        if (T* data = new_array<T>(1, shape, zeros, array)) to = {data, n};
-        return array;
-    }
-    template <class T> PyObject* new_matrix(std::size_t rows, std::size_t cols, bool zeros, sparseops::MatrixView<T>& to) {
-        npy_intp shape[] = {static_cast<npy_intp>(rows), static_cast<npy_intp>(cols)};
-        PyObject* array;
-        if (T* data = new_array<T>(2, shape, zeros, array)) to = {data, rows, cols};
-        return array;
-    }
-
-    // The first rows of a matrix whose size is rounded up by a quarter at most. Arrays that are nearly as large as those before do
-    // not fit where those were: malloc gives the pages back to the system and asks for new ones, which the system clears.
-    template <class T> PyObject* new_roomy_matrix(std::size_t rows, std::size_t cols, sparseops::MatrixView<T>& to) {
-        std::size_t step = 1;
-        if (rows * cols >= std::size_t{1} << 15) {
-            while (step * 8 <= rows) step *= 2;
-        }
-        PyObject* array = new_matrix<T>((rows + step - 1) / step * step, cols, false, to);
-        if (!array || to.rows == rows) return array;
-        PyObject* first = PySequence_GetSlice(array, 0, static_cast<Py_ssize_t>(rows));
-        Py_DECREF(array);
-        to.rows = rows;
-        return first;
-    }
-    }
-    """
+cdef extern from "ndarray.hpp":
     int use_numpy() except -1
     bint PyArray_CheckExact(object value)
     bint is_ready_for[T](object value, int ndim)

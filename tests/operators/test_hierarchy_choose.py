@@ -1,5 +1,6 @@
 """Hierarchy.choose: the measured choice of a tree. Nothing here depends on how long things take."""
 
+import functools
 import math
 
 import numpy as np
@@ -9,15 +10,16 @@ import cython_sparseops as cso
 from cython_sparseops import _hierarchy_choose as hierarchy_choose
 
 Hierarchy = cso.Hierarchy
-NAMES = [
-    "huffman",
-    "huffman, arity 4",
-    "huffman, arity 8",
-    "huffman, arity 16",
-    "two_level",
-    "balanced",
-    "plain softmax",
-]
+# Every candidate by its name in the report, in the order of the race.
+TREES = {
+    "huffman": Hierarchy.huffman,
+    "huffman, arity 4": functools.partial(Hierarchy.huffman, arity=4),
+    "huffman, arity 8": functools.partial(Hierarchy.huffman, arity=8),
+    "huffman, arity 16": functools.partial(Hierarchy.huffman, arity=16),
+    "two_level": Hierarchy.two_level,
+    "balanced": lambda counts: Hierarchy.balanced(len(counts)),
+    "plain softmax": lambda counts: Hierarchy.from_parents([len(counts)] * len(counts) + [-1]),
+}
 
 
 def choose(counts, dim=4, **options):
@@ -32,22 +34,13 @@ def zipf(n):
 # ---- agrees with the reference: the trees are those of the builders
 
 
-def tree_named(name, counts):
-    n = len(counts)
-    if name.startswith("huffman"):
-        return Hierarchy.huffman(counts, arity=int(name.split()[-1]) if " " in name else 2)
-    if name == "plain softmax":
-        return Hierarchy.from_parents([n] * n + [-1])
-    return Hierarchy.two_level(counts) if name == "two_level" else Hierarchy.balanced(n)
-
-
 def test_the_answer_is_the_tree_that_the_report_names():
     h, report = choose(zipf(300))
-    assert h == tree_named(report.winner, zipf(300))
-    assert [one.name for one in report.candidates] == NAMES
+    assert h == TREES[report.winner](zipf(300))
+    assert [one.name for one in report.candidates] == list(TREES)
 
 
-@pytest.mark.parametrize("winner", NAMES)
+@pytest.mark.parametrize("winner", TREES)
 def test_the_fastest_candidate_wins(winner, monkeypatch):
     monkeypatch.setattr(
         hierarchy_choose._Candidate,
@@ -56,13 +49,13 @@ def test_the_fastest_candidate_wins(winner, monkeypatch):
     )
     h, report = choose(zipf(300))
     assert report.winner == winner
-    assert h == tree_named(winner, zipf(300))
+    assert h == TREES[winner](zipf(300))
     assert report.plain_softmax_wins == (winner == "plain softmax")
     assert f"{winner} wins" in str(report)
 
 
 def test_what_is_faster_by_less_than_noise_does_not_win(monkeypatch):
-    seconds = dict(zip(NAMES, [1.02, 3, 3, 3, 1.04, 3, 1.0], strict=True))
+    seconds = dict(zip(TREES, [1.02, 3, 3, 3, 1.04, 3, 1.0], strict=True))
     monkeypatch.setattr(
         hierarchy_choose._Candidate, "measure", lambda self, threads: seconds[self.name]
     )
@@ -75,7 +68,7 @@ def test_what_is_faster_by_less_than_noise_does_not_win(monkeypatch):
 def test_the_report_counts_rows_and_bytes_as_report_does():
     counts = zipf(200)
     for one in choose(counts, 5)[1].candidates:
-        tree = tree_named(one.name, counts)
+        tree = TREES[one.name](counts)
         facts = tree.report(counts, dim=5)
         assert (one.n_rows, one.depth) == (tree.n_rows, tree.depth)
         assert (one.expected_rows, one.weight_bytes) == (facts.expected_rows, facts.weight_bytes)
@@ -103,7 +96,7 @@ def test_a_large_plain_softmax_is_scaled_and_says_so():
 def test_the_report_prints_a_line_for_every_candidate():
     text = str(choose(zipf(300))[1])
     assert "300 classes, dim 4, batch 8, 1 thread" in text
-    for name in NAMES:
+    for name in TREES:
         assert any(name in line for line in text.splitlines())
 
 
@@ -114,7 +107,7 @@ def test_the_report_prints_a_line_for_every_candidate():
 def test_few_classes_have_fewer_distinct_trees(n):
     h, report = choose(np.ones(n))
     assert h.n_classes == n
-    trees = [tree_named(one.name, np.ones(n)) for one in report.candidates]
+    trees = [TREES[one.name](np.ones(n)) for one in report.candidates]
     assert all(a != b for i, a in enumerate(trees) for b in trees[:i])
     assert report.candidates[-1].name == "plain softmax"
     assert all(math.isfinite(one.gradient_ms) for one in report.candidates)

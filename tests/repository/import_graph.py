@@ -1,24 +1,28 @@
-"""The import graph of a package: modules, floors, arrows, and circles.
+"""The import graphs of a checkout: rooms, floors, arrows and circles, in Python and in C++.
 
-python tests/repository/import_graph.py [FOLDER]
+python tests/repository/import_graph.py [ROOT]
 
-Imports inside functions are lazy; those under ``if TYPE_CHECKING`` serve annotations. Both are
-arrows too. A circle is a set of modules of which each reaches the others. A module's floor is the
-longest chain of arrows below it, without those that are not eager and lie in a circle; such an
-arrow leads upward if it does not lead to a lower floor.
+In Python a room is a module. Imports inside functions are lazy; those under ``if TYPE_CHECKING``
+serve annotations. Both are arrows too. In C++ a room is a folder of src/sparseops, or a header and
+a source of one name there; a header X.hpp belongs to the folder X. A circle is a set of rooms of
+which each reaches the others. A room's floor is the longest chain of arrows below it, without those
+that are not eager and lie in a circle; such an arrow leads upward if it does not lead to a lower
+floor.
 """
 
 import ast
 import itertools
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-PACKAGE = Path(__file__).resolve().parents[2] / "cython_sparseops"
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE, CORE = ROOT / "cython_sparseops", ROOT / "src" / "sparseops"
 
 
 class Arrow(NamedTuple):
-    """One module imports another; kind is "eager", "lazy" or "type"."""
+    """One room imports another; kind is "eager", "lazy" or "type". Including is eager."""
 
     source: str
     target: str
@@ -75,6 +79,33 @@ def arrows(folder=PACKAGE):
     return sorted(found)
 
 
+def sources(core=CORE):
+    """The C++ files."""
+    return sorted(path for path in core.rglob("*") if path.suffix in (".hpp", ".cpp", ".h"))
+
+
+def included(path, core=CORE):
+    """The files of ours that a C++ file includes, as paths from the folder of the core."""
+    text = path.read_text(encoding="utf-8")
+    found = re.findall(r'^\s*#\s*include\s*"([^"]+)"', text, re.MULTILINE)
+    return [(path.parent / i).resolve().relative_to(core.resolve()) for i in found]
+
+
+def room(path):
+    """The room of a C++ file, given by its path from the folder of the core."""
+    return path.parts[0] if len(path.parts) > 1 else path.stem
+
+
+def core_arrows(core=CORE):
+    """The arrows between the rooms of the core."""
+    pairs = {
+        (room(path.relative_to(core)), room(target))
+        for path in sources(core)
+        for target in included(path, core)
+    }
+    return sorted(Arrow(a, b, "eager") for a, b in pairs if a != b)
+
+
 def floors(names, found):
     """The floor of every module, 0 for one that imports no other."""
     below = {name: [a.target for a in found if a.source == name] for name in names}
@@ -102,19 +133,27 @@ def circles(names, found):
     return sorted(sorted(circle) for circle in sets)
 
 
-def main():
-    folder = Path(sys.argv[1]).resolve() if sys.argv[1:] else PACKAGE
-    known, found = modules(folder), arrows(folder)
-    rings = circles(known, found)
+def tell(title, names, found):
+    """Print a graph."""
+    rings = circles(names, found)
     inside = {pair for ring in rings for pair in itertools.permutations(ring, 2)}
-    level = floors(known, [a for a in found if a.kind == "eager" or a[:2] not in inside])
-    pairs = {(arrow.source, arrow.target) for arrow in found}
+    level = floors(names, [a for a in found if a.kind == "eager" or a[:2] not in inside])
+    pairs = {arrow[:2] for arrow in found}
     upward = [arrow for arrow in found if level[arrow.target] >= level[arrow.source]]
-    print(f"{len(known)} modules, {1 + max(level.values())} floors, {len(pairs)} arrows")
+    print(f"{title}: {len(names)} rooms, {1 + max(level.values())} floors, {len(pairs)} arrows,")
     print(f"{len(upward)} upward:", *(f"\n  {a.source} -> {a.target} ({a.kind})" for a in upward))
     print(f"{len(rings)} circles:", *(f"\n  {len(ring)}: {', '.join(ring)}" for ring in rings))
     for floor in sorted(set(level.values()), reverse=True):
-        print(f"floor {floor}:", *(name for name in known if level[name] == floor))
+        print(f"floor {floor}:", *(name for name in names if level[name] == floor))
+
+
+def main():
+    root = Path(sys.argv[1]).resolve() if sys.argv[1:] else ROOT
+    package, core = root / PACKAGE.name, root / "src" / CORE.name
+    tell("Python", modules(package), arrows(package))
+    print()
+    rooms = sorted({room(path.relative_to(core)) for path in sources(core)})
+    tell("C++", rooms, core_arrows(core))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The house rules of who may know whom, checked on the sources themselves.
 
 Public headers know public headers, rooms know detail and kernels, these no room, C++ no Python,
-kernel units no C++ library; `np.asarray` is in one file; models use public names only; OpenMP is
-in one place.
+kernel units no C++ library, Cython no NumPy; imports lead down, in no circle; `np.asarray` is in
+one file, OpenMP in one place, an optional package in the module of its name.
 """
 
 import ast
@@ -19,12 +19,14 @@ from repository import import_graph
 ROOT = Path(__file__).resolve().parents[2]
 CPP, PYTHON = ROOT / "src" / "sparseops", ROOT / "cython_sparseops"
 PUBLIC = sorted(CPP.glob("*.hpp"))
-SOURCES = sorted(p for p in CPP.rglob("*") if p.suffix in (".hpp", ".cpp", ".h"))
+SOURCES = import_graph.sources(CPP)
 SHARED = [p for p in SOURCES if p.parent.name in ("detail", "kernels")]
 ROOMS = [p for p in SOURCES if p not in PUBLIC and p not in SHARED]
 MODULES = sorted(PYTHON.rglob("*.py"))
 CORE = PYTHON / "_core"
 PYX = sorted([*CORE.glob("*.pyx"), *CORE.glob("*.pxd")])
+GLUE = sorted(CORE.glob("*.hpp"))
+TESTS = sorted(p for p in (ROOT / "tests").rglob("*") if p.suffix in (".py", ".hpp", ".cpp"))
 
 pytestmark = pytest.mark.skipif(not CPP.is_dir(), reason="the sources are not here")
 
@@ -44,8 +46,7 @@ def includes(path):
 
 def own_includes(path):
     """The files of ours among them, as paths from src/sparseops."""
-    found = re.findall(r'^\s*#\s*include\s*"([^"]+)"', path.read_text(), re.MULTILINE)
-    return [(path.parent / i).resolve().relative_to(CPP.resolve()) for i in found]
+    return import_graph.included(path, CPP)
 
 
 def code(path):
@@ -56,10 +57,10 @@ def code(path):
 
 
 def imports(path):
-    """Full names of what a Python file imports."""
+    """Full names of what a Python file imports, each with its kind."""
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     known = import_graph.modules(PYTHON) if path.is_relative_to(PYTHON) else ()
-    return {target for target, _ in import_graph.imported(path, name, known)}
+    return set(import_graph.imported(path, name, known))
 
 
 def test_there_is_something_to_check():
@@ -68,6 +69,7 @@ def test_there_is_something_to_check():
     assert SHARED
     assert MODULES
     assert PYX
+    assert GLUE
 
 
 @each(SOURCES)
@@ -80,6 +82,31 @@ def test_sources_name_each_other_by_relative_paths(path):
 @each(PUBLIC)
 def test_a_public_header_includes_public_headers_alone(path):
     assert all(len(i.parts) == 1 for i in own_includes(path))
+
+
+# Private headers that another room than their own includes, and why they are no public ones.
+LENT = {
+    # The search walks through the nodes by the scores of the softmax, which are no contract.
+    ("search.cpp", "hsoftmax/score.hpp"),
+}
+
+
+def test_a_private_header_serves_its_own_room():
+    found = {
+        (path.relative_to(CPP).as_posix(), i.as_posix())
+        for path in ROOMS
+        for i in own_includes(path)
+        if len(i.parts) > 1 and i.parts[0] not in ("detail", "kernels")
+        if import_graph.room(i) != import_graph.room(path.relative_to(CPP))
+    }
+    assert found == LENT
+
+
+def test_the_rooms_of_the_core_include_each_other_in_no_circle():
+    rooms = sorted({import_graph.room(path.relative_to(CPP)) for path in SOURCES})
+    found = import_graph.core_arrows(CPP)
+    assert import_graph.circles(rooms, found) == []
+    assert len(import_graph.floors(rooms, found)) == len(rooms) > 10
 
 
 @each(SHARED)
@@ -105,14 +132,15 @@ def test_cpp_never_sees_python(path):
 def test_kernel_units_include_c_headers_alone():
     """A template of the standard library compiled for AVX-512 may be the copy the linker keeps."""
     allowed = {"cstddef", "cstring", "cstdint", "immintrin.h", "arm_neon.h"}
-    words = r"std::(?!(?:size|ptrdiff|u?int(?:\d+|ptr))_t\b|mem)\w+"
+    names = {"size_t", "ptrdiff_t", "memcpy", "memmove", "memset", "uintptr_t"}
+    names |= {f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)}
     units = [p for p in SHARED if p.parent.name == "kernels" and p.name != "dispatch.cpp"]
     own = {p.relative_to(CPP) for p in units}
     for path in units:
         assert set(own_includes(path)) <= own, path.name
         others = set(includes(path)) - {p.name for p in units}
         assert others <= allowed, path.name
-        assert not re.findall(words, code(path)), path.name
+        assert set(re.findall(r"\bstd::(\w+)", code(path))) <= names, path.name
 
 
 @each(SOURCES)
@@ -143,53 +171,102 @@ def test_only_arrays_turns_things_into_arrays(path):
 
 @each([p for p in MODULES if p.parent.name == "_cli" or p.name == "sklearn.py"])
 def test_the_command_and_the_estimators_call_nothing_compiled(path):
-    assert not [i for i in imports(path) if i.startswith("cython_sparseops._core")]
+    assert not [i for i, _ in imports(path) if i.startswith("cython_sparseops._core")]
 
 
-OPERATORS = [p for p in PYTHON.glob("_*.py") if p.name != "__main__.py"]
+# Optional packages outside the module of their name. All but the plots of the demo, a module that
+# is itself imported late, and SciPy, which comes with scikit-learn, are imported where used.
+OPTIONAL = {
+    ("sklearn.py", "scipy", "eager"),
+    ("_cli/readers.py", "sklearn", "lazy"),
+    ("_cli/demo_plot.py", "matplotlib", "eager"),
+    ("_evaluation.py", "matplotlib", "lazy"),
+    ("_models/progress.py", "tqdm", "lazy"),
+}
 
 
-@each(OPERATORS)
-def test_no_room_needs_more_than_numpy(path):
-    tops = {i.partition(".")[0] for i in imports(path)}
-    eager = {
-        i.partition(".")[0]
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for i in [getattr(node, "module", None) or node.names[0].name]
-        if not getattr(node, "level", 0)
+def test_an_optional_package_is_imported_by_the_module_of_its_name():
+    usual = {*sys.stdlib_module_names, "numpy", "cython_sparseops"}
+    found = {
+        (path.relative_to(PYTHON).as_posix(), full.partition(".")[0], kind)
+        for path in MODULES
+        for full, kind in imports(path)
     }
-    assert eager <= set(sys.stdlib_module_names) | {"numpy", "cython_sparseops"}
-    assert not tops & {"cython"}
+    others = {one for one in found if one[1] not in usual and one[0] != f"{one[1]}.py"}
+    assert others == OPTIONAL
 
 
-@each([p for p in PYX if p.suffix == ".pyx"])
+@each(PYX)
 def test_cython_only_declares_and_calls(path):
-    text = code(path)
-    assert not re.search(r"\bprange\b|\bwith gil\b|\bcimport numpy\b|\bimport numpy\b", text)
-    assert "distutils" not in path.read_text()
+    """C++ stands in headers, which formatters and linters read; NumPy's C API in one of them."""
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\bprange\b|\bwith gil\b|\bc?import numpy\b|\bdistutils\b", code(path))
+    assert not re.search(r"\bextern from \*|<numpy/", text)
+
+
+@each(GLUE)
+def test_one_header_knows_the_c_api_of_numpy(path):
+    knows = [i for i in includes(path) if i.startswith("numpy/")]
+    assert bool(knows) == (path.name == "ndarray.hpp")
 
 
 def test_the_oracle_imports_nothing_compiled():
-    found = imports(ROOT / "tests" / "helpers" / "reference.py")
-    assert {i.partition(".")[0] for i in found} <= set(sys.stdlib_module_names) | {"numpy"}
+    for name in ("reference.py", "reference_sparse.py"):
+        found = imports(ROOT / "tests" / "helpers" / name)
+        assert {i.partition(".")[0] for i, _ in found} <= {*sys.stdlib_module_names, "numpy"}
+
+
+# Floors that a public header has not, and why.
+LACKING = {
+    "types.hpp": {"C++", "Cython", "Python"},  # views alone
+    "weights.hpp": {"C++", "Cython", "Python"},  # views alone
+    "runtime.hpp": {"C++"},  # detail/ and kernels/ implement it
+    "model_file.hpp": {"Cython", "Python"},  # _storage.py writes its files, in Python alone
+    "cluster.hpp": {"C++", "Cython", "Python"},  # a builder: it lies in the room hierarchy
+    "linear.hpp": {"Cython", "Python"},  # for C++ users alone
+}
 
 
 def test_every_room_has_its_floors():
     """One operator, one name: header, source, Cython and Python."""
+    found = {}
     for header in PUBLIC:
         room = header.stem
-        if room in ("types", "weights", "model_file"):  # _storage.py writes the last one's files
-            continue
-        if room != "runtime":
-            assert (CPP / f"{room}.cpp").exists() or (CPP / room).is_dir(), f"{room}.cpp"
-        assert (CORE / f"{room}.pyx").exists(), f"_core/{room}.pyx"
-        assert (PYTHON / f"_{room}.py").exists() or room == "bag", f"_{room}.py"
+        floors = {
+            "C++": (CPP / f"{room}.cpp").exists() or (CPP / room).is_dir(),
+            "Cython": (CORE / f"{room}.pyx").exists(),
+            "Python": (PYTHON / f"_{room}.py").exists(),
+        }
+        found[header.name] = {floor for floor, is_there in floors.items() if not is_there}
+    assert {header: floors for header, floors in found.items() if floors} == LACKING
 
 
 @pytest.mark.parametrize("function", sorted(cso.__all__))
 def test_no_module_has_the_name_of_a_function(function):
     assert importlib.util.find_spec(f"cython_sparseops.{function}") is None
+
+
+# From top to bottom; a module or folder imports those of its own floor and of the floors below.
+FLOORS = [
+    {"__main__", "_cli"},
+    {"sklearn"},
+    {"__init__"},
+    {"_models"},
+    set(),  # the operators: every other module
+    {"_arrays", "_sparse", "_runtime", "_storage", "_table", "_devel"},
+    {"_core"},
+]
+
+
+def floor_of(module):
+    part = [*module.split("."), "__init__"][1]
+    return next((i for i, floor in enumerate(FLOORS) if part in floor), FLOORS.index(set()))
+
+
+def test_a_module_imports_from_its_own_floor_and_those_below():
+    found = import_graph.arrows(PYTHON)
+    assert {floor_of(arrow.source) for arrow in found} == set(range(len(FLOORS) - 1))
+    assert not [arrow for arrow in found if floor_of(arrow.source) > floor_of(arrow.target)]
 
 
 # Imports inside functions that lead upward, and why they cannot lead down.
@@ -238,5 +315,5 @@ def code_lines(path):
 
 
 def test_a_file_stays_short():
-    files = [*SOURCES, *MODULES, *PYX]
+    files = [*SOURCES, *MODULES, *PYX, *GLUE, *TESTS]
     assert not {name(p): code_lines(p) for p in files if code_lines(p) > 450}
