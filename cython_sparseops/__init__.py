@@ -48,7 +48,7 @@ from ._normalize import (
     sparse_normalize_rows,
 )
 from ._quantize import QuantizedWeights, QuantizeReport, quantize
-from ._runtime import get_num_threads, set_num_threads, show_runtime
+from ._runtime import RuntimeInfo, get_num_threads, runtime_info, set_num_threads, show_runtime
 from ._search import SearchResult, hsoftmax_search
 from ._storage import load_arrays, save_arrays
 from ._update import SGD, Adagrad, Adam, HSoftmaxUpdate, estimate_memory, hsoftmax_update
@@ -78,6 +78,7 @@ __all__ = [
     "PruneReport",
     "QuantizeReport",
     "QuantizedWeights",
+    "RuntimeInfo",
     "SearchResult",
     "Segments",
     "embedding_bag",
@@ -103,6 +104,7 @@ __all__ = [
     "quantize",
     "recall_at_k",
     "recall_by_frequency",
+    "runtime_info",
     "save_arrays",
     "set_num_threads",
     "show_runtime",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from ._arrays import INDICES, REALS, Array, as_real, describe, is_one_of, specialized
 from ._core import bag as core
 from ._runtime import resolve_threads
-from ._sparse import as_csr
+from ._sparse import SparseMatrix, as_csr
 
 __all__ = ["embedding_bag"]
 
@@ -24,7 +22,7 @@ def as_mode(mode: str) -> bool:
 
 
 def embedding_bag(
-    X: Any, E: npt.ArrayLike, *, mode: str = "mean", num_threads: int | None = None
+    X: SparseMatrix, E: npt.ArrayLike, *, mode: str = "mean", num_threads: int | None = None
 ) -> Array:
     """Sum or average the embeddings of each row's features.
 

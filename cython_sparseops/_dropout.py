@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,15 @@ from ._arrays import (
 )
 from ._core import dropout as core
 from ._runtime import resolve_threads
-from ._sparse import Compressed, as_compressed, as_stored, is_sparse, with_parts
+from ._sparse import (
+    AnySparse,
+    Compressed,
+    SparseMatrix,
+    as_compressed,
+    as_stored,
+    is_sparse,
+    with_parts,
+)
 
 __all__ = [
     "Dropout",
@@ -51,7 +59,10 @@ _CENTERS = specialized(core.centers, REALS)
 _SEGMENT_IDS = specialized(core.segment_ids, INDICES)
 
 
-class Dropout(NamedTuple):
+Matrix = TypeVar("Matrix")
+
+
+class Dropout(NamedTuple, Generic[Matrix]):
     """What `sparse_dropout_with_replacement` returns with return_mask.
 
     Attributes
@@ -66,11 +77,11 @@ class Dropout(NamedTuple):
     Dropout(x=array([9., 9.]), mask=array([ True,  True]))
     """
 
-    x: Any
+    x: Matrix
     mask: Array
 
 
-class DropoutGradient(NamedTuple):
+class DropoutGradient(NamedTuple, Generic[Matrix]):
     """What `sparse_dropout_gradient` returns.
 
     Attributes
@@ -86,7 +97,7 @@ class DropoutGradient(NamedTuple):
     array(1.)
     """
 
-    x: Any
+    x: Matrix
     replacement: Array
 
 
@@ -249,10 +260,63 @@ def _run_dropout(
     return packed if mask == "packed" else bools
 
 
+class _DropoutOptions(TypedDict, total=False):
+    rng: int | np.random.Generator | None
+    start: int
+    copy: bool
+    per: str
+    check_finite: bool
+    num_threads: int | None
+
+
+@overload
 def sparse_dropout_with_replacement(
-    x: Any,
+    x: AnySparse,
     rate: float,
-    replacement: Any = 0.0,
+    replacement: npt.ArrayLike = 0.0,
+    *,
+    return_mask: Literal[False] = False,
+    **options: Unpack[_DropoutOptions],
+) -> AnySparse: ...
+
+
+@overload
+def sparse_dropout_with_replacement(
+    x: AnySparse,
+    rate: float,
+    replacement: npt.ArrayLike = 0.0,
+    *,
+    return_mask: Literal[True, "bool", "packed"],
+    **options: Unpack[_DropoutOptions],
+) -> Dropout[AnySparse]: ...
+
+
+@overload
+def sparse_dropout_with_replacement(
+    x: npt.ArrayLike,
+    rate: float,
+    replacement: npt.ArrayLike = 0.0,
+    *,
+    return_mask: Literal[False] = False,
+    **options: Unpack[_DropoutOptions],
+) -> Array: ...
+
+
+@overload
+def sparse_dropout_with_replacement(
+    x: npt.ArrayLike,
+    rate: float,
+    replacement: npt.ArrayLike = 0.0,
+    *,
+    return_mask: Literal[True, "bool", "packed"],
+    **options: Unpack[_DropoutOptions],
+) -> Dropout[Array]: ...
+
+
+def sparse_dropout_with_replacement(
+    x: npt.ArrayLike | SparseMatrix,
+    rate: float,
+    replacement: npt.ArrayLike = 0.0,
     *,
     rng: int | np.random.Generator | None = None,
     start: int = 0,
@@ -389,13 +453,33 @@ def _sums_of_entries(
     return np.bincount(place, entries, count).astype(entries.dtype)
 
 
+@overload
 def sparse_dropout_gradient(
-    grad: Any,
+    grad: AnySparse,
     mask: npt.ArrayLike,
     replacement_shape: int | tuple[int, ...] = (),
     *,
     num_threads: int | None = None,
-) -> DropoutGradient:
+) -> DropoutGradient[AnySparse]: ...
+
+
+@overload
+def sparse_dropout_gradient(
+    grad: npt.ArrayLike,
+    mask: npt.ArrayLike,
+    replacement_shape: int | tuple[int, ...] = (),
+    *,
+    num_threads: int | None = None,
+) -> DropoutGradient[Array]: ...
+
+
+def sparse_dropout_gradient(
+    grad: npt.ArrayLike | SparseMatrix,
+    mask: npt.ArrayLike,
+    replacement_shape: int | tuple[int, ...] = (),
+    *,
+    num_threads: int | None = None,
+) -> DropoutGradient[Any]:
     """Gradient of `sparse_dropout_with_replacement` for x and for the replacement.
 
     Parameters

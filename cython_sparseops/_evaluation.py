@@ -153,7 +153,10 @@ def _true_labels(y_true: Any) -> tuple[int, Array, Array]:
     if is_sparse(y_true):
         if y_true.format != "csr":
             raise TypeError(f"y_true must be a CSR matrix or labels, got {y_true.format}")
-        ptr, ids = as_integers("y_true.indptr", y_true.indptr), y_true.indices
+        ptr, ids = (
+            as_integers("y_true.indptr", y_true.indptr),
+            as_array("y_true.indices", y_true.indices),
+        )
         end, steps = int(ptr[-1]), np.diff(ptr)
         if ptr[0] != 0 or (steps < 0).any() or end > len(ids):
             raise ValueError("y_true.indptr must not decrease, from 0 to the entries, got another")

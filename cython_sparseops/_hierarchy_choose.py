@@ -21,12 +21,15 @@ from ._arrays import (
 from ._hierarchy import Hierarchy
 from ._hierarchy_reports import PLAIN, HierarchyChoice, MeasuredHierarchy
 from ._hsoftmax import hsoftmax_gradient
-from ._runtime import resolve_threads
+from ._runtime import get_num_threads, resolve_threads
 from ._search import hsoftmax_search
 
-_NOISE = 1.03  # a tree that is later in the list must be this much faster
-_HOPELESS = 3.0  # one this much slower than the best after a round gets no further rounds
-_ROUNDS = 45
+_NOISE = 1.03  # less is noise: a tree that is later in the list must be this much faster
+_HOPELESS = 3.0  # no noise makes up for so much: a tree this much slower is timed no further
+_ROUNDS = 45  # a median of more does not move; small trees would fill the whole budget
+_SHARE = 1 / 8  # of the budget for one measurement: there are seven candidates
+_FOR_SEARCH = 1 / 4  # of the budget, left for the searches that follow the race
+_LEAST_CLASSES = 1024  # fewer would time the call, not the rows
 _BATCHES = 5  # taken in turn, so that the rows of one are not in the caches already
 _QUERIES = 32
 _STEP_FLOPS = 6  # a row, a feature and an example: logit, dx and dW
@@ -149,12 +152,12 @@ def choose(
     budget = as_float("time_budget", time_budget)
     if not (math.isfinite(budget) and budget > 0):
         raise ValueError(f"time_budget must be positive and finite, got {time_budget}")
-    threads = resolve_threads(num_threads)
+    threads = resolve_threads(num_threads) or get_num_threads()
     tally = as_counts(counts)
     candidates = _candidates(tally, width)
     plain = candidates[-1]
-    affordable = len(tally) * budget / 8 / max(plain.cost(batch), 1e-12)
-    limit = max(1024, int(min(affordable, _PLAIN_CLASSES)))
+    affordable = len(tally) * budget * _SHARE / max(plain.cost(batch), 1e-12)
+    limit = max(_LEAST_CLASSES, int(min(affordable, _PLAIN_CLASSES)))
     if len(tally) > limit:
         plain.shrink(limit)
     _race(candidates, width, batch, budget, as_seed(rng), threads)
@@ -183,7 +186,7 @@ def _race(
     for one in running:
         one.prepare(W, X, draws)
         first = one.measure(threads)
-        if first > budget / 8:  # once is enough to see; the warm-up counts
+        if first > budget * _SHARE:  # once is enough to see; the warm-up counts
             one.seconds.append(first)
         else:
             one.seconds.append(one.measure(threads))
@@ -192,7 +195,7 @@ def _race(
         running = [one for one in running if one.median() <= best * _HOPELESS]
         for one in running:
             one.seconds.append(one.measure(threads))
-        if time.perf_counter() > deadline - budget / 4:
+        if time.perf_counter() > deadline - budget * _FOR_SEARCH:
             break
     for one in candidates:
         one.measure_search(threads)

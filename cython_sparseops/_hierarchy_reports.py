@@ -80,8 +80,8 @@ class PruneReport(NamedTuple):
         V.
     expected_path_length_before, expected_path_length_after : float
         Steps an example.
-    expected_flops_before, expected_flops_after : float
-        Multiply-adds an example and dimension.
+    expected_rows_before, expected_rows_after : float
+        Rows of W scored per example.
 
     Examples
     --------
@@ -95,8 +95,8 @@ class PruneReport(NamedTuple):
     nodes_after: int
     expected_path_length_before: float
     expected_path_length_after: float
-    expected_flops_before: float
-    expected_flops_after: float
+    expected_rows_before: float
+    expected_rows_after: float
 
 
 class MeasuredHierarchy(NamedTuple):
@@ -165,7 +165,7 @@ class HierarchyChoice(NamedTuple):
     candidates: tuple[MeasuredHierarchy, ...]
 
     def candidate(self, name: str) -> MeasuredHierarchy:
-        """Give the candidate of this name.
+        """Return the candidate of this name.
 
         Parameters
         ----------
@@ -176,13 +176,22 @@ class HierarchyChoice(NamedTuple):
         -------
         MeasuredHierarchy
 
+        Raises
+        ------
+        ValueError
+            If there is none.
+
         Examples
         --------
         >>> h, report = Hierarchy.choose([5, 3, 1, 1], dim=8, time_budget=0.02)
         >>> report.candidate("plain softmax").n_rows
         4
         """
-        return next(one for one in self.candidates if one.name == name)
+        for one in self.candidates:
+            if one.name == name:
+                return one
+        names = ", ".join(one.name for one in self.candidates)
+        raise ValueError(f"name must be one of {names}, got {name!r:.60}")
 
     @property
     def plain_softmax_wins(self) -> bool:

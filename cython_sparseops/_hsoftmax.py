@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,40 @@ class HSoftmaxGradient(NamedTuple):
     rows: npt.NDArray[np.int64] | None
     W: Array
     b: Array
+
+
+class _LossOptions(TypedDict, total=False):
+    sample_weight: npt.ArrayLike | None
+    ignore_index: int | None
+    label_smoothing: float
+    check_finite: bool
+    num_threads: int | None
+
+
+@overload
+def hsoftmax(
+    X: npt.ArrayLike,
+    W: npt.ArrayLike | Weights,
+    b: npt.ArrayLike | None,
+    labels: npt.ArrayLike,
+    h: Hierarchy,
+    *,
+    return_residuals: Literal[False] = False,
+    **options: Unpack[_LossOptions],
+) -> Array: ...
+
+
+@overload
+def hsoftmax(
+    X: npt.ArrayLike,
+    W: npt.ArrayLike | Weights,
+    b: npt.ArrayLike | None,
+    labels: npt.ArrayLike,
+    h: Hierarchy,
+    *,
+    return_residuals: Literal[True],
+    **options: Unpack[_LossOptions],
+) -> HSoftmaxLoss: ...
 
 
 def hsoftmax(

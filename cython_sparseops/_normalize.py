@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from ._arrays import (
 )
 from ._core import normalize as core
 from ._runtime import resolve_threads
-from ._sparse import Compressed, as_compressed, is_sparse, with_parts
+from ._sparse import AnySparse, Compressed, SparseMatrix, as_compressed, is_sparse, with_parts
 
 __all__ = [
     "Normalized",
@@ -47,7 +47,10 @@ _DENSE_GRADIENT = specialized(core.dense_gradient, REALS)
 _ORD = {"l1": 0, "l2": 1, "max": 2}
 
 
-class Normalized(NamedTuple):
+Matrix = TypeVar("Matrix")
+
+
+class Normalized(NamedTuple, Generic[Matrix]):
     """What `sparse_normalize` returns with return_norms.
 
     Attributes
@@ -62,7 +65,7 @@ class Normalized(NamedTuple):
     array([5.])
     """
 
-    W: Any
+    W: Matrix
     norms: npt.NDArray[np.float64]
 
 
@@ -106,6 +109,11 @@ def _normalize_dense(W: Any, axis: int, copy: bool, settings: tuple[Any, ...]) -
     return (out if view is given else out.T), norms
 
 
+def _across(parts: Compressed, axis: int) -> tuple[bool, int]:
+    """Whether what is scaled lies across the stored segments, and how wide they are."""
+    return (axis == 0) == (parts.format == "csr"), parts.shape[parts.format == "csr"]
+
+
 def _pruned(parts: Compressed, out: Array, threshold: float) -> dict[str, Array]:
     """The arrays without the entries that counted as zero."""
     keep = ~(np.abs(parts.data) <= parts.data.dtype.type(threshold))  # NaN stays
@@ -122,15 +130,14 @@ def _normalize_sparse(
     given = as_floats("W.data", parts.data) if copy else parts.data
     if is_bfloat16(given.dtype):
         raise TypeError(f"W.data must have dtype float16, float32 or float64, got {given.dtype}")
-    columns = (axis == 0) == (parts.format == "csr")
+    across, width = _across(parts, axis)
     x, out = _working(given, not copy)
-    minor = parts.shape[1] if parts.format == "csr" else parts.shape[0]
     norms = reserve("W.shape", (parts.shape[1 - axis],), FLOAT64)
     end = int(parts.indptr[-1])
     if out is not x and end < len(x):
         out[max(end, 0) :] = x[max(end, 0) :]
     impl = _CSR[parts.indptr.dtype, x.dtype]
-    impl(parts.indptr, parts.indices, x, minor, columns, out, norms, *settings)
+    impl(parts.indptr, parts.indices, x, width, across, out, norms, *settings)
     if given.dtype == FLOAT16:
         out = cast(out, FLOAT16)  # a norm beyond float16 gives infinity, as in float32
         if not copy:
@@ -143,8 +150,56 @@ def _normalize_sparse(
     return with_parts(W, data=out, **fresh), norms
 
 
+class _NormalizeOptions(TypedDict, total=False):
+    axis: int
+    ord: str
+    norm: float
+    max_norm: bool
+    threshold: float
+    prune: bool
+    copy: bool
+    check_finite: bool
+    num_threads: int | None
+
+
+@overload
 def sparse_normalize(
-    W: Any,
+    W: AnySparse,
+    *,
+    return_norms: Literal[False] = False,
+    **options: Unpack[_NormalizeOptions],
+) -> AnySparse: ...
+
+
+@overload
+def sparse_normalize(
+    W: AnySparse,
+    *,
+    return_norms: Literal[True],
+    **options: Unpack[_NormalizeOptions],
+) -> Normalized[AnySparse]: ...
+
+
+@overload
+def sparse_normalize(
+    W: npt.ArrayLike,
+    *,
+    return_norms: Literal[False] = False,
+    **options: Unpack[_NormalizeOptions],
+) -> Array: ...
+
+
+@overload
+def sparse_normalize(
+    W: npt.ArrayLike,
+    *,
+    return_norms: Literal[True],
+    **options: Unpack[_NormalizeOptions],
+) -> Normalized[Array]: ...
+
+
+def sparse_normalize(
+    W: npt.ArrayLike | SparseMatrix,
     *,
     axis: int = 0,
     ord: str = "l2",
@@ -216,9 +271,8 @@ def sparse_normalize(
     which = _as_axis(axis)
     if not is_one_of(ord, _ORD):
         raise ValueError(f"ord must be one of l1, l2, max, got {describe(ord)}")
-    sparse = is_sparse(W)
     limit = as_float("threshold", threshold)
-    dtype = getattr(W.data if sparse else W, "dtype", None)
+    dtype = getattr(W.data if is_sparse(W) else W, "dtype", None)
     if dtype in (FLOAT16, FLOAT32) and np.isfinite(limit):
         # Compared in the dtype of W, as NumPy does, but never as an infinity.
         limit = float(dtype.type(min(limit, float(np.finfo(dtype).max))))
@@ -232,9 +286,9 @@ def sparse_normalize(
     )
     fresh, drop = as_flag("copy", copy), as_flag("prune", prune)
     wanted = as_flag("return_norms", return_norms)
-    if drop and not (sparse and fresh):
+    if drop and not (is_sparse(W) and fresh):
         raise ValueError("prune must be False in place and for a dense array, got True")
-    if sparse:
+    if is_sparse(W):
         result, norms = _normalize_sparse(W, which, fresh, drop, settings)
     else:
         result, norms = _normalize_dense(W, which, fresh, settings)
@@ -337,9 +391,31 @@ def _gradient_values(W: Any, grad: Any, parts: Compressed) -> Array:
     return as_real("grad.data", other.data, 1)
 
 
+class _GradientOptions(TypedDict, total=False):
+    axis: int
+    norm: float
+    max_norm: bool
+    check_finite: bool
+    num_threads: int | None
+
+
+@overload
 def sparse_normalize_gradient(
-    W: Any,
-    grad: Any,
+    W: AnySparse,
+    grad: AnySparse | npt.ArrayLike,
+    **options: Unpack[_GradientOptions],
+) -> AnySparse: ...
+
+
+@overload
+def sparse_normalize_gradient(
+    W: npt.ArrayLike, grad: npt.ArrayLike, **options: Unpack[_GradientOptions]
+) -> Array: ...
+
+
+def sparse_normalize_gradient(
+    W: npt.ArrayLike | SparseMatrix,
+    grad: npt.ArrayLike | SparseMatrix,
     *,
     axis: int = 0,
     norm: float = 1.0,
@@ -393,10 +469,9 @@ def sparse_normalize_gradient(
         x = as_real("W.data", parts.data, 1)
         g = cast(_gradient_values(W, grad, parts), x.dtype)
         dx = np.empty_like(x)
-        columns = (which == 0) == (parts.format == "csr")
-        minor = parts.shape[1] if parts.format == "csr" else parts.shape[0]
+        across, width = _across(parts, which)
         impl = _CSR_GRADIENT[parts.indptr.dtype, x.dtype]
-        impl(parts.indptr, parts.indices, x, minor, columns, g, dx, *tail)
+        impl(parts.indptr, parts.indices, x, width, across, g, dx, *tail)
         fresh = {"indptr": parts.indptr.copy(), "indices": parts.indices.copy()}
         return with_parts(W, data=dx, **fresh)
     x, g = as_real("W", W, 2), as_real("grad", grad, 2)

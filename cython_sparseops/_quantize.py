@@ -46,7 +46,7 @@ class QuantizeReport(NamedTuple):
     ----------
     nll_change : float
         How much the mean loss rises, in nats.
-    top1_change : float
+    p_at_1_change : float
         How much P@1, a fraction, rises.
     nll, nll_reference : float
         Mean loss with quantised weights and with the reference, in nats.
@@ -61,7 +61,7 @@ class QuantizeReport(NamedTuple):
     """
 
     nll_change: float
-    top1_change: float
+    p_at_1_change: float
     nll: float
     nll_reference: float
     p_at_1: float
@@ -215,8 +215,8 @@ class QuantizedWeights:
         X: npt.ArrayLike,
         labels: npt.ArrayLike,
         h: Hierarchy,
-        b: npt.ArrayLike | None = None,
         *,
+        b: npt.ArrayLike | None = None,
         reference: npt.ArrayLike | Weights,
         num_threads: int | None = None,
     ) -> QuantizeReport:
@@ -249,7 +249,7 @@ class QuantizedWeights:
         --------
         >>> W = np.array([[3.0], [0.01], [1.0]])
         >>> h, X = Hierarchy.balanced(4), np.ones((2, 1))
-        >>> quantize(W, "int8").evaluate(X, [3, 3], h, reference=W).top1_change
+        >>> quantize(W, "int8").evaluate(X, [3, 3], h, reference=W).p_at_1_change
         0.0
         """
         wanted = as_integers("labels", labels)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NamedTuple
 
 from ._arrays import as_integer
 from ._core import runtime as core
 
-__all__ = ["get_num_threads", "set_num_threads", "show_runtime"]
+__all__ = ["RuntimeInfo", "get_num_threads", "runtime_info", "set_num_threads", "show_runtime"]
 
-_MAX_THREADS = 1024
+_MAX_INT = (1 << 31) - 1  # of C; the core itself takes at most 1,024 threads
 
 
 def set_num_threads(n: int) -> None:
@@ -37,11 +38,11 @@ def set_num_threads(n: int) -> None:
     1
     >>> set_num_threads(0)
     """
-    core.set_num_threads(min(as_integer("n", n, 0), _MAX_THREADS))
+    core.set_num_threads(min(as_integer("n", n, 0), _MAX_INT))
 
 
 def get_num_threads() -> int:
-    """Get how many threads calls without `num_threads` use.
+    """Return how many threads calls without `num_threads` use.
 
     Returns
     -------
@@ -57,19 +58,65 @@ def get_num_threads() -> int:
 
 
 def resolve_threads(num_threads: int | None) -> int:
-    """Turn the `num_threads` of a call into a number, at least 1."""
-    if num_threads is None:
-        return int(core.get_num_threads())
-    return min(as_integer("num_threads", num_threads, 1), _MAX_THREADS)
+    """The `num_threads` of a call as the core takes it: 0 for the default."""
+    return 0 if num_threads is None else min(as_integer("num_threads", num_threads, 1), _MAX_INT)
 
 
-def show_runtime() -> str:
-    """Describe the build and what it uses here, as a text of one fact a line.
+class RuntimeInfo(NamedTuple):
+    """What `runtime_info` returns; printed, it is one fact per line.
+
+    Attributes
+    ----------
+    version : str
+        Of the package.
+    compiled, available : tuple of str
+        Instruction sets in this build, and those of them that can run here, best first.
+    active : str
+        The one that is used.
+    forced : bool
+        Whether ``SPARSEOPS_ISA`` chose it.
+    openmp : bool
+        Whether the build knows OpenMP's settings.
+    threads : int
+        As `get_num_threads`.
+    python : str
+        Version of the interpreter.
+
+    Examples
+    --------
+    >>> info = runtime_info()
+    >>> info.active in info.available
+    True
+    """
+
+    version: str
+    compiled: tuple[str, ...]
+    available: tuple[str, ...]
+    active: str
+    forced: bool
+    openmp: bool
+    threads: int
+    python: str
+
+    def __str__(self) -> str:
+        lines = {
+            "cython_sparseops": self.version,
+            "compiled": ", ".join(self.compiled),
+            "available": ", ".join(self.available),
+            "active": self.active + (" (SPARSEOPS_ISA)" if self.forced else ""),
+            "openmp": "yes" if self.openmp else "no",
+            "threads": str(self.threads),
+            "python": self.python,
+        }
+        return "\n".join(f"{name:<17}{value}" for name, value in lines.items())
+
+
+def runtime_info() -> RuntimeInfo:
+    """Return the build and what it uses here.
 
     Returns
     -------
-    str
-        Version, instruction sets compiled, available and active, OpenMP, threads, Python.
+    RuntimeInfo
 
     Notes
     -----
@@ -79,17 +126,27 @@ def show_runtime() -> str:
 
     Examples
     --------
-    >>> print(show_runtime())  # doctest: +ELLIPSIS
+    >>> runtime_info().threads == get_num_threads()
+    True
+    """
+    return RuntimeInfo(
+        core.version(),
+        tuple(core.compiled_isas()),
+        tuple(core.available_isas()),
+        core.active_isa(),
+        bool(os.environ.get("SPARSEOPS_ISA")),
+        core.has_openmp(),
+        get_num_threads(),
+        sys.version.split()[0],
+    )
+
+
+def show_runtime() -> None:
+    """Print what `runtime_info` returns, one fact per line.
+
+    Examples
+    --------
+    >>> show_runtime()  # doctest: +ELLIPSIS
     cython_sparseops ...
     """
-    lines = {
-        "cython_sparseops": core.version(),
-        "compiled": ", ".join(core.compiled_isas()),
-        "available": ", ".join(core.available_isas()),
-        "active": core.active_isa()
-        + (" (SPARSEOPS_ISA)" if os.environ.get("SPARSEOPS_ISA") else ""),
-        "openmp": "yes" if core.has_openmp() else "no",
-        "threads": str(get_num_threads()),
-        "python": sys.version.split()[0],
-    }
-    return "\n".join(f"{name:<17}{value}" for name, value in lines.items())
+    print(runtime_info())

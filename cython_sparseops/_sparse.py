@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from ._arrays import (
     INT32,
@@ -21,6 +22,28 @@ from ._arrays import (
 )
 
 
+class SparseMatrix(Protocol):
+    """A CSR or CSC matrix, such as SciPy's."""
+
+    @property
+    def indptr(self) -> npt.ArrayLike: ...
+
+    @property
+    def indices(self) -> npt.ArrayLike: ...
+
+    @property
+    def data(self) -> npt.ArrayLike: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def format(self) -> str: ...
+
+
+AnySparse = TypeVar("AnySparse", bound=SparseMatrix)
+
+
 class Compressed(NamedTuple):
     """The parts of a CSR or CSC matrix."""
 
@@ -31,7 +54,7 @@ class Compressed(NamedTuple):
     format: str
 
 
-def is_sparse(value: object) -> bool:
+def is_sparse(value: object) -> TypeGuard[SparseMatrix]:
     """Whether `value` has the attributes of a compressed sparse matrix."""
     return all(hasattr(value, name) for name in ("indptr", "indices", "data", "shape", "format"))
 

@@ -25,6 +25,17 @@ from cython_sparseops._models.progress import shown
 
 __all__ = ["HSoftmaxClassifier", "TopK"]
 
+# Parameters of the classifier that its trainer takes as they are.
+_TRAINER_SETTINGS = (
+    "optimizer",
+    "batch_size",
+    "weight_decay",
+    "dropout",
+    "replacement",
+    "max_norm",
+    "num_threads",
+)
+
 
 class TopK(NamedTuple):
     """What `HSoftmaxClassifier.top_k` returns, best first.
@@ -126,8 +137,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        hidden_dim: int = 100,
         *,
+        hidden_dim: int = 100,
         hierarchy: str | Hierarchy = "huffman",
         optimizer: str = "adagrad",
         lr: float | None = None,
@@ -522,26 +533,23 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         lr = _default_lr(self.optimizer, self.batch_size) if self.lr is None else self.lr
         if self._trainer is None:
             if not self.model_.W.flags.writeable:  # mapped from a file
-                copies = {name: np.array(array) for name, array in self.model_.arrays().items()}
-                self.model_ = BagModel.from_arrays(self.hierarchy_, copies, self.model_.mode)
+                copies = {name: np.array(array) for name, array in self.model_.to_arrays().items()}
+                self.model_ = BagModel.from_arrays(self.hierarchy_, copies, mode=self.model_.mode)
+            settings = {name: getattr(self, name) for name in _TRAINER_SETTINGS}
             self._trainer = BagTrainer(
                 self.model_,
-                optimizer=self.optimizer,
                 lr=lr,
                 lr_schedule=lr_schedule,
                 epochs=epochs,
-                batch_size=self.batch_size,
-                weight_decay=self.weight_decay,
                 rng=self._shuffle_seed,
-                dropout=self.dropout,
-                replacement=self.replacement,
-                max_norm=self.max_norm,
-                num_threads=self.num_threads,
+                **settings,
             )
         self._trainer.epochs, self._trainer.lr_schedule = epochs, lr_schedule
         before = len(self.history_)
         try:
-            for progress in shown(self._trainer.fit(X, labels, weight), self.verbose, "training"):
+            for progress in shown(
+                self._trainer.fit(X, labels, sample_weight=weight), self.verbose, "training"
+            ):
                 self.history_.append(progress)
         except ValueError as error:
             if len(self.history_) == before:

@@ -49,7 +49,7 @@ assert (np.take_along_axis(log_p, top.classes, 1) == top.log_probs).all()
 assert (log_p.max(axis=1) == top.log_probs[:, 0]).all()
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
     assert not sys._is_gil_enabled(), "the modules switched the GIL on"
-print(cso.__file__, cso.show_runtime(), sep="\\n")
+print(cso.__file__, cso.runtime_info(), sep="\\n")
 """
 
 

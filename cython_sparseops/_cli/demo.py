@@ -129,7 +129,7 @@ def _train(
     name: str, tree: Hierarchy, train: Any, test: Any, arguments: argparse.Namespace
 ) -> Trained:
     classifier = HSoftmaxClassifier(
-        32 if arguments.quick else 100,
+        hidden_dim=32 if arguments.quick else 100,
         hierarchy=tree,
         epochs=5,
         random_state=arguments.seed,

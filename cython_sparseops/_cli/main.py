@@ -22,6 +22,20 @@ __all__ = ["main"]
 
 NEEDS = "this needs scikit-learn: pip install 'cython-sparseops[demo]'"
 
+# What `sparseops train` hands to the classifier: its parameter, our option.
+SETTINGS = {
+    "hidden_dim": "dim",
+    "optimizer": "optimizer",
+    "lr": "lr",
+    "epochs": "epoch",
+    "batch_size": "batch_size",
+    "weight_decay": "weight_decay",
+    "dropout": "dropout",
+    "max_norm": "max_norm",
+    "random_state": "seed",
+    "num_threads": "threads",
+}
+
 TRAIN_EXAMPLES = """\
 examples:
   sparseops train reviews.txt -o reviews.sops
@@ -202,6 +216,8 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=_positive, default=256, help="(default %(default)s)")
     sub.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="adagrad")
     sub.add_argument("--weight-decay", type=float, default=0.0, help="(default %(default)s)")
+    sub.add_argument("--dropout", type=float, default=0.0, help="of features (default %(default)s)")
+    sub.add_argument("--max-norm", type=float, help="longest row of the weights (default: any)")
     sub.add_argument(
         "--min-count", type=_positive, default=1, help="of a token (default %(default)s)"
     )
@@ -285,18 +301,8 @@ def _train(arguments: argparse.Namespace) -> int:
 def _classifier(arguments: argparse.Namespace, tree: Any) -> Any:
     from cython_sparseops.sklearn import HSoftmaxClassifier
 
-    return HSoftmaxClassifier(
-        arguments.dim,
-        hierarchy=tree,
-        optimizer=arguments.optimizer,
-        lr=arguments.lr,
-        epochs=arguments.epoch,
-        batch_size=arguments.batch_size,
-        weight_decay=arguments.weight_decay,
-        random_state=arguments.seed,
-        num_threads=arguments.threads,
-        verbose=0 if arguments.quiet else 1,
-    )
+    settings = {name: getattr(arguments, option) for name, option in SETTINGS.items()}
+    return HSoftmaxClassifier(hierarchy=tree, verbose=0 if arguments.quiet else 1, **settings)
 
 
 def _test(arguments: argparse.Namespace) -> None:
@@ -394,11 +400,10 @@ def _bench(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps([timing._asdict() for timing in timings]))
         return
-    runtime = dict(line.split(maxsplit=1) for line in cso.show_runtime().splitlines())
     tree = "Huffman tree" if arguments.arity == 2 else f"Huffman tree of arity {arguments.arity}"
     print(
         f"{h.n_classes:,} classes, dim {arguments.dim}, batch {arguments.batch_size:,}, {tree}, "
-        f"float32, {runtime['active']}\n"
+        f"float32, {cso.runtime_info().active}\n"
     )
     rows = [(one.operator, one.threads, one.ms, round(one.per_second)) for one in timings]
     print(table(["operator", "threads", "ms", "a second"], rows))
@@ -406,10 +411,8 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 def _info(arguments: argparse.Namespace) -> None:
     if arguments.model is None:
-        text = str(cso.show_runtime())
-        pairs = (line.split(maxsplit=1) for line in text.splitlines())
-        facts_by_name = {name: rest[0] if rest else "" for name, *rest in pairs}
-        print(json.dumps(facts_by_name) if arguments.json else text)
+        info = cso.runtime_info()
+        print(json.dumps(info._asdict()) if arguments.json else info)
         return
     arrays, metadata = cso.load_arrays(arguments.model)
     values: dict[str, Any] = {"file": arguments.model, "kind": metadata.get("kind")}

@@ -127,11 +127,15 @@ def optimal_codes(Tree tree not None, const double[::1] counts):
 
 def prune(Tree tree not None, const double[::1] counts, str by not None, double limit):
     cdef Built built = Built()
-    cdef PruneBy what = PruneBy.max_depth
+    cdef PruneBy what
     if by == "min_count":
         what = PruneBy.min_count
     elif by == "max_nodes":
         what = PruneBy.max_nodes
+    elif by == "max_depth":
+        what = PruneBy.max_depth
+    else:
+        raise ValueError(f"by must be min_count, max_nodes or max_depth, got {by}")
     with nogil:
         built.h = cpp_prune(tree.view[0], as_const_span(&counts[0], counts.shape[0]), what, limit)
     return built.arrays()

@@ -4,12 +4,14 @@ from cython_sparseops._core.types cimport as_const_matrix, as_const_span, as_mat
 share_thread_pool(thread_pool_of_runtime())
 
 
-cdef QuantizedKind kind_of(str name):
+cdef QuantizedKind kind_of(str name) except *:
     if name == "int8":
         return QuantizedKind.int8
     if name == "bfloat16":
         return QuantizedKind.bfloat16
-    return QuantizedKind.float16
+    if name == "float16":
+        return QuantizedKind.float16
+    raise ValueError(f"kind must be int8, bfloat16 or float16, got {name}")
 
 
 cdef class Quantized:

@@ -18,8 +18,10 @@ cdef class Settings:
             self.method = Method.rowwise_adagrad
         elif method == "adam":
             self.method = Method.adam
-        else:
+        elif method == "sgd":
             self.method = Method.sgd
+        else:
+            raise ValueError(f"method must be sgd, adagrad, rowwise_adagrad or adam, got {method}")
         self.lr, self.weight_decay, self.eps, self.beta1, self.beta2, self.step = lr, weight_decay, eps, beta1, beta2, step
 
 

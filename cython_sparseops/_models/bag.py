@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from typing import cast as cast_to
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ from cython_sparseops._dropout import as_rate
 from cython_sparseops._hierarchy import Hierarchy, as_tree
 from cython_sparseops._hsoftmax import uniform
 from cython_sparseops._runtime import resolve_threads
-from cython_sparseops._sparse import Compressed, as_csr
+from cython_sparseops._sparse import Compressed, SparseMatrix, as_csr
 from cython_sparseops._update import SGD, Adagrad, Adam
 
 __all__ = ["BagModel", "BagTrainer", "Progress"]
@@ -104,7 +105,7 @@ class BagModel:
     """
 
     def __init__(
-        self, hierarchy: Hierarchy, E: Array | None, W: Array, b: Array, mode: str = "mean"
+        self, hierarchy: Hierarchy, E: Array | None, W: Array, b: Array, *, mode: str = "mean"
     ) -> None:
         as_tree(hierarchy)
         as_mode(mode)
@@ -170,15 +171,15 @@ class BagModel:
         W = aligned_empty((hierarchy.n_rows, width), real)
         W[:] = 0
         E = None if hidden_dim is None else uniform((features, width), real, seed, 1 / width)
-        return cls(hierarchy, E, W, np.zeros(hierarchy.n_rows, real), mode)
+        return cls(hierarchy, E, W, np.zeros(hierarchy.n_rows, real), mode=mode)
 
     @property
     def n_features(self) -> int:
         """F, the columns of X."""
         return int((self.W.shape[1]) if self.E is None else self.E.shape[0])
 
-    def hidden(self, X: Any, num_threads: int | None = None) -> Array:
-        """Give what the tree takes: the embedding bag of X, or X itself without E.
+    def hidden(self, X: npt.ArrayLike | SparseMatrix, *, num_threads: int | None = None) -> Array:
+        """Return what the tree takes: the embedding bag of X, or X itself without E.
 
         Parameters
         ----------
@@ -200,14 +201,16 @@ class BagModel:
         array([[1., 2.]], dtype=float32)
         """
         if self.E is not None:
-            return embedding_bag(X, self.E, mode=self.mode, num_threads=num_threads)
+            return embedding_bag(
+                cast_to(SparseMatrix, X), self.E, mode=self.mode, num_threads=num_threads
+            )
         x = cast(as_real("X", X, 2), self.W.dtype)
         if x.shape[1] != self.W.shape[1]:
             raise ValueError(f"X must have {self.W.shape[1]} columns, got {x.shape[1]}")
         return x
 
-    def arrays(self) -> dict[str, Array]:
-        """Give the arrays by name, for saving.
+    def to_arrays(self) -> dict[str, Array]:
+        """Return the arrays by name, for saving.
 
         Returns
         -------
@@ -216,7 +219,7 @@ class BagModel:
 
         Examples
         --------
-        >>> list(BagModel.create(Hierarchy.balanced(2), 5, hidden_dim=3).arrays())
+        >>> list(BagModel.create(Hierarchy.balanced(2), 5, hidden_dim=3).to_arrays())
         ['E', 'W', 'b']
         """
         arrays = {"W": self.W, "b": self.b}
@@ -224,9 +227,9 @@ class BagModel:
 
     @classmethod
     def from_arrays(
-        cls, hierarchy: Hierarchy, arrays: dict[str, Array], mode: str = "mean"
+        cls, hierarchy: Hierarchy, arrays: Mapping[str, Array], *, mode: str = "mean"
     ) -> BagModel:
-        """Take what `arrays` gave.
+        """Build a model of what `to_arrays` gave.
 
         Parameters
         ----------
@@ -246,7 +249,7 @@ class BagModel:
         Examples
         --------
         >>> model = BagModel.create(Hierarchy.balanced(2), 5)
-        >>> BagModel.from_arrays(model.hierarchy, model.arrays()).n_features
+        >>> BagModel.from_arrays(model.hierarchy, model.to_arrays()).n_features
         5
         """
         for name in ("W", "b"):
@@ -257,7 +260,7 @@ class BagModel:
         E = arrays.get("E")
         if arrays["W"].ndim != 2 or (E is not None and E.ndim != 2):
             raise ValueError("W must have 2 dimensions, and E too")
-        return cls(hierarchy, E, arrays["W"], arrays["b"], mode)
+        return cls(hierarchy, E, arrays["W"], arrays["b"], mode=mode)
 
 
 OPTIMIZERS: dict[str, Callable[..., SGD | Adagrad | Adam]] = {
@@ -293,7 +296,7 @@ class BagTrainer:
     dropout : float in [0, 1]
         Each feature of a bag is dropped with this probability, anew in every epoch; by the seed,
         the epoch and the place in X alone. Needs a model with E.
-    replacement : "drop" or int
+    replacement : "drop" or int, default "drop"
         Leave a dropped feature out, or put this feature in its place, a learnt "unknown".
     max_norm : float, optional
         Rows of E and W that a step leaves longer are scaled down to this l2 norm.
@@ -333,7 +336,7 @@ class BagTrainer:
         rng: int | np.random.Generator | None = None,
         shuffle: bool = True,
         dropout: float = 0.0,
-        replacement: int | str | None = None,
+        replacement: int | str = "drop",
         max_norm: float | None = None,
         num_threads: int | None = None,
     ) -> None:
@@ -369,11 +372,11 @@ class BagTrainer:
             None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)[:2]
         )
 
-    def _as_dropout(self, dropout: object, replacement: int | str | None) -> tuple[float, int]:
+    def _as_dropout(self, dropout: object, replacement: int | str) -> tuple[float, int]:
         rate = as_rate(dropout, "dropout")
         if rate and self.model.E is None:
             raise ValueError(f"dropout must be 0 for a model without E, got {rate}")
-        if replacement is None or replacement == "drop":
+        if is_one_of(replacement, ("drop",)):
             return rate, -1
         if isinstance(replacement, str):
             raise ValueError(f"replacement must be 'drop' or a feature, got {replacement!r}")
@@ -383,7 +386,11 @@ class BagTrainer:
         return rate, feature
 
     def fit(
-        self, X: Any, labels: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+        self,
+        X: npt.ArrayLike | SparseMatrix,
+        labels: npt.ArrayLike,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
     ) -> Iterator[Progress]:
         """Run the epochs, yielding between steps about every 50 ms.
 

@@ -196,7 +196,7 @@ def save_classifier(
         **(extra_arrays or {}),
         **prefixed("classes", labels),
         **prefixed("hierarchy", classifier.hierarchy_.to_arrays()),
-        **prefixed("model", classifier.model_.arrays()),
+        **prefixed("model", classifier.model_.to_arrays()),
         **(prefixed("feature_names", pack_strings(names)) if names is not None else {}),
         "history": np.array(classifier.history_, dtype=np.float64).reshape(
             -1, len(Progress._fields)
@@ -267,7 +267,7 @@ def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
         raise ValueError(
             f"classes must number {hierarchy.n_classes}, got {len(classifier.classes_)}"
         )
-    model = BagModel.from_arrays(hierarchy, under("model", arrays), metadata["mode"])
+    model = BagModel.from_arrays(hierarchy, under("model", arrays), mode=metadata["mode"])
     classifier.n_features_in_ = int(metadata["n_features"])
     found = model.W.shape[1] if model.E is None else model.E.shape[0]
     if found != classifier.n_features_in_:

@@ -54,7 +54,7 @@ def hits(found, y):
 
 def fitted(data, tree):
     """Seconds, P@1, P@5 of the classifier."""
-    model = HSoftmaxClassifier(DIM, hierarchy=tree, epochs=EPOCHS, random_state=0)
+    model = HSoftmaxClassifier(hidden_dim=DIM, hierarchy=tree, epochs=EPOCHS, random_state=0)
     start = time.perf_counter()
     model.fit(data.X, data.y)
     seconds = time.perf_counter() - start

@@ -28,7 +28,7 @@ def main(quick):
     set_threads(thread_counts()[-1])
     tree = cso.Hierarchy.huffman(np.bincount(data.y, minlength=C))  # classes not seen as well
     epochs = 3 if quick else 5
-    model = HSoftmaxClassifier(DIM, hierarchy=tree, epochs=epochs, random_state=0)
+    model = HSoftmaxClassifier(hidden_dim=DIM, hierarchy=tree, epochs=epochs, random_state=0)
     model.fit(data.X, data.y)
     h, bag = model.hierarchy_, model.model_
     parts = [data.X_test[i : i + SIZE] for i in range(0, 8 * SIZE, SIZE)]

@@ -61,7 +61,7 @@ def rows(data, optimizer, threads, our_runs, their_runs, rate):
 
 def ours(data, optimizer):
     """Seconds of fit, the tree included, and P@1."""
-    model = HSoftmaxClassifier(DIM, optimizer=optimizer, epochs=EPOCHS, random_state=0)
+    model = HSoftmaxClassifier(hidden_dim=DIM, optimizer=optimizer, epochs=EPOCHS, random_state=0)
     start = time.perf_counter()
     model.fit(data.X, data.y)
     seconds = time.perf_counter() - start

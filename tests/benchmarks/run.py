@@ -116,7 +116,7 @@ def machine():
     except (OSError, TypeError):
         facts["processor"] = platform.processor()
     facts["system"] = f"{platform.system()} {platform.machine()}"
-    facts["instruction set"] = re.search(r"active +(\w+)", str(cso.show_runtime()))[1]
+    facts["instruction set"] = cso.runtime_info().active
     return facts
 
 

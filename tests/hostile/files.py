@@ -96,7 +96,7 @@ def fitted(g):
             else random_array((6, 6), density=0.5, format="csr", rng=0)
         )
         y = ["a", "b", "c"] * 2 if kind == "text" else [0, 5, 9] * 2
-        _FITTED[kind] = HSoftmaxClassifier(3, epochs=1, random_state=0).fit(X, y)
+        _FITTED[kind] = HSoftmaxClassifier(hidden_dim=3, epochs=1, random_state=0).fit(X, y)
     return _FITTED[kind]
 
 

@@ -31,7 +31,7 @@ def mean_bags(dense):
 
 
 def digest(model):
-    return hashlib.sha256(b"".join(a.tobytes() for a in model.arrays().values())).hexdigest()
+    return hashlib.sha256(b"".join(a.tobytes() for a in model.to_arrays().values())).hexdigest()
 
 
 def run(model, X, labels, **options):
@@ -267,7 +267,7 @@ def test_an_epoch_with_dropout_is_an_epoch_on_what_it_left(mode, replacement):
     assert 0 < dropped.sum() < len(dropped)
     theirs = BagModel.create(h, 30, hidden_dim=6, mode=mode, dtype=np.float64, rng=1)
     run(theirs, compress(without(X, dropped, replacement)), labels, **options)
-    for a, b in zip(ours.arrays().values(), theirs.arrays().values(), strict=True):
+    for a, b in zip(ours.to_arrays().values(), theirs.to_arrays().values(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-14)
     plain = BagModel.create(h, 30, hidden_dim=6, mode=mode, dtype=np.float64, rng=1)
     run(plain, X, labels, **options)
@@ -296,7 +296,7 @@ def test_no_row_is_left_longer_than_max_norm(optimizer):
     run(free, X, labels, **options)
     run(bound, X, labels, max_norm=limit, **options)
     for name in ("E", "W"):
-        sizes = [np.linalg.norm(m.arrays()[name].astype(float), axis=1) for m in (free, bound)]
+        sizes = [np.linalg.norm(m.to_arrays()[name].astype(float), axis=1) for m in (free, bound)]
         assert sizes[0].max() > limit
         assert sizes[1].max() <= limit * (1 + 1e-6)
 

@@ -77,6 +77,18 @@ def test_train_says_what_it_did(folder, capsys):
     assert HSoftmaxClassifier.load("model").classes_.tolist() == ["bee", "cat", "cow", "dog"]
 
 
+def test_train_hands_every_setting_to_the_classifier(folder, capsys):
+    """--dropout and --max-norm had no option: settings were handed on by hand, one by one."""
+    options = "--dim 8 --epoch 2 --lr 0.2 --batch-size 4 --weight-decay 0.01 --seed 3 --threads 1"
+    options += " --optimizer sgd --dropout 0.25 --max-norm 0.5"
+    assert main(["train", "train.txt", "-o", "model", "--quiet", *options.split()]) == 0
+    params = HSoftmaxClassifier.load("model").get_params()
+    assert (params["hidden_dim"], params["epochs"], params["lr"]) == (8, 2, 0.2)
+    assert (params["batch_size"], params["weight_decay"], params["optimizer"]) == (4, 0.01, "sgd")
+    assert (params["dropout"], params["max_norm"]) == (0.25, 0.5)
+    assert (params["random_state"], params["num_threads"]) == (3, 1)
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
 def test_compressed_input_trains_the_same_model(folder, model, pack):
     (folder / "packed").write_bytes(pack((folder / "train.txt").read_bytes()))
@@ -140,8 +152,8 @@ def test_several_labels_are_warned_about(folder, capsys):
 def test_an_interrupted_training_saves_what_it_has(folder, capsys, monkeypatch):
     whole = BagTrainer.fit
 
-    def stopped(self, *args):
-        yield next(whole(self, *args))
+    def stopped(self, *args, **options):
+        yield next(whole(self, *args, **options))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(BagTrainer, "fit", stopped)

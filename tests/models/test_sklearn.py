@@ -33,11 +33,11 @@ def bags():
 
 @pytest.fixture(scope="module")
 def fitted(bags):
-    return HSoftmaxClassifier(16, random_state=3).fit(*bags)
+    return HSoftmaxClassifier(hidden_dim=16, random_state=3).fit(*bags)
 
 
 def same_bytes(a, b):
-    left, right = a.model_.arrays(), b.model_.arrays()
+    left, right = a.model_.to_arrays(), b.model_.to_arrays()
     assert left.keys() == right.keys()
     return all(left[name].tobytes() == right[name].tobytes() for name in left)
 
@@ -76,7 +76,9 @@ def test_top_k_is_the_sorted_probabilities(fitted, bags):
 @pytest.mark.parametrize("tree", TREES)
 def test_it_learns_bags_of_words(bags, tree):
     X, y = bags
-    classifier = HSoftmaxClassifier(16, hierarchy=tree, random_state=0).fit(X[:300], y[:300])
+    classifier = HSoftmaxClassifier(hidden_dim=16, hierarchy=tree, random_state=0).fit(
+        X[:300], y[:300]
+    )
     assert classifier.score(X[300:], y[300:]) > 0.9
 
 
@@ -94,7 +96,7 @@ def test_it_learns_dense_rows():
 @pytest.mark.parametrize("tree", TREES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_probabilities_sum_to_one(bags, tree, dtype):
-    classifier = HSoftmaxClassifier(8, hierarchy=tree, random_state=0)
+    classifier = HSoftmaxClassifier(hidden_dim=8, hierarchy=tree, random_state=0)
     proba = classifier.fit(bags[0].astype(dtype), bags[1]).predict_proba(bags[0])
     assert proba.dtype == dtype
     assert np.allclose(proba.sum(axis=1), 1, rtol=0, atol=64 * np.finfo(dtype).eps)
@@ -103,8 +105,8 @@ def test_probabilities_sum_to_one(bags, tree, dtype):
 def test_a_weight_is_a_repetition_when_every_step_sees_all_rows(bags):
     X, y = bags[0][:60].astype(np.float64), bags[1][:60]
     weight = np.arange(60) % 3
-    weighted = HSoftmaxClassifier(4, random_state=0).fit(X, y, sample_weight=weight)
-    repeated = HSoftmaxClassifier(4, random_state=0).fit(
+    weighted = HSoftmaxClassifier(hidden_dim=4, random_state=0).fit(X, y, sample_weight=weight)
+    repeated = HSoftmaxClassifier(hidden_dim=4, random_state=0).fit(
         X[np.repeat(np.arange(60), weight)], np.repeat(y, weight)
     )
     np.testing.assert_allclose(
@@ -118,7 +120,7 @@ def test_a_weight_is_a_repetition_when_every_step_sees_all_rows(bags):
 def test_labels_may_be_strings(bags):
     names = np.array(["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis"])
     for y in (names[bags[1]], names[bags[1]].astype(object)):
-        classifier = HSoftmaxClassifier(16, random_state=3).fit(bags[0], y)
+        classifier = HSoftmaxClassifier(hidden_dim=16, random_state=3).fit(bags[0], y)
         assert list(classifier.classes_) == list(names)
         assert set(classifier.predict(bags[0])) <= set(names)
         assert classifier.top_k(bags[0][:2], k=3).labels.shape == (2, 3)
@@ -128,8 +130,8 @@ def test_dense_and_sparse_rows_predict_alike(bags):
     X, y = bags
     dense = X.toarray()
     for classifier in (
-        HSoftmaxClassifier(8, random_state=0).fit(X, y),
-        HSoftmaxClassifier(8, random_state=0).fit(dense, y),
+        HSoftmaxClassifier(hidden_dim=8, random_state=0).fit(X, y),
+        HSoftmaxClassifier(hidden_dim=8, random_state=0).fit(dense, y),
     ):
         expected = classifier.predict_proba(X)
         assert np.array_equal(expected, classifier.predict_proba(dense))
@@ -141,15 +143,17 @@ def test_dense_and_sparse_rows_predict_alike(bags):
 def test_int64_indices_and_integer_counts_are_taken(bags):
     X, y = bags
     wide = csr_array((X.data, X.indices.astype(np.int64), X.indptr.astype(np.int64)), X.shape)
-    first = HSoftmaxClassifier(8, random_state=0).fit(X, y)
-    assert same_bytes(first, HSoftmaxClassifier(8, random_state=0).fit(wide, y))
-    assert same_bytes(first, HSoftmaxClassifier(8, random_state=0).fit(X.astype(np.int64), y))
+    first = HSoftmaxClassifier(hidden_dim=8, random_state=0).fit(X, y)
+    assert same_bytes(first, HSoftmaxClassifier(hidden_dim=8, random_state=0).fit(wide, y))
+    assert same_bytes(
+        first, HSoftmaxClassifier(hidden_dim=8, random_state=0).fit(X.astype(np.int64), y)
+    )
 
 
 def test_a_given_tree_may_have_classes_without_examples(bags):
     X, y = bags
     tree = Hierarchy.balanced(12)
-    classifier = HSoftmaxClassifier(8, hierarchy=tree, random_state=0).fit(X, y)
+    classifier = HSoftmaxClassifier(hidden_dim=8, hierarchy=tree, random_state=0).fit(X, y)
     assert classifier.hierarchy_ == tree
     assert classifier.classes_.tolist() == list(range(12))
     assert classifier.predict_proba(X).shape == (400, 12)
@@ -157,12 +161,12 @@ def test_a_given_tree_may_have_classes_without_examples(bags):
 
 def test_a_given_tree_is_over_the_sorted_labels(bags):
     X, y = bags
-    classifier = HSoftmaxClassifier(8, hierarchy=Hierarchy.balanced(9), random_state=0)
+    classifier = HSoftmaxClassifier(hidden_dim=8, hierarchy=Hierarchy.balanced(9), random_state=0)
     assert classifier.fit(X, 10 * y).classes_.tolist() == list(range(0, 90, 10))
 
 
 def test_one_class_has_probability_one(bags):
-    classifier = HSoftmaxClassifier(4).fit(bags[0], np.full(400, "only"))
+    classifier = HSoftmaxClassifier(hidden_dim=4).fit(bags[0], np.full(400, "only"))
     assert classifier.predict(bags[0][:3]).tolist() == ["only"] * 3
     assert np.array_equal(classifier.predict_proba(bags[0][:3]), np.ones((3, 1)))
 
@@ -173,7 +177,7 @@ def test_an_empty_bag_is_predicted(fitted):
 
 def test_partial_fit_goes_on_where_it_was(bags):
     X, y = bags
-    classifier = HSoftmaxClassifier(16, random_state=0)
+    classifier = HSoftmaxClassifier(hidden_dim=16, random_state=0)
     for _ in range(40):
         for start in range(0, 400, 100):
             rows = slice(start, start + 100)
@@ -183,7 +187,7 @@ def test_partial_fit_goes_on_where_it_was(bags):
 
 
 def test_partial_fit_after_fit_does_no_harm(bags):
-    classifier = HSoftmaxClassifier(16, random_state=0).fit(*bags)
+    classifier = HSoftmaxClassifier(hidden_dim=16, random_state=0).fit(*bags)
     before = classifier.score(*bags)
     classifier.partial_fit(bags[0][:50], bags[1][:50])
     assert classifier.score(*bags) > before - 0.02
@@ -212,7 +216,7 @@ def test_a_wrong_parameter_is_named(bags, parameters, message):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_loss_that_runs_away_names_the_learning_rate(bags):
-    classifier = HSoftmaxClassifier(8, optimizer="sgd", lr=1e30, batch_size=32)
+    classifier = HSoftmaxClassifier(hidden_dim=8, optimizer="sgd", lr=1e30, batch_size=32)
     with pytest.raises(ValueError, match=r"lr must be small enough to converge, got 1e\+30"):
         classifier.fit(*bags)
 
@@ -224,7 +228,7 @@ def test_k_must_be_a_number_of_classes(fitted, bags):
 
 
 def test_new_classes_cannot_be_added_yet(bags):
-    classifier = HSoftmaxClassifier(4).partial_fit(*bags)
+    classifier = HSoftmaxClassifier(hidden_dim=4).partial_fit(*bags)
     with pytest.raises(ValueError, match="new classes cannot be added yet"):
         classifier.partial_fit(bags[0][:1], [77])
     with pytest.raises(ValueError, match="classes must be the same in every call"):
@@ -246,7 +250,7 @@ def test_nothing_is_predicted_before_fit(tmp_path):
 def test_threads_change_no_bit(bags, optimizer):
     one, two, three = (
         HSoftmaxClassifier(
-            16, optimizer=optimizer, random_state=5, num_threads=threads, batch_size=300
+            hidden_dim=16, optimizer=optimizer, random_state=5, num_threads=threads, batch_size=300
         ).fit(*bags)
         for threads in (1, 2, 3)
     )
@@ -257,7 +261,8 @@ def test_threads_change_no_bit(bags, optimizer):
 
 def test_the_seed_decides(bags):
     first, again, other = (
-        HSoftmaxClassifier(8, random_state=seed, epochs=2).fit(*bags) for seed in (1, 1, 2)
+        HSoftmaxClassifier(hidden_dim=8, random_state=seed, epochs=2).fit(*bags)
+        for seed in (1, 1, 2)
     )
     assert same_bytes(first, again)
     assert not same_bytes(first, other)
@@ -272,14 +277,14 @@ def test_the_training_curve_is_kept(fitted):
 def test_interrupting_fit_leaves_a_whole_model(bags, monkeypatch):
     whole = BagTrainer.fit
 
-    def stopped(self, *args):
-        for count, progress in enumerate(whole(self, *args)):
+    def stopped(self, *args, **options):
+        for count, progress in enumerate(whole(self, *args, **options)):
             if count == 2:
                 raise KeyboardInterrupt
             yield progress
 
     monkeypatch.setattr(BagTrainer, "fit", stopped)
-    classifier = HSoftmaxClassifier(8, random_state=0, epochs=100, batch_size=8)
+    classifier = HSoftmaxClassifier(hidden_dim=8, random_state=0, epochs=100, batch_size=8)
     with pytest.raises(KeyboardInterrupt):
         classifier.fit(*bags)
     monkeypatch.undo()
@@ -289,16 +294,16 @@ def test_interrupting_fit_leaves_a_whole_model(bags, monkeypatch):
 
 
 def test_a_bar_is_drawn_on_request(bags, capsys):
-    HSoftmaxClassifier(4, epochs=2, verbose=1).fit(*bags)
+    HSoftmaxClassifier(hidden_dim=4, epochs=2, verbose=1).fit(*bags)
     assert "training" in capsys.readouterr().err
-    HSoftmaxClassifier(4, epochs=2).fit(*bags)
+    HSoftmaxClassifier(hidden_dim=4, epochs=2).fit(*bags)
     assert not capsys.readouterr().err
 
 
 def test_without_tqdm_there_are_lines(bags, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    HSoftmaxClassifier(4, epochs=2, verbose=1).fit(*bags)
+    HSoftmaxClassifier(hidden_dim=4, epochs=2, verbose=1).fit(*bags)
     assert "800/800 examples, nll" in capsys.readouterr().err
 
 
@@ -320,7 +325,9 @@ def test_a_saved_model_predicts_the_same(bags, tmp_path, mmap, labels, sparse):
     X, y = bags[0] if sparse else bags[0].toarray(), bags[1]
     y = y > 4 if labels == "bool" else y.astype({"int": int}.get(labels, labels))
     y = np.array([f"name {label}" for label in y], object) if labels == "object" else y
-    classifier = HSoftmaxClassifier(8, random_state=0, epochs=2, hierarchy="two_level").fit(X, y)
+    classifier = HSoftmaxClassifier(
+        hidden_dim=8, random_state=0, epochs=2, hierarchy="two_level"
+    ).fit(X, y)
     classifier.save(tmp_path / "model.sops")
     loaded = HSoftmaxClassifier.load(tmp_path / "model.sops", mmap=mmap)
     assert labels == "str" or loaded.classes_.dtype == classifier.classes_.dtype
@@ -335,7 +342,7 @@ def test_a_saved_model_predicts_the_same(bags, tmp_path, mmap, labels, sparse):
 
 def test_a_saved_model_keeps_a_given_tree(bags, tmp_path):
     tree = Hierarchy.huffman(np.arange(1, 13))
-    HSoftmaxClassifier(4, hierarchy=tree, epochs=1).fit(*bags).save(tmp_path / "m")
+    HSoftmaxClassifier(hidden_dim=4, hierarchy=tree, epochs=1).fit(*bags).save(tmp_path / "m")
     loaded = HSoftmaxClassifier.load(tmp_path / "m")
     assert loaded.hierarchy == loaded.hierarchy_ == tree
     assert clone(loaded).fit(*bags).hierarchy_ == tree

@@ -216,8 +216,8 @@ def test_prune_makes_flat_what_is_below_its_limit_and_nothing_else(p, seed, limi
         pruned = h.prune(counts, **{option: value})
         result, report = nested(assert_is_a_tree(pruned)), pruned.prune_report
         assert (report.nodes_before, report.nodes_after) == (h.n_nodes, pruned.n_nodes)
-        assert report.expected_flops_before > 0
-        assert report.expected_flops_after > 0
+        assert report.expected_rows_before > 0
+        assert report.expected_rows_after > 0
         assert pruned.n_nodes <= h.n_nodes
         if option == "max_nodes":
             assert pruned.n_nodes <= limit

@@ -139,6 +139,13 @@ def test_bad_arguments_are_refused(arguments, message):
         choose(**({"counts": [3, 2, 1]} | arguments))
 
 
+def test_a_candidate_that_is_not_there_is_refused_by_name():
+    """A reviewer asked for "oak" and got StopIteration, with no message."""
+    report = choose([5, 3, 1, 1])[1]
+    with pytest.raises(ValueError, match=r"^name must be one of huffman, .*, got 'oak'$"):
+        report.candidate("oak")
+
+
 # ---- promises
 
 

@@ -115,7 +115,7 @@ def test_probabilities_sum_to_one(p, kind):
 def test_the_report_is_the_change_on_the_rows_given():
     X, W, b, labels, h = make_batch(BUILDERS["huffman"](50), N=300, D=16, dtype="float32")
     q = cso.quantize(W, "int8")
-    report = q.evaluate(X, labels, h, b, reference=W)
+    report = q.evaluate(X, labels, h, b=b, reference=W)
     nll = [cso.hsoftmax(X, w, b, labels, h).mean(dtype=float) for w in (q, W)]
     hit = [(cso.hsoftmax_search(X, w, b, h).classes[:, 0] == labels).mean() for w in (q, W)]
     assert report == pytest.approx((nll[0] - nll[1], hit[0] - hit[1], *nll, *hit), abs=1e-12)

@@ -348,3 +348,26 @@ def test_biases_inside_the_weights_are_refused():
             np.ones((2, 5)), W, W.ravel()[:7], [0, 1], cso.Hierarchy.balanced(8), cso.SGD(0.1)
         )
     assert not W.any()
+
+
+# ---- the surface
+
+
+@pytest.mark.parametrize("optimizer", [cso.SGD, cso.Adagrad, cso.Adam])
+def test_only_lr_is_positional(optimizer):
+    """SGD's second argument was the weight decay, Adagrad's eps, Adam's the betas."""
+    with pytest.raises(TypeError, match="positional"):
+        optimizer(0.1, 1e-5)
+    assert optimizer(0.1, weight_decay=1e-5).weight_decay == 1e-5
+
+
+def test_a_word_that_the_compiled_layer_does_not_know_is_refused():
+    """Another method was taken as SGD, another limit of prune as max_depth."""
+    from cython_sparseops._core import hierarchy, quantize, update
+
+    with pytest.raises(ValueError, match=r"^method must be sgd, .*, got adamw$"):
+        update.Settings("adamw", 0.1)
+    with pytest.raises(ValueError, match=r"^by must be min_count, .*, got depth$"):
+        hierarchy.prune(cso.Hierarchy.balanced(4)._tree, np.ones(4), "depth", 1.0)
+    with pytest.raises(ValueError, match=r"^kind must be int8, .*, got int4$"):
+        quantize.Quantized("int4", np.zeros((1, 1), np.uint8), 1, None)

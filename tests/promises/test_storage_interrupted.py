@@ -148,7 +148,7 @@ def save_quantized(path):
 def save_classifier(path):
     sklearn = pytest.importorskip("cython_sparseops.sklearn")
     X, y = np.eye(3, dtype="f4"), ["a", "b", "c"]
-    sklearn.HSoftmaxClassifier(2, epochs=1, random_state=0).fit(X, y).save(path)
+    sklearn.HSoftmaxClassifier(hidden_dim=2, epochs=1, random_state=0).fit(X, y).save(path)
 
 
 @pytest.mark.parametrize("save", [save_quantized, save_classifier])

@@ -257,7 +257,7 @@ def limit_by_threadpoolctl():
 @needs_tasks
 def test_threadpoolctl_limits_a_call_and_gives_back(child):
     pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
-    if "openmp           yes" not in cso.show_runtime():
+    if not cso.runtime_info().openmp:
         pytest.skip("built without OpenMP, whose setting threadpoolctl changes")
     child.run(limit_by_threadpoolctl, **TWO_THREADS)
 

@@ -214,7 +214,12 @@ def model_cases():
 
         def fit(optimizer=optimizer, tree=tree):
             model = HSoftmaxClassifier(
-                16, hierarchy=tree, optimizer=optimizer, epochs=2, dropout=0.1, random_state=0
+                hidden_dim=16,
+                hierarchy=tree,
+                optimizer=optimizer,
+                epochs=2,
+                dropout=0.1,
+                random_state=0,
             ).fit(X, y)
             top = model.top_k(X[:200], 5)
             weights = (model.model_.E, model.model_.W, model.model_.b)
