@@ -9,9 +9,9 @@ from __future__ import annotations
 import gc
 
 import numpy as np
-from timing import batches, race, row, set_threads, thread_counts, zipf_counts
 
 import cython_sparseops as cso
+from benchmarks.timing import batches, race, row, set_threads, thread_counts, zipf_counts
 
 DIM = 128
 QUERIES = 256
@@ -115,9 +115,3 @@ def rows(work, n_classes, size, times):
         )
         for who, ms in times.items()
     ]
-
-
-if __name__ == "__main__":
-    from run import alone
-
-    alone(main, __file__)

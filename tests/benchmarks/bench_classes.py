@@ -9,11 +9,21 @@ from __future__ import annotations
 import gc
 import time
 
-import bench_update
 import numpy as np
-from timing import PAUSE, Median, batches, peer, race, row, set_threads, zipf_counts, zipf_labels
 
 import cython_sparseops as cso
+from benchmarks import bench_update
+from benchmarks.timing import (
+    PAUSE,
+    Median,
+    batches,
+    peer,
+    race,
+    row,
+    set_threads,
+    zipf_counts,
+    zipf_labels,
+)
 
 DIM, SIZE = 128, 1024
 CLASSES = 1_000, 10_000, 100_000, 1_000_000
@@ -52,8 +62,8 @@ def against_torch(n_classes, quick):
 
 def heads(n_classes, data, quick):
     """torch's two heads; the adaptive one with the cutoffs that win among themselves."""
-    import torch_peers as peers
-    from bench_hsoftmax import fastest
+    from benchmarks import torch_peers as peers
+    from benchmarks.bench_hsoftmax import fastest
 
     calls = {}
     if n_classes <= MOST_FULL:
@@ -99,9 +109,3 @@ def rows(n_classes, ours, theirs):
         )
         for who, ms in theirs.items()
     ]
-
-
-if __name__ == "__main__":
-    from run import alone
-
-    alone(main, __file__)

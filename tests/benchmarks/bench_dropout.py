@@ -1,12 +1,12 @@
-"""Dropout against what a user would otherwise take; `python tests/benchmarks/bench_dropout.py`."""
+"""Dropout against what a user would otherwise take."""
 
 import sys
 
 import numpy as np
-from bench_normalize import print_table, row
-from timing import thread_counts
 
 import cython_sparseops as cso
+from benchmarks.bench_normalize import row
+from benchmarks.timing import thread_counts
 
 
 def numpy_peers(x, rate, copy):
@@ -67,7 +67,3 @@ def main(quick):
                 name = "element dropout, in place"
                 out.append(row(name, peer, in_place, function, threads, goal))
     return out
-
-
-if __name__ == "__main__":
-    print_table(main("--quick" in sys.argv[1:]))

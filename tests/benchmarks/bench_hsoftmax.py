@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 
 import numpy as np
-from timing import batches, peer, race, row, set_threads, thread_counts, zipf_counts
 
 import cython_sparseops as cso
+from benchmarks.timing import batches, peer, race, row, set_threads, thread_counts, zipf_counts
 
 DIM = 128
 CAFFE2_MS = 29.5  # recorded on another machine of this kind; cannot run in the same process
@@ -48,7 +48,7 @@ def ours(W, b, h, data):
 
 def peers_of(n_classes, size, h, W, data, quick):
     """The peers that this shape allows."""
-    import torch_peers as peers
+    from benchmarks import torch_peers as peers
 
     calls = {}
     costly = size * n_classes > (2e6 if quick else 1.1e8)
@@ -135,9 +135,3 @@ def caffe2(quick):
         goal = 12 if threads == 2 else None
         out.append(row(name, "Caffe2 (recorded 29.5 ms)", ms, CAFFE2_MS, threads, goal))
     return out
-
-
-if __name__ == "__main__":
-    from run import alone
-
-    alone(main, __file__)

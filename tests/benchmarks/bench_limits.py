@@ -8,9 +8,9 @@ matrix product; bandwidth is np.copyto and torch's embedding_bag (else np.take) 
 from __future__ import annotations
 
 import numpy as np
-from timing import batches, peer, race, row, set_threads, thread_counts, zipf_counts
 
 import cython_sparseops as cso
+from benchmarks.timing import batches, peer, race, row, set_threads, thread_counts, zipf_counts
 
 DIM, ROWS = 128, 16_000
 TABLES = (16, 128, 512)  # MiB
@@ -98,9 +98,3 @@ def fraction(n_classes, size, threads, flops, gathers):
 def pick(data, i, W, b):
     x, y = data[i % len(data)]
     return x, W, b, y
-
-
-if __name__ == "__main__":
-    from run import alone
-
-    alone(main, __file__)

@@ -1,11 +1,11 @@
-"""Normalise against its peers; `python tests/benchmarks/bench_normalize.py`."""
+"""Normalise against its peers; `python tests/benchmarks/run.py --only normalize`."""
 
 import sys
 
 import numpy as np
-from timing import race, thread_counts
 
 import cython_sparseops as cso
+from benchmarks.timing import race, thread_counts
 
 
 def row(name, peer, ours, theirs, threads, goal):
@@ -19,17 +19,6 @@ def row(name, peer, ours, theirs, threads, goal):
         "threads": threads,
         "goal": goal,
     }
-
-
-def print_table(rows):
-    head = f"{'work':<30}{'against':<30}{'threads':>8}{'ours ms':>10}{'peer ms':>10}"
-    print(f"{head}{'ratio':>8}  goal", flush=True)
-    for r in rows:
-        goal = "" if r["goal"] is None else f"{r['goal']:g}"
-        print(
-            f"{r['name']:<30}{r['peer']:<30}{r['threads']:>8}{r['ours_ms']:>10.2f}"
-            f"{r['peer_ms']:>10.2f}{r['ratio']:>8.2f}  {goal}"
-        )
 
 
 def matrices(quick):
@@ -147,7 +136,3 @@ def main(quick):
         for part in (sparse_rows, dense_rows, table_rows):
             out += part(quick, threads)
     return out
-
-
-if __name__ == "__main__":
-    print_table(main("--quick" in sys.argv[1:]))

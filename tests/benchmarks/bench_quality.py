@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from data import FastTextFile, fasttext_model, texts, wordnet, wordnet_taxonomy
-from timing import peer, row, set_threads, thread_counts
 
+from benchmarks.data import FastTextFile, fasttext_model, texts, wordnet, wordnet_taxonomy
+from benchmarks.timing import peer, row, set_threads, thread_counts
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
 DIM, EPOCHS = 100, 5
@@ -93,9 +93,3 @@ def centroids(data, block=1000):
         order = np.argsort(np.take_along_axis(scores, best, 1), axis=1, kind="stable")
         found.append(np.take_along_axis(best, order, 1))
     return seconds, *hits(np.concatenate(found), data.y_test)
-
-
-if __name__ == "__main__":
-    from run import alone
-
-    alone(main, __file__)

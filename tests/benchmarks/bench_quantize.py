@@ -1,16 +1,14 @@
-"""Quantised rows against float32 rows; `python tests/benchmarks/bench_quantize.py`.
+"""Quantised rows against float32 rows; `python tests/benchmarks/run.py --only quantize`.
 
 Queries are many and all different: a small batch timed again and again would find its rows in the
 caches whatever their size.
 """
 
-import sys
-
 import numpy as np
-from bench_normalize import print_table, row
-from timing import thread_counts
 
 import cython_sparseops as cso
+from benchmarks.bench_normalize import row
+from benchmarks.timing import thread_counts
 
 SIZES = ((100_000, 128), (100_000, 100), (1_000_000, 128))  # classes, D: whole vectors or not
 KINDS = ("int8", "bfloat16", "float16")
@@ -92,7 +90,3 @@ def main(quick):
                     text = f"{name}, {kind}, {size}"
                     out.append(row(text, "float32 rows", make(q), make(W), threads, 1))
     return out
-
-
-if __name__ == "__main__":
-    print_table(main("--quick" in sys.argv[1:]))

@@ -12,10 +12,10 @@ import tempfile
 import time
 
 import numpy as np
-from data import FastTextFile, fasttext_model, synthetic, texts
-from timing import Median, peer, race, row, set_threads, thread_counts
 
 import cython_sparseops as cso
+from benchmarks.data import FastTextFile, fasttext_model, synthetic, texts
+from benchmarks.timing import Median, peer, race, row, set_threads, thread_counts
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
 C, DIM, SIZE = 100_000, 128, 1024
@@ -62,8 +62,8 @@ def main(quick):
 
 def sure(threads, quick):
     """Random weights, with queries that the model answers at a loss of one nat on average."""
-    from bench_arity import sure_queries
-    from timing import batches, zipf_counts
+    from benchmarks.bench_arity import sure_queries
+    from benchmarks.timing import batches, zipf_counts
 
     h = cso.Hierarchy.huffman(zipf_counts(C))
     W, b = cso.init_weights(h, DIM, rng=0)
@@ -149,9 +149,3 @@ def napkin_predict(data, parts):
         shutil.rmtree(folder, ignore_errors=True)
     hit = np.mean([one[:1] == [y] for one, y in zip(found, data.y_test.tolist(), strict=False)])
     return ms, hit
-
-
-if __name__ == "__main__":
-    from run import alone
-
-    alone(main, __file__)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from data import FastTextFile, fasttext_model, synthetic, texts, wordnet
-from timing import peer, row, set_threads, thread_counts
 
+from benchmarks.data import FastTextFile, fasttext_model, synthetic, texts, wordnet
+from benchmarks.timing import peer, row, set_threads, thread_counts
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
 DIM, EPOCHS = 100, 5
@@ -78,9 +78,3 @@ def theirs(fasttext, path, words, data, threads, rate):
         bool(one) and one[0] == f"__label__{y}" for one, y in zip(found, data.y_test, strict=True)
     ]
     return seconds, float(np.mean(hits)), first
-
-
-if __name__ == "__main__":
-    from run import alone
-
-    alone(main, __file__)

@@ -12,8 +12,10 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from data import FastTextFile, fasttext_model
-from timing import (
+
+import cython_sparseops as cso
+from benchmarks.data import FastTextFile, fasttext_model
+from benchmarks.timing import (
     PAUSE,
     Median,
     batches,
@@ -24,8 +26,6 @@ from timing import (
     zipf_counts,
     zipf_labels,
 )
-
-import cython_sparseops as cso
 
 DIM, SIZE = 128, 1024
 FEW, MANY = 1, 4  # epochs
@@ -160,9 +160,3 @@ def gensim_loop(labels, threads):
         return (time.perf_counter() - start) / pairs * SIZE
 
     return {"gensim hs=1 loop": call}
-
-
-if __name__ == "__main__":
-    from run import alone
-
-    alone(main, __file__)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from timing import zipf_counts
+
+from benchmarks.timing import zipf_counts
 
 
 class Bags(NamedTuple):

@@ -22,8 +22,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PEERS = "torch", "fasttext", "gensim", "napkinxc", "sklearn", "scipy"
-sys.path[:0] = [str(HERE)]
-import timing  # noqa: E402
+sys.path[:0] = [str(HERE.parent)]
+from benchmarks import timing  # noqa: E402
 
 
 def main(arguments=None):
@@ -48,7 +48,7 @@ def main(arguments=None):
         print(f"== {name}", file=sys.stderr, flush=True)
         before = time.perf_counter()
         try:
-            rows = importlib.import_module(f"bench_{name}").main(options.quick)
+            rows = importlib.import_module(f"benchmarks.bench_{name}").main(options.quick)
         except Exception:  # what the others measured is worth keeping
             traceback.print_exc()
             failed.append(name)
@@ -164,12 +164,6 @@ def shown(value):
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def alone(function, path):
-    """What ``python bench_X.py [--quick]`` does."""
-    print(f"== {Path(path).stem}", file=sys.stderr)
-    print(table(function("--quick" in sys.argv)))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from csr import broken
-from values import Raising, Values
+
+from hostile.csr import broken
+from hostile.values import Raising, Values
 
 
 @dataclass

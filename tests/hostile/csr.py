@@ -1,20 +1,14 @@
 """Compressed matrices for the campaign: valid ones, and all ways to be broken."""
 
 import numpy as np
-from values import HostileError, Raising
+
+from helpers.compressed import Compressed
+from hostile.values import HostileError, Raising
 
 try:
     import scipy.sparse as sp
 except ImportError:
     sp = None
-
-
-class Csr:
-    """The five attributes that the package looks at, and no more."""
-
-    def __init__(self, indptr, indices, data, shape, format):
-        self.indptr, self.indices, self.data = indptr, indices, data
-        self.shape, self.format = shape, format
 
 
 def changing(matrix, name, *answers):
@@ -28,7 +22,7 @@ def changing(matrix, name, *answers):
             raise answer
         return answer
 
-    kind = type("Changing", (Csr,), {name: property(look, lambda self, value: None)})
+    kind = type("Changing", (Compressed,), {name: property(look, lambda self, value: None)})
     return kind(
         *(getattr(matrix, part) for part in ("indptr", "indices", "data", "shape", "format"))
     )
@@ -48,7 +42,7 @@ def compressed(g, rows, cols, dtype=None, format="csr"):
     if sp and not room and dtype != "f2" and g.chance(0.4):
         kind = g.one(sp.csr_array, sp.csr_matrix) if format == "csr" else sp.csc_array
         return kind((data, indices, indptr), shape=(rows, cols), copy=False)
-    return Csr(indptr, indices, data, (rows, cols), format)
+    return Compressed(indptr, indices, data, (rows, cols), format)
 
 
 def broken(g, matrix):
@@ -92,17 +86,17 @@ def broken(g, matrix):
             "shape": [(99, 99), (0, 0), HostileError()],
             "format": ["csc", "csr", "coo", HostileError()],
         }.get(part) or [value[:-1], np.concatenate([value, value]), value[:0], HostileError()]
-        valid = Csr(*parts)
+        valid = Compressed(*parts)
         return changing(valid, part, *[value] * g.size(0, 3), g.one(*other))
     elif kind == 13 and sp:
         usual = sp.csr_array(np.eye(shape[0], shape[1] or 1))
         return getattr(usual, "to" + g.one("coo", "lil", "dok", "dia", "bsr", "csc", "csr"))()
     elif kind == 14:
-        lacking = Csr(*parts)
+        lacking = Compressed(*parts)
         delattr(lacking, g.one("indptr", "indices", "data", "shape", "format"))
         return lacking
     elif kind == 16 and data.dtype.itemsize == indices.dtype.itemsize == 4:
         data = indices.view(data.dtype)
     elif kind == 15:
         return g.bad_array(np.ones(shape))
-    return Csr(indptr, indices, data, shape, format)
+    return Compressed(indptr, indices, data, shape, format)

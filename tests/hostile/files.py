@@ -12,10 +12,10 @@ import tempfile
 import zlib
 
 import numpy as np
-from calls import arg, make, options
-from values import Raising
 
 import cython_sparseops as cso
+from hostile.calls import arg, make, options
+from hostile.values import Raising
 
 try:
     from cython_sparseops._cli import main as cli

@@ -5,9 +5,9 @@ import re
 import warnings
 
 import numpy as np
-from values import GUARD, Array, HostileError
 
 import cython_sparseops as cso
+from hostile.values import GUARD, Array, HostileError
 
 LONGEST = 600  # characters of a message
 

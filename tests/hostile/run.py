@@ -34,9 +34,7 @@ def parse(argv):
 
 
 def specs(function):
-    import files
-    import softmax
-    import sparse
+    from hostile import files, softmax, sparse
 
     every = [*softmax.SPECS * 2, *sparse.SPECS * 3, *files.SPECS, softmax.choose]
     chosen = [spec for spec in every if function in (None, spec.__name__)]
@@ -67,8 +65,8 @@ def describe(call):
 
 def child(arguments):
     """Make the calls of a range; one line of JSON a call goes to stdout, its number first."""
-    import oracle
-    from calls import generate
+    from hostile import oracle
+    from hostile.calls import generate
 
     faulthandler.enable()
     out = os.fdopen(os.dup(1), "w")
@@ -138,13 +136,13 @@ def campaign(arguments):
 
 def main(argv=None):
     arguments = parse(argv)
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     if arguments.child:
         child(arguments)
         return 0
     if arguments.only is not None:
-        import oracle
-        from calls import generate
+        from hostile import oracle
+        from hostile.calls import generate
 
         call = generate(specs(arguments.function), arguments.seed, arguments.only)
         print(describe(call))

@@ -1,9 +1,9 @@
 """Calls of the trees and of hierarchical softmax."""
 
 import numpy as np
-from calls import FINITE, RNG, THREADS, arg, make, options
 
 import cython_sparseops as cso
+from hostile.calls import FINITE, RNG, THREADS, arg, make, options
 
 Hierarchy = cso.Hierarchy
 

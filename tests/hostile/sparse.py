@@ -1,10 +1,10 @@
 """Calls of the sparse operators."""
 
 import numpy as np
-from calls import FINITE, RNG, THREADS, arg, make, options
-from csr import compressed
 
 import cython_sparseops as cso
+from hostile.calls import FINITE, RNG, THREADS, arg, make, options
+from hostile.csr import compressed
 
 
 def bag(g):

@@ -3,29 +3,22 @@
 import itertools
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+from benchmarks import data, run, tables, timing
 
 
-@pytest.fixture
-def load(monkeypatch):
-    """load(name) imports a module of tests/benchmarks; its neighbours can import each other."""
-    monkeypatch.syspath_prepend(str(FOLDER))
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    names = {path.stem for path in FOLDER.glob("*.py")}
-    before = {name: sys.modules.pop(name) for name in names & set(sys.modules)}
-    yield __import__
-    for name in names & set(sys.modules):
-        del sys.modules[name]
-    sys.modules.update(before)
+    monkeypatch.setattr(timing, "REPEATS", timing.REPEATS)  # which run.main sets
+    monkeypatch.setattr(timing, "THREADS", timing.THREADS)
 
 
-def test_contestants_take_turns_and_see_all_batches(load):
-    timing, seen = load("timing"), []
+def test_contestants_take_turns_and_see_all_batches():
+    seen = []
     calls = {name: lambda i, name=name: seen.append((name, i)) for name in "AB"}
     times = timing.race(calls, repeats=3)
     assert set(times) == {"A", "B"}
@@ -37,33 +30,29 @@ def test_contestants_take_turns_and_see_all_batches(load):
     assert sum(a != b for a, b in itertools.pairwise(order)) == 7  # warm-up, 3 turns each
 
 
-def test_a_peer_that_is_not_installed_is_skipped_with_its_reason(load, capsys):
-    timing = load("timing")
+def test_a_peer_that_is_not_installed_is_skipped_with_its_reason(capsys):
     assert timing.peer("no_such_peer_of_ours") is None
     assert "no_such_peer_of_ours" in capsys.readouterr().err
 
 
-def test_a_row_holds_the_ratio_of_medians_and_of_the_fastest_turns(load):
-    timing = load("timing")
+def test_a_row_holds_the_ratio_of_medians_and_of_the_fastest_turns():
     ours, theirs = timing.Median.of([1, 2, 9]), timing.Median.of([4, 6, 8])
     one = timing.row("work", "peer", ours, theirs, 2, 2.5)
     assert (one["ratio"], one["ratio_best"], one["goal"]) == (3, 4, 2.5)
     assert json.loads(json.dumps(one)) == one
 
 
-def test_the_table_names_goals_met_and_missed(load):
-    timing, run = load("timing"), load("run")
+def test_the_table_names_goals_met_and_missed():
     rows = [timing.row("work", "peer", 1.0, 3.0, 1, goal) for goal in (2, 4, None)]
     lines = run.table(rows).splitlines()[2:]
     assert ["missed" in line for line in lines] == [False, True, False]
     assert ["met" in line for line in lines] == [True, False, False]
 
 
-def test_one_command_runs_a_module_and_writes_its_rows(load, tmp_path, capsys, monkeypatch):
-    timing, run = load("timing"), load("run")
-    module = type(sys)("bench_limits")
+def test_one_command_runs_a_module_and_writes_its_rows(tmp_path, capsys, monkeypatch):
+    module = type(sys)("benchmarks.bench_limits")
     module.main = lambda quick: [timing.row("work", "peer", 1.0, 3.0, 1, work="nll+gradient")]
-    monkeypatch.setitem(sys.modules, "bench_limits", module)
+    monkeypatch.setitem(sys.modules, "benchmarks.bench_limits", module)
     assert run.main(["--quick", "--only", "limits", "--output", str(tmp_path)]) is None
     record = json.loads((tmp_path / "limits.json").read_text())
     assert record["command"].endswith("--only limits --quick")
@@ -73,8 +62,7 @@ def test_one_command_runs_a_module_and_writes_its_rows(load, tmp_path, capsys, m
     assert "| work | peer |" in capsys.readouterr().out
 
 
-def test_the_page_of_results_names_its_machine_and_writes_speed_ups_in_one_form(load):
-    timing, tables = load("timing"), load("tables")
+def test_the_page_of_results_names_its_machine_and_writes_speed_ups_in_one_form():
     rows = [timing.row("work", f"peer {x}", 2.0, 2.0 * x, 1) for x in (0.5, 2.345, 3498.4)]
     record = {
         "command": "python run.py",
@@ -90,18 +78,16 @@ def test_the_page_of_results_names_its_machine_and_writes_speed_ups_in_one_form(
     assert "Some CPU, 2 cores, avx2; 2026-11-30, commit abc; numpy 2.4." in page
 
 
-def test_a_module_that_fails_does_not_take_the_others_along(load, tmp_path, monkeypatch, capsys):
-    run = load("run")
-    module = type(sys)("bench_limits")
+def test_a_module_that_fails_does_not_take_the_others_along(tmp_path, monkeypatch, capsys):
+    module = type(sys)("benchmarks.bench_limits")
     module.main = lambda quick: 1 / 0
-    monkeypatch.setitem(sys.modules, "bench_limits", module)
+    monkeypatch.setitem(sys.modules, "benchmarks.bench_limits", module)
     assert run.main(["--only", "limits", "--output", str(tmp_path)]) == "failed: limits"
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_synthetic_bags_have_every_row_and_text(load):
+def test_synthetic_bags_have_every_row_and_text():
     pytest.importorskip("scipy")
-    data = load("data")
     bags = data.synthetic(20, 50, 10, per_row=4, n_features=100)
     assert bags.X.shape == (50, 100)
     assert bags.y.max() < 20

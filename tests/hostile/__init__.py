@@ -1,0 +1,1 @@
+"""Hostile calls of the Python API; run.py makes them."""
