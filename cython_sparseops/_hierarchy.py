@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
+from . import _hierarchy_plot
 from ._arrays import (
     INT64,
     Array,
@@ -728,6 +729,83 @@ class Hierarchy:
             None if width is None else expected_rows * width,
             None if width is None else self.n_rows * width * 4,
         )
+
+    # ---- pictures
+
+    def plot(
+        self, ax: Any = None, *, max_nodes: int = 200, names: Sequence[str] | None = None
+    ) -> Any:
+        """Draw the tree, or the part with the most classes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Default: the current one.
+        max_nodes : int, default 200
+            Nodes and classes shown; the largest subtrees first. Up to 60 are named.
+        names : sequence of str, optional
+            One per class. Default: their numbers.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ValueError
+            If max_nodes < 1, or names are not C.
+        ImportError
+            Without matplotlib.
+
+        Examples
+        --------
+        >>> from matplotlib.figure import Figure
+        >>> ax = Hierarchy.huffman([5, 3, 1]).plot(Figure().subplots(), names=["ant", "bee", "cow"])
+        >>> sorted(text.get_text() for text in ax.texts)[-3:]
+        ['ant', 'bee', 'cow']
+        """
+        called = _hierarchy_plot.as_names(names, self.n_classes)
+        return _hierarchy_plot.draw(self._picture(max_nodes), called, ax)
+
+    def to_graphviz(self, *, max_nodes: int = 200, names: Sequence[str] | None = None) -> str:
+        """Describe the tree, or the part with the most classes, in Graphviz's language.
+
+        Parameters
+        ----------
+        max_nodes : int, default 200
+        names : sequence of str, optional
+            As in `plot`.
+
+        Returns
+        -------
+        str
+            A ``digraph``, for the command ``dot`` or the package ``graphviz``.
+
+        Raises
+        ------
+        ValueError
+            As in `plot`.
+
+        Examples
+        --------
+        >>> print(Hierarchy.balanced(2).to_graphviz(names=["no", "yes"]))
+        digraph hierarchy {
+          rankdir=LR;
+          node [shape=box, fontsize=10];
+          node0 [label="2 classes"];
+          node0 -> class0;
+          node0 -> class1;
+          class0 [label="no", shape=plaintext];
+          class1 [label="yes", shape=plaintext];
+        }
+        <BLANKLINE>
+        """
+        called = _hierarchy_plot.as_names(names, self.n_classes)
+        return _hierarchy_plot.graphviz(self._picture(max_nodes), called)
+
+    def _picture(self, max_nodes: int) -> _hierarchy_plot.Place:
+        most = _hierarchy_plot.as_max_nodes(max_nodes)
+        return _hierarchy_plot.visible(self.child_ptr, self.child, self.depth, self.n_classes, most)
 
 
 def as_tree(h: object) -> Any:
