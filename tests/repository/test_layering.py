@@ -181,6 +181,7 @@ OPTIONAL = {
     ("_cli/readers.py", "sklearn", "lazy"),
     ("_cli/demo_plot.py", "matplotlib", "eager"),
     ("_evaluation.py", "matplotlib", "lazy"),
+    ("_hierarchy_plot.py", "matplotlib", "lazy"),
     ("_models/progress.py", "tqdm", "lazy"),
 }
 
