@@ -67,7 +67,7 @@ def describe(value: object) -> str:
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An uninitialised array that starts on a cache line: wide loads from it never straddle two."""
+    """An uninitialized array that starts on a cache line: wide loads from it never straddle two."""
     nbytes = math.prod(shape) * dtype.itemsize
     try:
         block = np.empty(nbytes + 64, np.uint8)
@@ -288,7 +288,7 @@ def is_one_of(value: object, words: Iterable[str]) -> bool:
 
 
 def reserve(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An uninitialised result whose last length is the argument `name`."""
+    """An uninitialized result whose last length is the argument `name`."""
     try:
         return np.empty(shape, dtype)
     except ValueError:  # as above

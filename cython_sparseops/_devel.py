@@ -15,7 +15,7 @@ def _installed(part: str) -> str:
 
 
 def get_include() -> str:
-    """Give the folder for the compiler's ``-I``: it holds ``sparseops/*.hpp``.
+    """Return the folder for the compiler's ``-I``: it holds ``sparseops/*.hpp``.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def get_include() -> str:
 
 
 def get_cmake_dir() -> str:
-    """Give the folder for ``cmake -Dsparseops_DIR=``; pkg-config's is ``../../pkgconfig``.
+    """Return the folder for ``cmake -Dsparseops_DIR=``; pkg-config's is ``../../pkgconfig``.
 
     Returns
     -------

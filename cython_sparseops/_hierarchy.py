@@ -132,7 +132,7 @@ class Hierarchy:
         counts : array_like of shape (C,)
             How often each class occurs; finite, non-negative, zeros allowed.
         arity : int, default 2
-            Children a node. With more than two, one node may have fewer.
+            Children per node. With more than two, one node may have fewer.
         max_depth : int, optional
             Longest path allowed (package-merge).
         logistic : bool, default True
@@ -386,11 +386,11 @@ class Hierarchy:
         dim : int
             D.
         batch_size : int, default 256
-            Examples a step.
+            Examples per step.
         time_budget : float, default 2.0
             Seconds of timing, about; building the trees comes on top.
         rng : None, int or numpy.random.Generator, default 0
-            Draws labels and inputs.
+            Draws labels and inputs. Fixed by default: two calls differ by the clock alone.
         num_threads : int, optional
 
         Returns
@@ -399,8 +399,9 @@ class Hierarchy:
             The winner. The candidates depend on the counts alone; which of them wins, on the
             machine.
         HierarchyChoice
-            Every candidate with milliseconds a batch, microseconds of a top-1 search, expected rows
-            an example and bytes; printed, it is a table. ``.winner``, ``.plain_softmax_wins``.
+            Every candidate with milliseconds per batch, microseconds of a top-1 search, expected
+            rows per example and bytes; printed, it is a table. See ``.winner`` and
+            ``.plain_softmax_wins``.
 
         Raises
         ------
@@ -477,7 +478,7 @@ class Hierarchy:
         return Hierarchy.from_arrays, (self.to_arrays(),)
 
     def to_arrays(self) -> dict[str, Array]:
-        """Give the six arrays that define the tree, by name.
+        """Return the six arrays that define the tree, by name.
 
         Returns
         -------
@@ -493,7 +494,7 @@ class Hierarchy:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], *, copy: bool = True) -> Hierarchy:
-        """Take the arrays of `to_arrays`, checking all of them.
+        """Build a tree of what `to_arrays` returned, checking all of them.
 
         Parameters
         ----------

@@ -33,7 +33,7 @@ _LEAST_CLASSES = 1024  # fewer would time the call, not the rows
 _BATCHES = 5  # taken in turn, so that the rows of one are not in the caches already
 _QUERIES = 32
 _STEP_FLOPS = 6  # a row, a feature and an example: logit, dx and dW
-_SLOW = 5e9  # floating-point operations a second that any machine reaches
+_SLOW = 5e9  # floating-point operations per second that any machine reaches
 _PLAIN_CLASSES = 1 << 18  # more than so many are timed on so many, and scaled
 
 
@@ -74,7 +74,7 @@ class _Candidate:
 
     def measure_search(self, threads: int | None) -> None:
         """Top-1 of queries that the model answers with about the same certainty for every tree: the
-        inputs are moved towards their labels until the mean loss is at most one nat."""
+        inputs are moved toward their labels until the mean loss is at most one nat."""
         labels = self.labels[0, :_QUERIES]
         start = np.zeros((len(labels), self.dim), FLOAT32)
         first = hsoftmax_gradient(start, self.W, None, labels, self.timed, num_threads=threads)

@@ -19,13 +19,13 @@ class HierarchyReport(NamedTuple):
     n_classes, n_nodes, n_rows, depth : int
         C, V, R, and the longest path.
     expected_path_length : float
-        Steps an example.
+        Steps per example.
     entropy : float
         Of the classes, in bits: no binary tree has a shorter expected path.
     expected_rows : float
-        Rows of W scored an example.
+        Rows of W scored per example.
     expected_flops : float or None
-        Multiply-adds an example, forward: ``expected_rows * dim``; None without dim.
+        Multiply-adds per example, forward: ``expected_rows * dim``; None without dim.
     weight_bytes : int or None
         Of W in float32; None without dim.
 
@@ -38,8 +38,8 @@ class HierarchyReport(NamedTuple):
     depth                                    2
     expected path length           1.500 steps
     entropy of the classes          1.500 bits
-    rows an example                        1.5
-    multiply-adds an example                12
+    rows per example                       1.5
+    multiply-adds per example               12
     W in float32                       0.0 MiB
     """
 
@@ -61,11 +61,11 @@ class HierarchyReport(NamedTuple):
             ("depth", f"{self.depth:,}"),
             ("expected path length", f"{self.expected_path_length:.3f} steps"),
             ("entropy of the classes", f"{self.entropy:.3f} bits"),
-            ("rows an example", f"{self.expected_rows:.1f}"),
+            ("rows per example", f"{self.expected_rows:.1f}"),
         ]
         if self.expected_flops is not None and self.weight_bytes is not None:
             lines += [
-                ("multiply-adds an example", f"{self.expected_flops:,.0f}"),
+                ("multiply-adds per example", f"{self.expected_flops:,.0f}"),
                 ("W in float32", f"{self.weight_bytes / 2**20:,.1f} MiB"),
             ]
         return "\n".join(f"{name:<26}{value:>16}" for name, value in lines)
@@ -79,7 +79,7 @@ class PruneReport(NamedTuple):
     nodes_before, nodes_after : int
         V.
     expected_path_length_before, expected_path_length_after : float
-        Steps an example.
+        Steps per example.
     expected_rows_before, expected_rows_after : float
         Rows of W scored per example.
 
@@ -108,7 +108,7 @@ class MeasuredHierarchy(NamedTuple):
     n_rows, depth : int
         R, and the longest path.
     expected_rows : float
-        Rows of W an example.
+        Rows of W per example.
     weight_bytes : int
         W in float32.
     gradient_ms : float
@@ -199,7 +199,7 @@ class HierarchyChoice(NamedTuple):
         return self.winner == PLAIN
 
     def __str__(self) -> str:
-        titles = ["", "ms a batch", "top-1 us", "rows an example", "rows", "depth", "W in MiB"]
+        titles = ["", "ms per batch", "top-1 us", "rows per example", "rows", "depth", "W in MiB"]
         lines = [
             [
                 ("> " if one.name == self.winner else "  ") + one.name,

@@ -162,7 +162,7 @@ def hsoftmax(
     X : array_like of shape (N, D), float32 or float64
         Inputs.
     W : array_like of shape (R, D), or QuantizedWeights
-        Decision rows, ``h.n_rows`` of them. With quantised ones X and b are taken as float32.
+        Decision rows, ``h.n_rows`` of them. With quantized ones X and b are taken as float32.
     b : array_like of shape (R,), or None
         Biases.
     labels : array_like of int, shape (N,)
@@ -438,7 +438,7 @@ def hsoftmax_sample(
     X, W, b, h, check_finite, num_threads
         As for `hsoftmax`.
     size : int, default 1
-        Draws a row of X.
+        Draws per row of X.
     rng : None, int or numpy.random.Generator
         Draw (i, j) depends on the seed and ``i * size + j`` alone.
 
@@ -453,7 +453,7 @@ def hsoftmax_sample(
 
     Notes
     -----
-    O(path) a draw. Draws are inverted from Philox numbers.
+    O(path) per draw. Draws are inverted from Philox numbers.
 
     References
     ----------
@@ -479,7 +479,7 @@ def init_weights(
     dtype: npt.DTypeLike = np.float32,
     rng: int | np.random.Generator | None = None,
 ) -> tuple[Array, Array]:
-    """Make starting weights: W uniform in ±1/sqrt(dim), b zero.
+    """Return starting weights: W uniform in ±1/sqrt(dim), b zero.
 
     Parameters
     ----------

@@ -428,7 +428,7 @@ def sparse_normalize_gradient(
     Parameters
     ----------
     W : CSR or CSC matrix, or array_like of shape (R, D)
-        What was normalised, before.
+        What was normalized, before.
     grad : as W
         Upstream gradient: dense for a dense W; for a sparse one a matrix of the same pattern, or
         its stored values (nnz,).

@@ -49,7 +49,7 @@ class QuantizeReport(NamedTuple):
     p_at_1_change : float
         How much P@1, a fraction, rises.
     nll, nll_reference : float
-        Mean loss with quantised weights and with the reference, in nats.
+        Mean loss with quantized weights and with the reference, in nats.
     p_at_1, p_at_1_reference : float
         Share of rows whose label is the likeliest class.
 
@@ -75,7 +75,7 @@ def _read_only(array: Array) -> Array:
 
 
 class QuantizedWeights:
-    """Decision rows (R, D) as int8 with a scale a row, bfloat16 or float16: what `quantize` makes.
+    """Decision rows (R, D) as int8 with a scale per row, bfloat16 or float16, from `quantize`.
 
     They take the place of W in `hsoftmax`, `hsoftmax_log_proba`, `hsoftmax_node_log_proba`,
     `hsoftmax_sample` and `hsoftmax_search`, where X and b are then taken as float32. They cannot be
@@ -149,7 +149,7 @@ class QuantizedWeights:
         return QuantizedWeights, (self._data, self._scale)
 
     def dequantize(self, *, num_threads: int | None = None) -> npt.NDArray[np.float32]:
-        """Give the float32 matrix that the stored rows stand for, exactly.
+        """Return the float32 matrix that the stored rows stand for, exactly.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class QuantizedWeights:
         return out
 
     def to_arrays(self) -> dict[str, Array]:
-        """Give the arrays to save: data, and scale for int8; bfloat16 as its bits in int16.
+        """Return the arrays to save: data, and scale for int8; bfloat16 as its bits in int16.
 
         Returns
         -------
@@ -185,7 +185,7 @@ class QuantizedWeights:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> QuantizedWeights:
-        """Make weights of what `to_arrays` gave, without a copy: memory-mapped arrays stay so.
+        """Build weights of what `to_arrays` returned, without a copy: memory-mapped arrays stay so.
 
         Parameters
         ----------
@@ -220,7 +220,7 @@ class QuantizedWeights:
         reference: npt.ArrayLike | Weights,
         num_threads: int | None = None,
     ) -> QuantizeReport:
-        """Measure what quantising cost, on rows of yours.
+        """Measure what quantizing costs on your rows.
 
         Parameters
         ----------
@@ -233,7 +233,7 @@ class QuantizedWeights:
         b : array_like of shape (R,), optional
             Biases.
         reference : array_like of shape (R, D), or QuantizedWeights
-            What to compare with: the W that was quantised.
+            What to compare with: the W that was quantized.
         num_threads : int, optional
 
         Returns
@@ -278,7 +278,7 @@ def quantize(
     W : array_like of shape (R, D)
         Finite; taken as float32.
     dtype : {"int8", "bfloat16", "float16"}
-        int8: a scale a row, the largest ``|w|`` / 127; a quarter of float32's memory. The others
+        int8: a scale per row, the largest ``|w|`` / 127; a quarter of float32's memory. The others
         take half; float16 keeps 11 bits of numbers up to 65504, bfloat16 8 bits of any size.
     num_threads : int, optional
 

@@ -38,7 +38,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def facts(values: dict[str, object]) -> str:
-    """Lay out one fact a line.
+    """Lay out one fact per line.
 
     Parameters
     ----------

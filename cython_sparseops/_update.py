@@ -1,4 +1,4 @@
-"""Optimisers on the rows that a batch touches; hierarchical softmax fused with them."""
+"""Optimizers on the rows that a batch touches; hierarchical softmax fused with them."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ class _Optimizer:
         return {}
 
     def state_bytes(self, rows: int, dim: int, itemsize: int) -> int:
-        """Give the bytes of the state for W of shape (rows, dim).
+        """Return the bytes of the state for W of shape (rows, dim).
 
         Parameters
         ----------
         rows, dim : int
             R and D.
         itemsize : int
-            Bytes a number: 4 for float32, 8 for float64.
+            Bytes per value: 4 for float32, 8 for float64.
 
         Returns
         -------
@@ -123,7 +123,7 @@ class _Optimizer:
     def prepare(
         self, shape: tuple[int, int], dtype: np.dtype[Any]
     ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
-        """Give the state for W of this shape, made of zeros if there is none.
+        """Return the state for W of this shape, made of zeros if there is none.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class _Optimizer:
         Returns
         -------
         tuple of four ndarrays or None
-            First and second moments of rows, first and second of biases; what this optimiser does
+            First and second moments of rows, first and second of biases; what this optimizer does
             not have is None.
 
         Raises
@@ -170,7 +170,7 @@ class _Optimizer:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Give a copy of the settings and the state.
+        """Return a copy of the settings and the state.
 
         Returns
         -------
@@ -186,7 +186,7 @@ class _Optimizer:
         return {**values, **{f"state.{name}": array.copy() for name, array in self.state.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take what `state_dict` gave.
+        """Load what `state_dict` returned.
 
         Parameters
         ----------
@@ -195,7 +195,7 @@ class _Optimizer:
         Raises
         ------
         ValueError
-            If a setting is missing or is not one of this optimiser.
+            If a setting is missing or is not one of this optimizer.
 
         Examples
         --------
@@ -205,7 +205,7 @@ class _Optimizer:
         SGD(lr=0.5, weight_decay=0.0)
         """
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-            raise TypeError(f"state must be what state_dict gave, got {describe(state)}")
+            raise TypeError(f"state must be what state_dict returned, got {describe(state)}")
         settings = {name: value for name, value in state.items() if not name.startswith("state.")}
         expected = set(vars(self)) - {"state"}
         if settings.keys() != expected:
@@ -277,7 +277,7 @@ class Adagrad(_Optimizer):
     eps : float, default 1e-10
         Keeps the step finite.
     rowwise : bool, default False
-        One s a row of W, the mean of g² over the row: the state is R numbers instead of R × D.
+        One s per row of W, the mean of g² over the row: the state is R numbers instead of R × D.
     weight_decay : float, default 0
         As for `SGD`.
 
@@ -380,7 +380,7 @@ class Adam(_Optimizer):
 
 
 def as_optimizer(optimizer: object) -> _Optimizer:
-    """One of the optimisers."""
+    """One of the optimizers."""
     if not isinstance(optimizer, _Optimizer):
         raise TypeError(f"optimizer must be SGD, Adagrad or Adam, got {describe(optimizer)}")
     return optimizer
@@ -400,9 +400,9 @@ def hsoftmax_update(
     check_finite: bool = True,
     num_threads: int | None = None,
 ) -> HSoftmaxUpdate:
-    """One optimiser step on the touched rows of W and b, in place.
+    """One optimizer step on the touched rows of W and b, in place.
 
-    Equal to `hsoftmax_gradient` of the sum of the weighted losses and the optimiser's step on its
+    Equal to `hsoftmax_gradient` of the sum of the weighted losses and the optimizer's step on its
     rows, without the gradient of W ever being stored.
 
     Parameters
@@ -472,7 +472,7 @@ def hsoftmax_update(
         inputs = (tree, x, w, bias, y, ignored, weight, smoothing, check)
         nll, dX = _UPDATE[w.dtype](*inputs, settings, *state, threads)
     except (ValueError, MemoryError):
-        if fresh:  # a refused call does not bind the optimiser to this W
+        if fresh:  # a refused call does not bind the optimizer to this W
             optimizer.state = {}
         raise
     optimizer.step_count = step
@@ -482,7 +482,7 @@ def hsoftmax_update(
 def estimate_memory(
     h: Hierarchy, dim: int, *, dtype: npt.DTypeLike = np.float32, optimizer: object = None
 ) -> int:
-    """Estimate the bytes of a head that is trained: tree, W, b and the optimiser's state.
+    """Estimate the bytes of a head that is trained: tree, W, b and the optimizer's state.
 
     They are what stays between steps, once every row was touched. A step needs the logits and rows
     of its batch besides, a sparse gradient one row of D for each row of W that the batch touches.

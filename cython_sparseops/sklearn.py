@@ -25,6 +25,8 @@ from cython_sparseops._models.progress import shown
 
 __all__ = ["HSoftmaxClassifier", "TopK"]
 
+_LEAST_EPOCHS = 5  # as fastText
+_LEAST_STEPS = 500  # weights start at zero: few rows need that many steps to be told apart
 # Parameters of the classifier that its trainer takes as they are.
 _TRAINER_SETTINGS = (
     "optimizer",
@@ -57,9 +59,9 @@ class TopK(NamedTuple):
 
 
 class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Classifier over a tree of classes: training and prediction cost about log(classes) a row.
+    """Classifier over a tree of classes: training and prediction cost about log(classes) per row.
 
-    Sparse `X` (bags of words, hashed features) is averaged into `hidden_dim` numbers by a learnt
+    Sparse `X` (bags of words, hashed features) is averaged into `hidden_dim` numbers by a learned
     embedding bag, then classified by the tree. Dense `X` goes to the tree as it is: with two
     classes that is logistic regression. Dense features should be of similar size
     (``StandardScaler``).
@@ -73,8 +75,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ``classes_[i]``. If integer labels use only some of the numbers below
         ``hierarchy.n_classes``, ``classes_`` is all of them.
     optimizer : {"adagrad", "rowwise_adagrad", "sgd", "adam"}
-        The update rule. ``"rowwise_adagrad"`` keeps one number a row as its state, where
-        ``"adagrad"`` keeps one a weight: half the memory, and less of it to move in each step.
+        The update rule. ``"rowwise_adagrad"`` keeps one value per row as its state, where
+        ``"adagrad"`` keeps one per weight: half the memory, and less of it to move in each step.
     lr : float or None
         Learning rate of a batch's summed gradient; None takes 0.3 for both Adagrads, 0.02 for adam
         and 8 / `batch_size`, at most 0.5, for sgd.
@@ -83,7 +85,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     epochs : int or None
         Passes over the data; None takes 5, or as many as make 500 steps.
     batch_size : int
-        Rows a step.
+        Rows per step.
     weight_decay : float
         L2 penalty, applied to the rows that a step touches.
     dropout : float in [0, 1]
@@ -101,7 +103,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    classes_ : (C,) ndarray
+    classes_ : ndarray of shape (C,)
         The labels, sorted.
     hierarchy_ : Hierarchy
         The tree.
@@ -173,11 +175,11 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : (N, n_features) array-like or sparse matrix
+        X : array_like or sparse matrix of shape (N, F)
             Training rows.
-        y : (N,) array-like
+        y : array_like of shape (N,)
             Labels: numbers or strings.
-        sample_weight : (N,) array-like, optional
+        sample_weight : array_like of shape (N,), optional
             A row of weight 2 counts as two rows, one of weight 0 as none.
 
         Returns
@@ -202,25 +204,25 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels = self._class_numbers(y)
             self._start(X, labels, weight)
             steps = math.ceil(len(labels) / self.batch_size)
-            epochs = self.epochs or max(5, math.ceil(500 / steps))
+            epochs = self.epochs or max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / steps))
             self._train(X, labels, weight, epochs=epochs, lr_schedule=self.lr_schedule)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one more pass over the rows given, at a constant learning rate.
 
-        The optimiser keeps its state from call to call, and from `fit`. A model that was loaded
+        The optimizer keeps its state from call to call, and from `fit`. A model that was loaded
         from a file starts with a new state.
 
         Parameters
         ----------
-        X : (N, n_features) array-like or sparse matrix
+        X : array_like or sparse matrix of shape (N, F)
             Training rows.
-        y : (N,) array-like
+        y : array_like of shape (N,)
             Labels.
-        classes : (C,) array-like, optional
+        classes : array_like of shape (C,), optional
             All labels that will ever come; for the first call. By default the labels in its `y`.
-        sample_weight : (N,) array-like, optional
+        sample_weight : array_like of shape (N,), optional
             Weights of the rows.
 
         Returns
@@ -262,12 +264,12 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : (N, n_features) array-like or sparse matrix
+        X : array_like or sparse matrix of shape (N, F)
             Rows, sparse or dense whatever the model was fitted on.
 
         Returns
         -------
-        (N,) ndarray
+        ndarray of shape (N,)
             Labels.
 
         Examples
@@ -282,12 +284,12 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : (N, n_features) array-like or sparse matrix
+        X : array_like or sparse matrix of shape (N, F)
             Rows. The result holds N × C numbers: use `top_k` when there are many classes.
 
         Returns
         -------
-        (N, C) ndarray
+        ndarray of shape (N, C)
             Probabilities, columns in the order of ``classes_``.
 
         Examples
@@ -303,12 +305,12 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : (N, n_features) array-like or sparse matrix
+        X : array_like or sparse matrix of shape (N, F)
             Rows. The result holds N × C numbers.
 
         Returns
         -------
-        (N, C) ndarray
+        ndarray of shape (N, C)
             Natural logarithms, columns in the order of ``classes_``.
 
         Examples
@@ -335,7 +337,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : (N, n_features) array-like or sparse matrix
+        X : array_like or sparse matrix of shape (N, F)
             Rows.
         k : int
             At most the number of classes.
@@ -374,8 +376,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        path : path-like
-            Replaced in one step, if it exists. The optimiser's state is not stored.
+        path : str or path-like
+            Replaced in one step, if it exists. The optimizer's state is not stored.
 
         Raises
         ------
@@ -397,7 +399,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        path : path-like
+        path : str or path-like
             The file. It may come from a stranger: it is checked, and nothing in it is executed.
         mmap : bool
             Map the weights instead of reading them: processes share them.
@@ -561,7 +563,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return validate_data(self, X, accept_sparse="csr", dtype=self.model_.W.dtype, reset=False)
 
     def _model_input(self, X: Any) -> Any:
-        """Give the model the kind of rows that it was made for."""
+        """Return the model the kind of rows that it was made for."""
         dtype = self.model_.W.dtype
         if self.model_.E is not None:
             return X if issparse(X) and X.dtype == dtype else csr_array(X, dtype=dtype)

@@ -23,7 +23,7 @@ class Timing(NamedTuple):
     operator: str
     threads: int
     ms: float
-    per_second: float  # examples; rows of a normaliser, values of a dropout
+    per_second: float  # examples; rows of a normalizer, values of a dropout
     turns: int
 
 
@@ -44,7 +44,7 @@ def measure(
     counts : ndarray of shape (C,)
         How often each class occurs; labels are drawn from them.
     dim, batch, k, arity : int
-        Width of W, examples a call, results of a search, children a node.
+        Width of W, examples per call, results of a search, children per node.
     threads : tuple of int
         Numbers of threads to time.
     seconds : float
@@ -99,7 +99,7 @@ def measure(
             ),
         ),
     }
-    if h.n_rows == 0:  # one class: nothing to normalise
+    if h.n_rows == 0:  # one class: nothing to normalize
         del operators["max-norm of rows"]
     budget = seconds / len(operators) / len(threads)
     return h, [

@@ -175,7 +175,7 @@ def _parts(text: str) -> tuple[str, str]:
 
 
 def _node_names(data: WordNet) -> list[str]:
-    """Give every node the last part of its name, without the number of its synset."""
+    """Name every node the last part of its name, without the number of its synset."""
     return [name.split("/")[-1].split(".")[0] for name in (*data.classes, *data.inner)]
 
 

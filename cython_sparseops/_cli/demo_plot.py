@@ -46,7 +46,7 @@ def draw(
         The taxonomy; -1 is the parent of the root.
     names : sequence of str
         Of the nodes.
-    counts : (C,) ndarray
+    counts : ndarray of shape (C,)
         Training examples of the classes, which are the first nodes.
     """
     with matplotlib.rc_context({"font.size": 9}):
@@ -79,10 +79,10 @@ def node_counts(
 
 
 def _draw_curves(axes: Any, curves: Mapping[str, Sequence[Progress]]) -> None:
-    for (name, steps), colour in zip(curves.items(), COLOURS, strict=False):
+    for (name, steps), color in zip(curves.items(), COLOURS, strict=False):
         examples = np.array([step.examples for step in steps])
         losses = np.array([step.nll for step in steps])
-        axes.plot(examples / 1000, losses, color=colour, label=f"{name} tree", linewidth=1.6)
+        axes.plot(examples / 1000, losses, color=color, label=f"{name} tree", linewidth=1.6)
     axes.set_xlabel("training examples, thousands")
     axes.set_ylabel("mean nll since the last point, nats")
     axes.set_ylim(bottom=0)

@@ -42,7 +42,7 @@ examples:
   sparseops train train.svm.gz -o model.sops --hierarchy two_level --epoch 10
   sparseops train train.txt.xz -o model.sops --hierarchy tree.npz --dim 200
 
-input: fastText text, `__label__x token token ...` a line, or svmlight, `3 1:0.5 7:2`; .xz, .gz
+input: fastText text, `__label__x token token ...` per line, or svmlight, `3 1:0.5 7:2`; .xz, .gz
 and .bz2 are read as they are, `-` is stdin. Tokens are separated by white space and taken as they
 are. A line with several labels trains the first of them; stderr tells how many lines had several.
 
@@ -65,15 +65,15 @@ examples:
   echo 'what a fine film' | sparseops predict reviews.sops -
 
 One line of output for each line of input: labels and probabilities, likeliest first. Labels in the
-input are ignored. With --json, one JSON object a line.
+input are ignored. With --json, one JSON object per line.
 """
 TREE_EXAMPLES = """\
 examples:
   sparseops tree counts.txt --dim 100
   sparseops tree train.txt.xz --json
 
-A file of counts has one line a class and the count as its last word; anything else is read as
-training examples. Flops are multiply-adds an example, forward; W is the size of the weights in
+A file of counts has one line per class and the count as its last word; anything else is read as
+training examples. Flops are multiply-adds per example, forward; W is the size of the weights in
 float32.
 """
 BENCH_EXAMPLES = """\
@@ -95,7 +95,7 @@ examples:
   sparseops demo
   sparseops demo --output pictures --json
 
-Trains on the bundled WordNet data (definition -> hypernym, 19 381 classes) with a Huffman tree and
+Trains on the bundled WordNet data (definition -> hypernym, 19,381 classes) with a Huffman tree and
 with WordNet's own taxonomy as the tree; takes well under a minute. Writes sparseops-demo.png.
 """
 
@@ -166,15 +166,15 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     _add_train(add("train", _train, "train a classifier and save it", TRAIN_EXAMPLES))
-    sub = add("test", _test, "measure a model on labelled examples", TEST_EXAMPLES)
+    sub = add("test", _test, "measure a model on labeled examples", TEST_EXAMPLES)
     sub.add_argument("model")
-    sub.add_argument("input", help="labelled examples, - for stdin")
+    sub.add_argument("input", help="labeled examples, - for stdin")
     sub.add_argument("-k", type=_positive, default=5, help="for P@k (default %(default)s)")
     _add_threads(sub)
     sub = add("predict", _predict, "print the likeliest labels of each line", PREDICT_EXAMPLES)
     sub.add_argument("model")
     sub.add_argument("input", nargs="?", default="-", help="examples, - for stdin (the default)")
-    sub.add_argument("-k", type=_positive, default=1, help="labels a line (default %(default)s)")
+    sub.add_argument("-k", type=_positive, default=1, help="labels per line (default %(default)s)")
     _add_threads(sub)
     sub = add("tree", _tree, "compare the trees for given class counts", TREE_EXAMPLES)
     sub.add_argument("input", help="counts or training examples, - for counts from stdin")
@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("input", help="labelled examples, - for stdin")
+    sub.add_argument("input", help="labeled examples, - for stdin")
     sub.add_argument("-o", "--output", required=True, metavar="MODEL", help="the file to write")
     _add_format(sub)
     trees = "huffman (default), two_level, balanced, or a file"
@@ -309,7 +309,7 @@ def _test(arguments: argparse.Namespace) -> None:
     from cython_sparseops._cli.model import CliModel, evaluate
 
     model = CliModel.load(arguments.model, arguments.threads)
-    X, y, several = model.read_labelled(arguments.input)
+    X, y, several = model.read_labeled(arguments.input)
     if several:
         _say(f"warning: lines with several labels, only the first is looked for: {several}")
     found = evaluate(model.classifier, X, y, arguments.k)
@@ -406,7 +406,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         f"float32, {cso.runtime_info().active}\n"
     )
     rows = [(one.operator, one.threads, one.ms, round(one.per_second)) for one in timings]
-    print(table(["operator", "threads", "ms", "a second"], rows))
+    print(table(["operator", "threads", "ms", "per second"], rows))
 
 
 def _info(arguments: argparse.Namespace) -> None:

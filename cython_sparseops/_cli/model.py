@@ -73,7 +73,7 @@ def read_training(
 
 
 class Evaluation(NamedTuple):
-    """Figures of a model on labelled examples; unknown labels count as misses and have no nll."""
+    """Figures of a model on labeled examples; unknown labels count as misses and have no nll."""
 
     examples: int
     unknown_labels: int
@@ -91,9 +91,9 @@ def evaluate(classifier: HSoftmaxClassifier, X: Any, y: npt.NDArray[Any], k: int
     ----------
     classifier : HSoftmaxClassifier
         A fitted one.
-    X : (N, F) csr_matrix
+    X : CSR matrix of shape (N, F)
         Features.
-    y : (N,) ndarray
+    y : ndarray of shape (N,)
         Labels, of the same kind as the classifier's.
     k : int
         P@k is the share of examples whose label is among the k likeliest.
@@ -101,7 +101,7 @@ def evaluate(classifier: HSoftmaxClassifier, X: Any, y: npt.NDArray[Any], k: int
     Returns
     -------
     Evaluation
-        The examples a second are those of finding the k likeliest classes.
+        The examples per second are those of finding the k likeliest classes.
     """
     k = min(k, len(classifier.classes_))
     start = time.perf_counter()
@@ -161,7 +161,7 @@ class CliModel(NamedTuple):
             classifier, source["format"], vocabulary, str(source.get("prefix", data.LABEL_PREFIX))
         )
 
-    def read_labelled(self, path: str) -> tuple[Any, npt.NDArray[Any], int]:
+    def read_labeled(self, path: str) -> tuple[Any, npt.NDArray[Any], int]:
         """Read examples as for training: X, y, and how many had several labels."""
         if self.format == "svmlight":
             X, y = data.read_svmlight(path)
@@ -214,7 +214,7 @@ class CliModel(NamedTuple):
 
 
 def describe(path: str) -> dict[str, Any]:
-    """Describe a saved classifier, one fact an entry."""
+    """Describe a saved classifier, one fact per entry."""
     classifier, _, metadata = load_classifier(HSoftmaxClassifier, path)
     tree, model, params = classifier.hierarchy_, classifier.model_, metadata["params"]
     source = metadata.get("input") or {}

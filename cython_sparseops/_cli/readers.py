@@ -35,7 +35,7 @@ class InputError(ValueError):
 
 
 class TextExamples(NamedTuple):
-    """Labelled lines: the first label of each, without its prefix, and its tokens as one string."""
+    """Labeled lines: the first label of each, without its prefix, and its tokens as one string."""
 
     labels: list[str]
     texts: list[str]
@@ -300,7 +300,7 @@ def learn_vocabulary(texts: Sequence[str], min_count: int = 1) -> tuple[Any, lis
 
 
 def token_counter(vocabulary: Sequence[str]) -> Any:
-    """Make a CountVectorizer of the tokens in a vocabulary; others are not counted.
+    """Build a CountVectorizer of the tokens in a vocabulary; others are not counted.
 
     Examples
     --------
@@ -322,7 +322,7 @@ def read_counts(path: str) -> npt.NDArray[np.int64]:
 
     Returns
     -------
-    (C,) ndarray of int64
+    ndarray of shape (C,) of int64
 
     Raises
     ------
@@ -355,7 +355,7 @@ def read_tree(
     path : str
         ``parent[i]`` is the parent of node i, -1 that of the root; the leaves, in order of their
         number, are the classes.
-    class_numbers : (N,) ndarray of int64
+    class_numbers : ndarray of shape (N,) of int64
         The labels of the training examples; their counts shape the nodes that are split.
     max_children : int, optional
         Wider nodes are split.

@@ -133,7 +133,7 @@ class BagModel:
         dtype: npt.DTypeLike = np.float32,
         rng: int | np.random.Generator | None = None,
     ) -> BagModel:
-        """Make an untrained model: E uniform in ±1/H, W and b zero, so that the first step is the
+        """Build an untrained model: E uniform in ±1/H, W and b zero, so that the first step is the
         same for all classes.
 
         Parameters
@@ -229,7 +229,7 @@ class BagModel:
     def from_arrays(
         cls, hierarchy: Hierarchy, arrays: Mapping[str, Array], *, mode: str = "mean"
     ) -> BagModel:
-        """Build a model of what `to_arrays` gave.
+        """Build a model of what `to_arrays` returned.
 
         Parameters
         ----------
@@ -286,7 +286,7 @@ class BagTrainer:
     lr_schedule : {"linear", "constant"}
         Linear: down to zero at the end of the last epoch.
     epochs, batch_size : int
-        Passes over the examples, and examples a step.
+        Passes over the examples, and examples per step.
     weight_decay : float
         As for `SGD`.
     rng : None, int or numpy.random.Generator
@@ -297,7 +297,7 @@ class BagTrainer:
         Each feature of a bag is dropped with this probability, anew in every epoch; by the seed,
         the epoch and the place in X alone. Needs a model with E.
     replacement : "drop" or int, default "drop"
-        Leave a dropped feature out, or put this feature in its place, a learnt "unknown".
+        Leave a dropped feature out, or put this feature in its place, a learned "unknown".
     max_norm : float, optional
         Rows of E and W that a step leaves longer are scaled down to this l2 norm.
     num_threads : int, optional

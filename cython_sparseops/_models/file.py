@@ -43,7 +43,7 @@ def pack_strings(strings: Iterable[str]) -> Arrays:
 
 
 def unpack_strings(arrays: Mapping[str, Array]) -> list[str]:
-    """Give back the strings of `pack_strings`, checking every offset.
+    """Return the strings of `pack_strings`, checking every offset.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def pack_labels(labels: Array) -> tuple[Arrays, str]:
 
     Parameters
     ----------
-    labels : (C,) ndarray
+    labels : ndarray of shape (C,)
         Numbers, booleans, or strings (NumPy strings or Python ``str`` objects).
 
     Returns
@@ -139,7 +139,7 @@ def pack_labels(labels: Array) -> tuple[Arrays, str]:
 
 
 def unpack_labels(arrays: Mapping[str, Array], dtype: str) -> Array:
-    """Give back the labels of `pack_labels`.
+    """Return the labels of `pack_labels`.
 
     Examples
     --------
@@ -178,7 +178,7 @@ def save_classifier(
     ----------
     classifier : HSoftmaxClassifier
         A fitted one.
-    path : path-like
+    path : str or path-like
         Replaced in one step, if it exists.
     extra_arrays, extra_metadata : mapping, optional
         Stored beside it.
@@ -221,7 +221,7 @@ def load_classifier(cls: Any, path: str | os.PathLike[str], *, mmap: bool = True
     ----------
     cls : type
         `HSoftmaxClassifier` or a subclass.
-    path : path-like
+    path : str or path-like
         The file.
     mmap : bool
         Map the weights instead of reading them.

@@ -1,4 +1,4 @@
-"""The progress bar of training: tqdm's where it is installed, one line an epoch where it is not."""
+"""The progress bar of training: tqdm's if it is installed, otherwise one line per epoch."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_the_embedding_bag_is_a_matrix_product(mode, dtype, index):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("lr_schedule", ["constant", "linear"])
-def test_training_is_gradient_and_optimiser_step_by_hand(optimizer, lr_schedule):
+def test_training_is_gradient_and_optimizer_step_by_hand(optimizer, lr_schedule):
     X, dense = some_bags(dtype=np.float64)
     h = Hierarchy.huffman(np.arange(1, 8))
     labels = np.random.default_rng(2).integers(0, 7, 40)
@@ -69,7 +69,7 @@ def test_training_is_gradient_and_optimiser_step_by_hand(optimizer, lr_schedule)
 
     weights = mean_bags(dense)
     for_W, for_E = OPTIMIZERS[optimizer](0.1), OPTIMIZERS[optimizer](0.1)
-    flat = Hierarchy.from_parents([-1])  # an optimiser for E by hand: the same rule on its rows
+    flat = Hierarchy.from_parents([-1])  # an optimizer for E by hand: the same rule on its rows
     assert flat.n_nodes == 0
     state = {name: np.zeros(shape) for name, shape in for_E._shapes(*E.shape).items()}
     done = 0

@@ -1,4 +1,4 @@
-"""The fused update: equal to the gradient and then a step of the optimiser."""
+"""The fused update: equal to the gradient and then a step of the optimizer."""
 
 import copy
 import hashlib
