@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import cython_sparseops as cso
+from cython_sparseops._cli import demo_plot
 from cython_sparseops._cli.demo import load_wordnet
 from cython_sparseops._cli.readers import learn_vocabulary, token_counter
 from cython_sparseops.sklearn import HSoftmaxClassifier
@@ -26,6 +27,7 @@ def main():
     tree(FOLDER / "tree.svg")
     data = load_wordnet()
     counts = np.bincount(data.y_train, minlength=len(data.classes))
+    taxonomy(data, counts, FOLDER / "taxonomy.svg")
     trees = {
         "Huffman": cso.Hierarchy.huffman(counts),
         "WordNet's taxonomy": cso.Hierarchy.from_parents(data.parent, counts=counts),
@@ -86,6 +88,16 @@ def place(h, node, depth, spots, order):
             xs.append(place(h, child, depth + 1, spots, order))
     spots[node, True] = (sum(xs) / len(xs), -depth)
     return spots[node, True][0]
+
+
+def taxonomy(data, counts, path):
+    """The most frequent nodes at the top of WordNet's tree."""
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots()
+    names = [name.split("/")[-1].split(".")[0] for name in (*data.classes, *data.inner)]
+    demo_plot._draw_tree(axes, data.parent, names, demo_plot.node_counts(data.parent, counts))
+    axes.set_title("")
+    save(figure, path)
 
 
 def training(models, path):
