@@ -72,7 +72,8 @@ def signature(code):
         return "enum-class", name.removeprefix("class ")
     if kind in ("struct", "class", "concept"):
         return kind, prefix + re.match(r"\w+", name)[0]
-    return "function", prefix + re.sub(r"^(inline|constexpr) ", "", rest)
+    rest = re.sub(r"^(?:(?:inline|constexpr) )+", "", rest)
+    return "var" if re.match(r"[^(]* = ", rest) else "function", prefix + rest
 
 
 def outline(code):
