@@ -17,7 +17,7 @@ from ._arrays import (
     find_sorted,
     require_finite,
 )
-from ._sparse import is_sparse
+from ._sparse import SparseMatrix, is_sparse
 
 __all__ = [
     "CalibrationError",
@@ -148,7 +148,7 @@ class _Ranking(NamedTuple):
     per_row: npt.NDArray[np.int64]  # (N,) true labels
 
 
-def _true_labels(y_true: Any) -> tuple[int, Array, Array]:
+def _true_labels(y_true: npt.ArrayLike | SparseMatrix) -> tuple[int, Array, Array]:
     """Number of rows; row and label of every true label, sorted by row and label."""
     if is_sparse(y_true):
         if y_true.format != "csr":
@@ -177,7 +177,7 @@ def _true_labels(y_true: Any) -> tuple[int, Array, Array]:
     return len(labels), np.arange(len(labels)), labels
 
 
-def _ranking(y_true: Any, ranked: Any, k: int) -> _Ranking:
+def _ranking(y_true: npt.ArrayLike | SparseMatrix, ranked: Any, k: int) -> _Ranking:
     n, row, label = _true_labels(y_true)
     best, k = as_integers("ranked", ranked, 2), as_integer("k", k, 1)
     if best.shape[0] != n:
@@ -210,7 +210,7 @@ def _mean(values: Array) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
-def precision_at_k(y_true: Any, ranked: npt.ArrayLike, k: int) -> float:
+def precision_at_k(y_true: npt.ArrayLike | SparseMatrix, ranked: npt.ArrayLike, k: int) -> float:
     """Return the share of the k best answers that are true labels (P@k).
 
     Parameters
@@ -246,7 +246,7 @@ def precision_at_k(y_true: Any, ranked: npt.ArrayLike, k: int) -> float:
     return _mean(_ranking(y_true, ranked, k).hit.mean(axis=1))
 
 
-def recall_at_k(y_true: Any, ranked: npt.ArrayLike, k: int) -> float:
+def recall_at_k(y_true: npt.ArrayLike | SparseMatrix, ranked: npt.ArrayLike, k: int) -> float:
     """Return the share of the true labels that are among the k best answers (R@k).
 
     Parameters
@@ -275,7 +275,7 @@ def recall_at_k(y_true: Any, ranked: npt.ArrayLike, k: int) -> float:
     return _mean(found.hit.sum(axis=1) / np.maximum(found.per_row, 1))
 
 
-def ndcg_at_k(y_true: Any, ranked: npt.ArrayLike, k: int) -> float:
+def ndcg_at_k(y_true: npt.ArrayLike | SparseMatrix, ranked: npt.ArrayLike, k: int) -> float:
     """Return the normalized discounted cumulative gain of the k best answers (nDCG@k).
 
     Parameters
@@ -373,7 +373,9 @@ def _inverse_propensity(propensity: npt.ArrayLike, found: _Ranking) -> Array:
     return 1 / p
 
 
-def _scored(y_true: Any, ranked: Any, k: int, propensity: Any, discount: Any) -> float:
+def _scored(
+    y_true: npt.ArrayLike | SparseMatrix, ranked: Any, k: int, propensity: Any, discount: Any
+) -> float:
     """Gain of the hits over the most that the true labels allow, each summed over all rows."""
     found = _ranking(y_true, ranked, k)
     inverse = _inverse_propensity(propensity, found)
@@ -390,7 +392,9 @@ def _scored(y_true: Any, ranked: Any, k: int, propensity: Any, discount: Any) ->
     return float(gain.sum()) / most if most > 0 else float("nan")
 
 
-def psp_at_k(y_true: Any, ranked: npt.ArrayLike, k: int, propensity: npt.ArrayLike) -> float:
+def psp_at_k(
+    y_true: npt.ArrayLike | SparseMatrix, ranked: npt.ArrayLike, k: int, propensity: npt.ArrayLike
+) -> float:
     """Return the propensity-scored precision of the k best answers (PSP@k).
 
     Parameters
@@ -427,7 +431,9 @@ def psp_at_k(y_true: Any, ranked: npt.ArrayLike, k: int, propensity: npt.ArrayLi
     return _scored(y_true, ranked, k, propensity, np.ones)
 
 
-def psndcg_at_k(y_true: Any, ranked: npt.ArrayLike, k: int, propensity: npt.ArrayLike) -> float:
+def psndcg_at_k(
+    y_true: npt.ArrayLike | SparseMatrix, ranked: npt.ArrayLike, k: int, propensity: npt.ArrayLike
+) -> float:
     """Return the propensity-scored nDCG of the k best answers (PSnDCG@k).
 
     Parameters
@@ -462,7 +468,7 @@ def psndcg_at_k(y_true: Any, ranked: npt.ArrayLike, k: int, propensity: npt.Arra
 
 
 def recall_by_frequency(
-    y_true: Any,
+    y_true: npt.ArrayLike | SparseMatrix,
     ranked: npt.ArrayLike,
     k: int,
     counts: npt.ArrayLike,

@@ -361,11 +361,11 @@ def hsoftmax_log_proba(
     >>> np.exp(hsoftmax_log_proba(np.ones((1, 2)), np.zeros((2, 2)), None, h))
     array([[0.25, 0.25, 0.5 ]])
     """
-    scoring, threads = as_scoring(X, W, b, h, check_finite), resolve_threads(num_threads)
-    _, x, w, bias, _ = scoring
+    tree, x, w, bias, check = as_scoring(X, W, b, h, check_finite)
+    threads = resolve_threads(num_threads)
     if classes is None:
         result = as_out(out, (x.shape[0], h.n_classes), x.dtype, x, w, bias)
-        _LOG_PROBA[x.dtype](*scoring, result, threads)
+        _LOG_PROBA[x.dtype](tree, x, w, bias, check, result, threads)
         return result
     if out is not None:
         raise ValueError("out must be None where classes are given, got an array")
@@ -376,7 +376,9 @@ def hsoftmax_log_proba(
         )
     result = np.empty(asked.shape, x.dtype)
     wide = (x.shape[0], 1 if asked.ndim == 1 else asked.shape[1])
-    _LOG_PROBA_OF[x.dtype](*scoring, asked.reshape(wide), result.reshape(wide), threads)
+    _LOG_PROBA_OF[x.dtype](
+        tree, x, w, bias, check, asked.reshape(wide), result.reshape(wide), threads
+    )
     return result
 
 

@@ -113,15 +113,16 @@ def hsoftmax_search(
     >>> hsoftmax_search(np.ones((1, 1)), np.array([[3.0], [0.0], [1.0]]), None, h, 2).classes
     array([[3, 2]])
     """
-    scoring, threads = as_scoring(X, W, b, h, check_finite), resolve_threads(num_threads)
-    x = scoring[1]
+    tree, x, w, bias, check = as_scoring(X, W, b, h, check_finite)
     n, count = x.shape[0], as_integer("k", k, 1)
     width = None if beam is None else as_integer("beam", beam, 1)
     edge = None if edge_beam is None else as_float("edge_beam", edge_beam)
     least = None if min_prob is None else as_float("min_prob", min_prob)
-    inner = as_flag("nodes", nodes)
+    inner, threads = as_flag("nodes", nodes), resolve_threads(num_threads)
     classes, log_probs = reserve("k", (n, count), INT64), reserve("k", (n, count), x.dtype)
     bound = np.empty(n, x.dtype)
-    results = (classes, log_probs, bound)
-    _SEARCH[x.dtype](*scoring, count, width, edge, inner, least, *results, threads)
-    return SearchResult._make(results)
+    _SEARCH[x.dtype](
+        tree, x, w, bias, check, count, width, edge, inner, least, classes, log_probs, bound,
+        threads,
+    )  # fmt: skip
+    return SearchResult(classes, log_probs, bound)

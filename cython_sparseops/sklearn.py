@@ -22,11 +22,13 @@ from cython_sparseops._arrays import Array, find_sorted, is_one_of
 from cython_sparseops._models.bag import BLOCK, OPTIMIZERS, TREES, BagModel, BagTrainer, Progress
 from cython_sparseops._models.file import load_classifier, save_classifier
 from cython_sparseops._models.progress import shown
+from cython_sparseops._sparse import SparseMatrix
 
 __all__ = ["HSoftmaxClassifier", "TopK"]
 
 _LEAST_EPOCHS = 5  # as fastText
 _LEAST_STEPS = 500  # weights start at zero: few rows need that many steps to be told apart
+Rows = npt.ArrayLike | SparseMatrix
 # Parameters of the classifier that its trainer takes as they are.
 _TRAINER_SETTINGS = (
     "optimizer",
@@ -170,7 +172,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.num_threads = num_threads
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Rows, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Train from nothing.
 
         Parameters
@@ -199,16 +201,22 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         with self._unchanged_unless_trained():
             self._check_parameters()
-            X, y, weight = self._check_training(X, y, sample_weight, reset=True)
-            self.classes_ = self._class_list(np.unique(y))
-            labels = self._class_numbers(y)
-            self._start(X, labels, weight)
+            rows, given, weight = self._check_training(X, y, sample_weight, reset=True)
+            self.classes_ = self._class_list(np.unique(given))
+            labels = self._class_numbers(given)
+            self._start(rows, labels, weight)
             steps = math.ceil(len(labels) / self.batch_size)
             epochs = self.epochs or max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / steps))
-            self._train(X, labels, weight, epochs=epochs, lr_schedule=self.lr_schedule)
+            self._train(rows, labels, weight, epochs=epochs, lr_schedule=self.lr_schedule)
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self,
+        X: Rows,
+        y: npt.ArrayLike,
+        classes: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> Self:
         """Train one more pass over the rows given, at a constant learning rate.
 
         The optimizer keeps its state from call to call, and from `fit`. A model that was loaded
@@ -244,22 +252,22 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with self._unchanged_unless_trained():
             self._check_parameters()
             first = not hasattr(self, "model_")
-            X, y, weight = self._check_training(X, y, sample_weight, reset=first)
+            rows, given, weight = self._check_training(X, y, sample_weight, reset=first)
+            known = None if classes is None else np.unique(classes)
             if first:
-                self.classes_ = self._class_list(np.unique(y if classes is None else classes))
-            elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                self.classes_ = self._class_list(np.unique(given) if known is None else known)
+            elif known is not None and not np.array_equal(known, self.classes_):
                 raise ValueError(
-                    f"classes must be the same in every call, got {len(classes)} others "
+                    f"classes must be the same in every call, got {len(known)} others "
                     f"after {len(self.classes_)}"
                 )
-            labels = self._class_numbers(y)
+            labels = self._class_numbers(given)
             if first:
-                self._start(X, labels, weight)
-            X = self._model_input(X)
-            self._train(X, labels, weight, epochs=1, lr_schedule="constant")
+                self._start(rows, labels, weight)
+            self._train(self._model_input(rows), labels, weight, epochs=1, lr_schedule="constant")
         return self
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Rows) -> Array:
         """Return the likeliest class of each row; exact, without scoring all classes.
 
         Parameters
@@ -279,7 +287,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self.top_k(X, 1).labels[:, 0]
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Rows) -> Array:
         """Return the probability of every class; rows sum to 1.
 
         Parameters
@@ -300,7 +308,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         proba = self.predict_log_proba(X)
         return np.exp(proba, out=proba)
 
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Rows) -> Array:
         """Return the log-probability of every class.
 
         Parameters
@@ -319,20 +327,20 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         (1, 2)
         """
         check_is_fitted(self)
-        X, model = self._check_rows(X), self.model_
-        out = np.empty((X.shape[0], len(self.classes_)), dtype=model.W.dtype)
-        for rows, hidden in self._hidden_blocks(X):
+        rows, model = self._check_rows(X), self.model_
+        out = np.empty((rows.shape[0], len(self.classes_)), dtype=model.W.dtype)
+        for block, hidden in self._hidden_blocks(rows):
             hsoftmax_log_proba(
                 hidden,
                 model.W,
                 model.b,
                 model.hierarchy,
-                out=out[rows],
+                out=out[block],
                 num_threads=self.num_threads,
             )
         return out
 
-    def top_k(self, X: Any, k: int = 5) -> TopK:
+    def top_k(self, X: Rows, k: int = 5) -> TopK:
         """Return the `k` likeliest classes of each row with their log-probabilities; exact.
 
         Parameters
@@ -362,11 +370,11 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"k must be in [1, {len(self.classes_)}], the number of classes, got {k}"
             )
-        X, model = self._check_rows(X), self.model_
-        found = np.empty((X.shape[0], k), dtype=np.int64)
-        log_probs = np.empty((X.shape[0], k), dtype=model.W.dtype)
-        for rows, hidden in self._hidden_blocks(X):
-            found[rows], log_probs[rows], _ = hsoftmax_search(
+        rows, model = self._check_rows(X), self.model_
+        found = np.empty((rows.shape[0], k), dtype=np.int64)
+        log_probs = np.empty((rows.shape[0], k), dtype=model.W.dtype)
+        for block, hidden in self._hidden_blocks(rows):
+            found[block], log_probs[block], _ = hsoftmax_search(
                 hidden, model.W, model.b, model.hierarchy, k, num_threads=self.num_threads
             )
         return TopK(self.classes_[found], log_probs)
