@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -236,3 +237,22 @@ def test_the_package_says_where_its_files_are(installed):
     assert {entry.value for entry in entries} == {"cython_sparseops"}
     for path in (*installed.rglob("*.cmake"), *installed.rglob("*.pc")):
         assert str(ROOT) not in path.read_text(), path
+
+
+SNIPPET = """#include <sparseops/search.hpp>
+void snippet(std::span<const double> counts, const float* x, const float* w, const float* b,
+             std::size_t n, std::size_t dim, std::int64_t* classes, float* log_probs, float* bound)
+{ %s }
+"""
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide/embedding.md"])
+def test_the_cpp_that_a_page_shows_compiles(page, tmp_path):
+    if not (ROOT / page).exists():
+        pytest.skip("the sources are not here")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```cpp\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    unit = tmp_path / "snippet.cpp"
+    unit.write_text(SNIPPET % re.sub(r"(?m)^#include .*\n", "", block), encoding="utf-8")
+    warnings = ("-Wall", "-Wextra", "-Werror")
+    run(CXX, "-std=c++20", "-fsyntax-only", *warnings, f"-I{cso.get_include()}", unit)
