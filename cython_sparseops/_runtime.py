@@ -58,8 +58,10 @@ def get_num_threads() -> int:
 
 
 def resolve_threads(num_threads: int | None) -> int:
-    """The `num_threads` of a call as the core takes it: 0 for the default."""
-    return 0 if num_threads is None else min(as_integer("num_threads", num_threads, 1), _MAX_INT)
+    """Turn the `num_threads` of a call into a number, at least 1."""
+    if num_threads is None:  # every compiled module has its own core: this one knows what was set
+        return int(core.get_num_threads())
+    return min(as_integer("num_threads", num_threads, 1), _MAX_INT)
 
 
 class RuntimeInfo(NamedTuple):
