@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from benchmarks.data import FastTextFile, fasttext_model, texts, wordnet, wordnet_taxonomy
+from benchmarks.data import FastTextFile, texts, wordnet, wordnet_taxonomy
+from benchmarks.fasttext_peer import fasttext_model
 from benchmarks.timing import peer, row, set_threads, thread_counts
 from cython_sparseops.sklearn import HSoftmaxClassifier
 

@@ -14,7 +14,8 @@ import time
 import numpy as np
 
 import cython_sparseops as cso
-from benchmarks.data import FastTextFile, fasttext_model, synthetic, texts
+from benchmarks.data import FastTextFile, synthetic, texts
+from benchmarks.fasttext_peer import fasttext_model
 from benchmarks.timing import Median, peer, race, row, set_threads, thread_counts
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
