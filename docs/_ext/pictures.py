@@ -25,6 +25,7 @@ ANIMALS = {"dog": 28, "cat": 22, "horse": 15, "cow": 12, "owl": 9, "newt": 6, "y
 def main():
     """Draw them all."""
     tree(FOLDER / "tree.svg")
+    shop(FOLDER / "plot.svg")
     data = load_wordnet()
     counts = np.bincount(data.y_train, minlength=len(data.classes))
     taxonomy(data, counts, FOLDER / "taxonomy.svg")
@@ -73,6 +74,17 @@ def tree(path):
             axes.annotate(text, (x, y - 0.12), ha="center", va="top", fontsize=9, color=color)
     axes.set(xlim=(-0.6, len(order) - 0.4), ylim=(min(y for _, y in spots.values()) - 0.9, 0.4))
     axes.set_axis_off()
+    save(figure, path)
+
+
+def shop(path):
+    """What Hierarchy.plot makes of the tutorial's products."""
+    names = ["Headphones", "Speakers", "Lenses", "Tripods", "Knives", "Pans", "Hoses", "Mowers"]
+    names += ["Helmets", "Lights", "Shoes", "Watches"]
+    groups = [12, 12, 13, 13, 14, 14, 15, 15, 16, 16, 17, 17]
+    parents = [*groups, 18, 18, 19, 19, 20, 20, 21, 21, 21, -1]
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    cso.Hierarchy.from_parents(parents).plot(figure.subplots(), names=names)
     save(figure, path)
 
 

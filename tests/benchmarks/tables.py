@@ -36,7 +36,7 @@ SECTIONS = {  # module: title, what its rows are
     "classes": (
         "Time against the number of classes",
         "A training step of 1,024 examples with 128 features: loss, gradient and SGD step. PyTorch "
-        "is timed without the step." + PICTURE,
+        "is timed without the step. The plot shows fastest turns, the table medians." + PICTURE,
     ),
     "hsoftmax": (
         "Loss and gradient",
