@@ -15,7 +15,7 @@ from cython_sparseops._models.bag import Progress
 
 LEVELS = (3, 3, 3, 2)  # children shown of the root, of its children, of theirs, …
 LEAST = 0.002  # share of the examples that a node needs to be shown
-COLOURS = ("#8a5a00", "#00639b")
+COLORS = ("#8a5a00", "#00639b")
 
 
 class Spot(NamedTuple):
@@ -79,7 +79,7 @@ def node_counts(
 
 
 def _draw_curves(axes: Any, curves: Mapping[str, Sequence[Progress]]) -> None:
-    for (name, steps), color in zip(curves.items(), COLOURS, strict=False):
+    for (name, steps), color in zip(curves.items(), COLORS, strict=False):
         examples = np.array([step.examples for step in steps])
         losses = np.array([step.nll for step in steps])
         axes.plot(examples / 1000, losses, color=color, label=f"{name} tree", linewidth=1.6)
@@ -107,7 +107,7 @@ def _draw_tree(
             width = 0.6 + 9 * np.sqrt(total[child.node] / whole)
             along = np.linspace(0, 1, 40)
             bend = spot.y + (child.y - spot.y) * along**2 * (3 - 2 * along)
-            axes.plot(spot.level + along, bend, color=COLOURS[1], alpha=0.25, linewidth=width)
+            axes.plot(spot.level + along, bend, color=COLORS[1], alpha=0.25, linewidth=width)
         label = f"{names[spot.node].replace('_', ' ').lower()}  {share:.1%}"
         plate = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
         axes.text(spot.level, spot.y, label, va="center", ha="center", bbox=plate, fontsize=8)
