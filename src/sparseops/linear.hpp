@@ -26,8 +26,9 @@ struct LinearOptions {
     int max_iter = 10;                     // passes over the examples of a node
     std::span<const float> sample_weight;  // N, or empty: all 1. Times C; 0 leaves the example out
     std::span<const float> class_weight;   // classes, or empty: all 1. Times C; of several labels the mean
-    // This share of the examples, at most 5,000, is kept out of training and fits one temperature a depth. With fewer than 200
-    // of them, and with 0, the temperatures are 3, but 8 at the last depth, for the squared hinge, and 1 for the others.
+    // This share of the examples, at most 5,000, is kept out until a node is trained, fits one temperature a depth, and trains the
+    // node then too. With fewer than 200 of them, and with 0, the temperatures are 3, but 8 at the last depth, for the squared
+    // hinge, and 1 for the others.
     double validation = 0.05;
     std::uint64_t seed = 0;
     int num_threads = 0;

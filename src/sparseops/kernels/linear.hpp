@@ -54,6 +54,9 @@ struct LinearKernels {
     float (*logistic)(const LinearExamples& x, const LinearBlock& block, const std::int32_t* visit, std::size_t count, bool first);
     // Softmax; returns the sum over the examples of their mean |residual| of log-probabilities.
     double (*softmax)(const LinearExamples& x, const LinearSoftmax& node, const std::int32_t* visit, std::size_t count, bool first);
+    // out[i - first][vectors · 16] for the examples first .. last: bias + Σ x_f w_f over the weights of |w| > threshold.
+    void (*scores)(const LinearExamples& x, const float* weights, std::size_t vectors, const float* bias, float threshold,
+                   std::size_t first, std::size_t last, float* out);
     // mask[f] = the lanes of weights[f][16] of |w| > threshold.
     void (*above)(const float* weights, std::size_t features, float threshold, std::uint16_t* mask);
 };

@@ -310,6 +310,23 @@ double softmax(const LinearExamples& x, const LinearSoftmax& node, const std::in
     return total;
 }
 
+void large_scores(const LinearExamples& x, const float* weights, std::size_t vectors, const float* bias, float threshold, std::size_t first,
+                  std::size_t last, float* out) {
+    const V limit = splat<V>(threshold);
+    for (std::size_t i = first; i < last; ++i) {
+        const Entries entries = entries_of(x, i);
+        for (std::size_t k = 0; k < vectors * linear_lanes; k += linear_lanes) {
+            V sum = load<V>(bias + k);
+            for (const LinearEntry* e = entries.first; e < entries.last; ++e) {
+                const V w = load<V>(weights + static_cast<std::size_t>(e->feature) * vectors * linear_lanes + k);
+                sum = fma(select_less(limit, absolute(w), w, V{}), splat<V>(e->value), sum);
+            }
+            store(out + k, sum);
+        }
+        out += vectors * linear_lanes;
+    }
+}
+
 void above(const float* weights, std::size_t features, float threshold, std::uint16_t* mask) {
     const V limit = splat<V>(threshold);
     for (std::size_t f = 0; f < features; ++f)
@@ -323,5 +340,5 @@ void above(const float* weights, std::size_t features, float threshold, std::uin
 
 namespace sparseops::detail {
 extern const LinearKernels SPARSEOPS_JOIN(linear_, SPARSEOPS_ISA_NAME);
-const LinearKernels SPARSEOPS_JOIN(linear_, SPARSEOPS_ISA_NAME) = {squared_hinge, logistic, softmax, above};
+const LinearKernels SPARSEOPS_JOIN(linear_, SPARSEOPS_ISA_NAME) = {squared_hinge, logistic, softmax, large_scores, above};
 }  // namespace sparseops::detail

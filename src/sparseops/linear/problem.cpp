@@ -34,7 +34,8 @@ Reach::Reach(const HierarchyView& h, const LabelsView& labels, std::span<const f
 }
 
 // The examples in an order shuffled by the seed and the node, and the rows of W that each is for.
-void NodeProblem::collect(const HierarchyView& h, const Reach& reach, std::size_t v, std::uint64_t seed) {
+void NodeProblem::collect(const HierarchyView& h, const Reach& reach, std::span<const std::uint8_t> held_out, std::size_t v,
+                          std::uint64_t seed) {
     constexpr std::uint64_t none = 0xffffffff;
     pairs_.clear();
     reach.each_child(h, v, [&](std::size_t child, std::span<const std::uint32_t> examples) {
@@ -49,6 +50,8 @@ void NodeProblem::collect(const HierarchyView& h, const Reach& reach, std::size_
     }
     Draws draws(seed, Stream::linear, std::uint64_t{v} << 16 | 0xffff);
     for (std::size_t n = order_.size(); n > 1; --n) std::swap(order_[n - 1], order_[draws.below(n)]);
+    const auto held = std::stable_partition(order_.begin(), order_.end(), [&](std::size_t p) { return !held_out[pairs_[p] >> 32]; });
+    training_ = static_cast<std::size_t>(held - order_.begin());
     row_.clear();
     positive_ptr_.assign(1, 0);
     positive_.clear();
@@ -67,8 +70,8 @@ void NodeProblem::collect(const HierarchyView& h, const Reach& reach, std::size_
 
 template <Index I>
 void NodeProblem::build(const HierarchyView& h, const CsrView<const float, I>& X, const Reach& reach, std::span<const float> cost,
-                        std::size_t v, std::uint64_t seed) {
-    collect(h, reach, v, seed);
+                        std::span<const std::uint8_t> held_out, std::size_t v, std::uint64_t seed) {
+    collect(h, reach, held_out, v, seed);
     std::size_t entries = 0;
     for (const std::uint32_t row : row_) entries += static_cast<std::size_t>(X.indptr[row + 1] - X.indptr[row]);
     feature_.clear();
@@ -96,8 +99,8 @@ void NodeProblem::build(const HierarchyView& h, const CsrView<const float, I>& X
 }
 
 template void NodeProblem::build(const HierarchyView&, const CsrView<const float, std::int32_t>&, const Reach&, std::span<const float>,
-                                 std::size_t, std::uint64_t);
+                                 std::span<const std::uint8_t>, std::size_t, std::uint64_t);
 template void NodeProblem::build(const HierarchyView&, const CsrView<const float, std::int64_t>&, const Reach&, std::span<const float>,
-                                 std::size_t, std::uint64_t);
+                                 std::span<const std::uint8_t>, std::size_t, std::uint64_t);
 
 }  // namespace sparseops::detail

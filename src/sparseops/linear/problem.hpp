@@ -55,12 +55,13 @@ class NodeProblem {
 public:
     explicit NodeProblem(std::size_t features) : place_(features, -1) {}
 
-    // cost: of every row of X.
+    // cost and held_out (1 or 0): of every row of X. The examples that are held out come last.
     template <Index I>
-    void build(const HierarchyView& h, const CsrView<const float, I>& X, const Reach& reach, std::span<const float> cost, std::size_t v,
-               std::uint64_t seed);
+    void build(const HierarchyView& h, const CsrView<const float, I>& X, const Reach& reach, std::span<const float> cost,
+               std::span<const std::uint8_t> held_out, std::size_t v, std::uint64_t seed);
 
     std::size_t examples() const noexcept { return squares_.size(); }
+    std::size_t training_examples() const noexcept { return training_; }
     std::size_t features() const noexcept { return feature_.size(); }
     std::int32_t feature(std::size_t f) const noexcept { return feature_[f]; }
     LinearExamples view() const noexcept { return {ptr_.data(), entries_.data(), squares_.data(), cost_.data()}; }
@@ -70,7 +71,7 @@ public:
     }
 
 private:
-    void collect(const HierarchyView& h, const Reach& reach, std::size_t v, std::uint64_t seed);
+    void collect(const HierarchyView& h, const Reach& reach, std::span<const std::uint8_t> held_out, std::size_t v, std::uint64_t seed);
 
     std::vector<std::int32_t> place_;  // of every feature: its number here, or -1
     std::vector<std::int32_t> feature_;
@@ -81,7 +82,8 @@ private:
     std::vector<std::uint16_t> positive_;
     std::vector<std::uint64_t> pairs_;  // example and child
     std::vector<std::size_t> order_;    // where in pairs_ each example begins
-    std::vector<std::uint32_t> row_;    // of X
+    std::size_t training_ = 0;
+    std::vector<std::uint32_t> row_;  // of X
 };
 
 }  // namespace sparseops::detail

@@ -18,12 +18,17 @@ constexpr std::size_t chunk = 32;
 // random order. Descent over a fixed order converges slowly; over a random one every example is a cache miss.
 class Passes {
 public:
-    Passes(SolveScratch& scratch, std::size_t examples, Draws draws) : s_(scratch), draws_(draws) {
-        s_.active.resize(examples);
-        std::iota(s_.active.begin(), s_.active.end(), 0);
-    }
+    Passes(SolveScratch& scratch, Draws draws) : s_(scratch), draws_(draws) { s_.active.clear(); }
 
     std::size_t active() const noexcept { return s_.active.size(); }
+    std::vector<std::int32_t>& list() noexcept { return s_.active; }
+
+    // Adds the examples first .. last.
+    void add(std::size_t first, std::size_t last) {
+        const std::size_t n = active();
+        s_.active.resize(n + last - first);
+        std::iota(s_.active.begin() + static_cast<std::ptrdiff_t>(n), s_.active.end(), static_cast<std::int32_t>(first));
+    }
 
     std::int32_t* begin() {
         const std::size_t n = active();
@@ -62,22 +67,85 @@ private:
     Draws draws_;
 };
 
-void squared_hinge(const LinearExamples& x, const LinearBlock& block, Passes& passes, const SolveOptions& options) {
-    float leave = std::numeric_limits<float>::infinity();
-    for (int pass = 0; pass < options.max_iter && passes.active() > 0; ++pass) {
-        float lowest = std::numeric_limits<float>::infinity(), highest = -lowest;
-        linear_kernels().squared_hinge(x, block, passes.begin(), passes.active(), leave, &lowest, &highest);
-        passes.drop_marked();
-        if (static_cast<double>(highest) - static_cast<double>(lowest) <= options.tol) return;
-        leave = std::max(0.0f, 0.3f * highest);
-    }
-}
+// Examples that were dropped are looked at again before a node of a smaller tolerance is done. At the usual one that would cost a pass
+// and change nothing that can be measured.
+constexpr double exact_tol = 0.1;
 
-void logistic(const LinearExamples& x, const LinearBlock& block, Passes& passes, const SolveOptions& options) {
-    for (int pass = 0; pass < options.max_iter && passes.active() > 0; ++pass) {
-        const float step = linear_kernels().logistic(x, block, passes.begin(), passes.active(), pass == 0);
-        if (pass > 0 && static_cast<double>(step) <= options.tol) return;
+// One loss on the rows at hand: pass(passes, first) makes one pass over the active examples, first if none was visited before, and
+// returns what is to fall below options.tol.
+class SquaredHinge {
+public:
+    SquaredHinge(const LinearExamples& x, const LinearBlock& block) : x_(x), block_(block) {}
+
+    double pass(Passes& passes, bool) {
+        float lowest = std::numeric_limits<float>::infinity(), highest = -lowest;
+        linear_kernels().squared_hinge(x_, block_, passes.begin(), passes.active(), leave_, &lowest, &highest);
+        passes.drop_marked();
+        leave_ = std::max(0.0f, 0.3f * highest);
+        return static_cast<double>(highest) - static_cast<double>(lowest);
     }
+    void restart() { leave_ = std::numeric_limits<float>::infinity(); }
+
+private:
+    const LinearExamples x_;
+    const LinearBlock& block_;
+    float leave_ = std::numeric_limits<float>::infinity();
+};
+
+class Logistic {
+public:
+    Logistic(const LinearExamples& x, const LinearBlock& block) : x_(x), block_(block) {}
+
+    double pass(Passes& passes, bool first) {
+        const float step = linear_kernels().logistic(x_, block_, passes.begin(), passes.active(), first);
+        return first ? std::numeric_limits<double>::infinity() : static_cast<double>(step);
+    }
+    void restart() {}  // no example is dropped
+
+private:
+    const LinearExamples x_;
+    const LinearBlock& block_;
+};
+
+class Softmax {
+public:
+    Softmax(const LinearExamples& x, const LinearSoftmax& node) : x_(x), node_(node) {}
+
+    double pass(Passes& passes, bool first) {
+        const double residual = linear_kernels().softmax(x_, node_, passes.begin(), passes.active(), first);
+        return first ? std::numeric_limits<double>::infinity() : residual / static_cast<double>(passes.active());
+    }
+    void restart() {}
+
+private:
+    const LinearExamples x_;
+    const LinearSoftmax& node_;
+};
+
+// Trains on the training examples; then calls score(), and trains on the held-out examples too, from where it stands: a few passes do.
+template <class Loss, class Score>
+void train(const NodeProblem& problem, Loss loss, const SolveOptions& options, Passes passes, Score score) {
+    const auto run = [&](std::size_t all, int most, bool fresh) {
+        for (int pass = 0; pass < most; ++pass) {
+            const bool near = passes.active() == 0 || loss.pass(passes, fresh && pass == 0) <= options.tol;
+            if (!near) continue;
+            if (options.tol >= exact_tol || passes.active() == all) return;
+            passes.list().clear();
+            passes.add(0, all);
+            loss.restart();
+        }
+    };
+    const std::size_t training = problem.training_examples(), all = problem.examples();
+    passes.add(0, training);
+    run(training, options.max_iter, true);
+    if (training == all) return;
+    score();
+    std::vector<std::int32_t> before;
+    before.swap(passes.list());
+    passes.add(training, all);
+    loss.pass(passes, true);
+    passes.list().insert(passes.list().end(), before.begin(), before.end());
+    run(all, std::max(1, options.max_iter / 4), false);
 }
 
 // Appends the rows' weights and biases; the weights are [features][vectors · 16].
@@ -97,6 +165,18 @@ void extract(const float* weights, const float* bias, std::size_t features, std:
     for (std::size_t k = 0; k < rows; ++k) out.bias.push_back(bias[k] + options.offset);
 }
 
+// The scores of the rows at hand for the held-out examples, to out.held_out [examples][rows at hand].
+void score_held_out(const NodeProblem& problem, const float* weights, const float* bias, std::size_t vectors, std::size_t rows,
+                    std::size_t rows_of_node, const SolveOptions& options, SolveScratch& scratch, SolvedRows& out) {
+    const std::size_t n = scored_examples(problem, rows_of_node), first = problem.training_examples(), width = vectors * linear_lanes;
+    float* const scores = scratch.scores.zeros(n * width);
+    linear_kernels().scores(problem.view(), weights, vectors, bias, options.threshold, first, first + n, scores);
+    out.held_out.reserve(n * rows);
+    for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t k = 0; k < rows; ++k) out.held_out.push_back(scores[i * width + k] + options.offset);
+    }
+}
+
 Draws draws_of(const SolveOptions& options, std::size_t v, std::size_t block) {
     return {options.seed, Stream::linear, std::uint64_t{v} << 16 | block};
 }
@@ -106,6 +186,11 @@ Draws draws_of(const SolveOptions& options, std::size_t v, std::size_t block) {
 float* AlignedFloats::zeros(std::size_t n) {
     lines_.assign((n + 15) / 16, Line{});
     return lines_.empty() ? nullptr : lines_.front().values;
+}
+
+std::size_t scored_examples(const NodeProblem& problem, std::size_t rows) noexcept {
+    constexpr std::size_t most_scores = std::size_t{1} << 24;  // 64 MiB
+    return std::min(problem.examples() - problem.training_examples(), most_scores / rows);
 }
 
 SolvedRows solve_block(const NodeProblem& problem, std::size_t v, std::size_t rows, std::size_t block, const SolveOptions& options,
@@ -125,13 +210,14 @@ SolvedRows solve_block(const NodeProblem& problem, std::size_t v, std::size_t ro
     lanes.bias = scratch.bias.zeros(linear_lanes);
     lanes.offset = options.offset;
     lanes.live = live;
-    Passes passes(scratch, examples, draws_of(options, v, block));
-    if (options.loss == LinearLoss::squared_hinge) {
-        squared_hinge(problem.view(), lanes, passes, options);
-    } else {
-        logistic(problem.view(), lanes, passes, options);
-    }
     SolvedRows out;
+    const auto score = [&] { score_held_out(problem, lanes.weights, lanes.bias, 1, live, rows, options, scratch, out); };
+    const Passes passes(scratch, draws_of(options, v, block));
+    if (options.loss == LinearLoss::squared_hinge) {
+        train(problem, SquaredHinge(problem.view(), lanes), options, passes, score);
+    } else {
+        train(problem, Logistic(problem.view(), lanes), options, passes, score);
+    }
     extract(lanes.weights, lanes.bias, problem.features(), 1, first, live, options, scratch.mask, out);
     return out;
 }
@@ -148,12 +234,9 @@ SolvedRows solve_softmax(const NodeProblem& problem, std::size_t v, std::size_t 
     node.dual = scratch.dual.zeros(examples * node.width);
     node.bias = scratch.bias.zeros(node.width);
     node.scratch = scratch.rows.zeros(4 * node.width);
-    Passes passes(scratch, examples, draws_of(options, v, 0));
-    for (int pass = 0; pass < options.max_iter && examples > 0; ++pass) {
-        const double residual = linear_kernels().softmax(problem.view(), node, passes.begin(), examples, pass == 0);
-        if (pass > 0 && residual / static_cast<double>(examples) <= options.tol) break;
-    }
     SolvedRows out;
+    const auto score = [&] { score_held_out(problem, node.weights, node.bias, vectors, rows, rows, options, scratch, out); };
+    train(problem, Softmax(problem.view(), node), options, Passes(scratch, draws_of(options, v, 0)), score);
     extract(node.weights, node.bias, problem.features(), vectors, 0, rows, options, scratch.mask, out);
     return out;
 }

@@ -36,7 +36,7 @@ private:
 
 // What a thread keeps from block to block.
 struct SolveScratch {
-    AlignedFloats weights, dual, bias, rows;
+    AlignedFloats weights, dual, bias, rows, scores;
     std::vector<std::uint16_t> positive, mask;
     std::vector<std::int32_t> active, visit, target;
     std::vector<std::size_t> chunks;
@@ -47,7 +47,11 @@ struct SolvedRows {
     std::vector<std::int32_t> feature;
     std::vector<std::uint16_t> slot;
     std::vector<float> weight, bias;
+    std::vector<float> held_out;  // scores of these rows for the first scored_examples() held-out examples, before they trained
 };
+
+// How many of the held-out examples are scored: not so many that a wide node fills the memory.
+std::size_t scored_examples(const NodeProblem& problem, std::size_t rows) noexcept;
 
 // The rows 16 · block .. 16 · (block + 1) of node v, of `rows` in all, each against the rest.
 SolvedRows solve_block(const NodeProblem& problem, std::size_t v, std::size_t rows, std::size_t block, const SolveOptions& options,

@@ -2,22 +2,30 @@
 // One temperature a depth, from examples that training has not seen.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "../hierarchy.hpp"
-#include "../types.hpp"
-#include "../weights.hpp"
+#include "problem.hpp"
+#include "solve.hpp"
 
 namespace sparseops::detail {
 
-// For each depth the factor of the scores that minimises the sum of the weighted -log P(child) of these examples there: log P of a
-// class is a sum over its path, so that the depths are apart. A depth that few of them reach keeps `otherwise`.
-// weight: of every row of X. The result does not depend on num_threads.
-template <Index I>
-std::vector<float> fit_temperatures(const HierarchyView& h, const SparseRowsView& W, const CsrView<const float, I>& X,
-                                    const LabelsView& labels, std::span<const std::uint32_t> examples, std::span<const float> weight,
-                                    std::span<const float> otherwise, int num_threads);
+// The slopes, at some temperatures, of the sum of the weighted -log P(children) of examples at a node or a depth. The loss is convex
+// in the temperature, and log P of a class is a sum over its path, so that each depth has a minimum of its own.
+struct Slopes {
+    static constexpr std::size_t grid = 17;
+    std::array<double, grid> sum{};
+    std::size_t examples = 0;
+};
+
+// Of the held-out examples of node v, whose scores are those of its blocks.
+Slopes node_slopes(const HierarchyView& h, std::size_t v, const NodeProblem& problem, const std::vector<SolvedRows>& blocks);
+
+// The temperature of each depth from the slopes of every node; `usual` where few examples came.
+std::vector<float> fit_temperatures(const HierarchyView& h, std::span<const Slopes> nodes, std::span<const float> usual);
 
 }  // namespace sparseops::detail

@@ -80,18 +80,18 @@ std::vector<float> costs(const LabelsView& labels, const LinearOptions& o) {
     return cost;
 }
 
-// A sample of the examples that count, in their order (selection sampling; Knuth, The Art of Computer Programming 2, 3.4.2).
-std::vector<std::uint32_t> hold_out(std::span<const float> cost, const LinearOptions& o) {
+// Marks a sample of the examples that count (selection sampling; Knuth, The Art of Computer Programming 2, 3.4.2).
+std::vector<std::uint8_t> hold_out(std::span<const float> cost, const LinearOptions& o) {
     const auto counting = static_cast<std::size_t>(std::count_if(cost.begin(), cost.end(), [](float c) { return c > 0; }));
     std::size_t wanted = std::min(most_held_out, static_cast<std::size_t>(o.validation * static_cast<double>(counting)));
-    std::vector<std::uint32_t> held;
+    std::vector<std::uint8_t> held(cost.size(), 0);
     if (wanted < least_held_out) return held;
     detail::Draws draws(o.seed, detail::Stream::held_out, 0);
     std::size_t left = counting;
     for (std::size_t i = 0; wanted > 0; ++i) {
         if (!(cost[i] > 0)) continue;
         if (draws.below(left--) >= wanted) continue;
-        held.push_back(static_cast<std::uint32_t>(i));
+        held[i] = 1;
         --wanted;
     }
     return held;
@@ -164,10 +164,6 @@ public:
         require_weight(options.class_weight, h.classes(), "class_weight");
         cost_ = costs(labels, options);
         held_out_ = hold_out(cost_, options);
-        for (const std::uint32_t i : held_out_) {
-            held_weight_.push_back(cost_[i]);
-            cost_[i] = 0;
-        }
         reach_.emplace(h, labels, cost_);
         states_ = std::vector<NodeState>(h.nodes());
         list_tasks();
@@ -203,8 +199,9 @@ public:
         SparseRows W = detail::assemble_tree(h_, nodes, X_.cols);
         std::vector<float> usual(static_cast<std::size_t>(h_.depth), o_.loss == LinearLoss::squared_hinge ? 3.0f : 1.0f);
         if (!usual.empty() && o_.loss == LinearLoss::squared_hinge && !h_.independent) usual.back() = 8;
-        for (std::size_t e = 0; e < held_out_.size(); ++e) cost_[held_out_[e]] = held_weight_[e];
-        W.temperature = detail::fit_temperatures(h_, W.view(), X_, labels_, held_out_, cost_, usual, threads_);
+        std::vector<detail::Slopes> slopes;
+        for (const NodeState& state : states_) slopes.push_back(state.slopes);
+        W.temperature = detail::fit_temperatures(h_, slopes, usual);
         return W;
     }
 
@@ -213,6 +210,7 @@ private:
         std::vector<detail::SolvedRows> blocks;
         std::atomic<std::uint32_t> left{0};  // tasks
         detail::NodeRows rows;
+        detail::Slopes slopes;
     };
     struct Worker {
         explicit Worker(std::size_t features) : problem(features) {}
@@ -262,7 +260,7 @@ private:
         auto& [problem, scratch] = *workers_[worker];
         const std::size_t v = task.node, rows = h_.row_count(v);
         NodeState& state = states_[v];
-        problem.build(h_, X_, *reach_, cost_, v, o_.seed);
+        problem.build(h_, X_, *reach_, cost_, held_out_, v, o_.seed);
         const bool hinge = o_.loss == LinearLoss::squared_hinge;
         // a row that is to say no to most examples starts from a score of -1, where the squared hinge of a no is zero
         const detail::SolveOptions solve{hinge ? LinearLoss::squared_hinge : LinearLoss::logistic,
@@ -276,6 +274,7 @@ private:
                                           : detail::solve_block(problem, v, rows, b, solve, scratch);
         }
         if (state.left.fetch_sub(1) == 1) {
+            state.slopes = detail::node_slopes(h_, v, problem, state.blocks);
             state.rows = detail::assemble_node(problem, state.blocks);
             state.blocks = {};
         }
@@ -286,8 +285,8 @@ private:
     CsrMatrix<float, I> own_;
     const LabelsView labels_;
     const LinearOptions o_;
-    std::vector<float> cost_, held_weight_;
-    std::vector<std::uint32_t> held_out_;
+    std::vector<float> cost_;
+    std::vector<std::uint8_t> held_out_;  // 1 for the examples that are
     std::optional<detail::Reach> reach_;
     std::vector<NodeState> states_;
     std::vector<Task> tasks_;

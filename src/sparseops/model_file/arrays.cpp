@@ -29,7 +29,7 @@ struct DType {
     std::string_view code, name;
     std::size_t bytes;
 };
-constexpr DType dtypes[] = {{"|u1", "uint8", 1}, {"|i1", "int8", 1},    {"<i2", "int16", 2},   {"<i4", "int32", 4},
+constexpr DType dtypes[] = {{"|u1", "uint8", 1}, {"|i1", "int8", 1},    {"<i2", "int16", 2},   {"<u2", "uint16", 2}, {"<i4", "int32", 4},
                             {"<i8", "int64", 8}, {"<f2", "float16", 2}, {"<f4", "float32", 4}, {"<f8", "float64", 8}};
 
 template <class T>
