@@ -5,6 +5,7 @@ probabilities and exact top-k; sparse gradients as plain arrays.
 """
 
 from ._bag import embedding_bag
+from ._cluster import class_centroids
 from ._core.runtime import active_isa as _active_isa
 from ._core.runtime import version as _version
 from ._devel import get_cmake_dir, get_include
@@ -40,6 +41,7 @@ from ._hsoftmax import (
     hsoftmax_sample,
     init_weights,
 )
+from ._linear import linear_train
 from ._models.bag import BagModel, BagTrainer, Progress
 from ._normalize import (
     Normalized,
@@ -50,6 +52,7 @@ from ._normalize import (
 from ._quantize import QuantizedWeights, QuantizeReport, quantize
 from ._runtime import RuntimeInfo, get_num_threads, runtime_info, set_num_threads, show_runtime
 from ._search import SearchResult, hsoftmax_search
+from ._sparse_weights import SparseWeights
 from ._storage import load_arrays, save_arrays
 from ._update import SGD, Adagrad, Adam, HSoftmaxUpdate, estimate_memory, hsoftmax_update
 
@@ -81,6 +84,8 @@ __all__ = [
     "RuntimeInfo",
     "SearchResult",
     "Segments",
+    "SparseWeights",
+    "class_centroids",
     "embedding_bag",
     "estimate_memory",
     "expected_calibration_error",
@@ -95,6 +100,7 @@ __all__ = [
     "hsoftmax_search",
     "hsoftmax_update",
     "init_weights",
+    "linear_train",
     "load_arrays",
     "ndcg_at_k",
     "precision_at_k",

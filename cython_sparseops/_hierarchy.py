@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, SupportsIndex
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 
 from . import _hierarchy_plot
 from ._arrays import (
+    FLOAT32,
+    INDICES,
     INT64,
     Array,
     as_array,
@@ -20,12 +23,18 @@ from ._arrays import (
     as_float,
     as_integer,
     as_integers,
+    as_real,
+    as_seed,
+    cast,
     describe,
     is_one_of,
     require_finite,
+    specialized,
 )
 from ._core import hierarchy as core
 from ._hierarchy_reports import HierarchyChoice, HierarchyReport, PruneReport
+from ._runtime import resolve_threads
+from ._sparse import as_csr, is_sparse
 from ._storage import load_arrays, save_arrays
 
 __all__ = ["Hierarchy"]
@@ -39,6 +48,7 @@ def _from_buffer(buffer: Any, dtype: Any) -> Array:
     return np.frombuffer(buffer, dtype) if len(memoryview(buffer)) else np.empty(0, dtype)
 
 
+_CLUSTER = specialized(core.cluster, INDICES)
 _NO_COUNTS = np.empty(0)
 _NO_IDS = np.empty(0, np.int64)
 
@@ -251,6 +261,145 @@ class Hierarchy:
             counts = given if by == "frequency" else _NO_COUNTS
         groups = int(np.ceil(np.sqrt(n))) if n_groups is None else as_integer("n_groups", n_groups)
         return cls._from_buffers(core.two_level(n, counts, groups, as_flag("logistic", logistic)))
+
+    @classmethod
+    def cluster(
+        cls,
+        vectors: Any,
+        *,
+        arity: int = 16,
+        leaf: int = 128,
+        counts: npt.ArrayLike | None = None,
+        balance: str = "auto",
+        rng: int | np.random.Generator | None = 0,
+        num_threads: int | None = None,
+    ) -> Self:
+        """Build a tree in which classes with similar vectors share their path.
+
+        Parameters
+        ----------
+        vectors : CSR matrix of shape (C, F), or array_like of shape (C, D)
+            One vector a class, such as `class_centroids`; taken as float32. Only directions count.
+            Classes whose vector is zero are dealt evenly.
+        arity : int, default 16
+            Children a node above the last; a power of two.
+        leaf : int, default 128
+            About so many classes hang below a last node: between 0.7 and 1.4 of it.
+        counts : array_like of shape (C,), optional
+            How often each class occurs, for the balance by mass.
+        balance : {"auto", "classes", "mass"}
+            Halves of equally many classes or of equal counts. Auto: by counts if they are given
+            and one class holds more than a twentieth of them.
+        rng : int, numpy.random.Generator or None, default 0
+            Seed.
+        num_threads : int, optional
+            Never changes the tree.
+
+        Returns
+        -------
+        Hierarchy
+
+        Raises
+        ------
+        ValueError
+            If the vectors are malformed or not finite, an option is out of range, or balance is
+            "mass" without counts.
+
+        Notes
+        -----
+        The classes are halved by balanced spherical 2-means until about `leaf` are left, and
+        ``log2(arity)`` halvings make one layer of nodes. Time grows as
+        ``log(C / leaf)`` times the stored values.
+
+        References
+        ----------
+        Prabhu et al., "Parabel", 2018. Khandagale, Xiao and Babbar, "Bonsai", 2020. Yu et al.,
+        "PECOS", 2022.
+
+        Examples
+        --------
+        >>> vectors = np.repeat(np.eye(4), 8, axis=0)
+        >>> h = Hierarchy.cluster(vectors, arity=4, leaf=8)
+        >>> h.n_nodes, h.depth
+        (5, 2)
+        """
+        if not is_one_of(balance, ("auto", "classes", "mass")):
+            raise ValueError(
+                f"balance must be 'auto', 'classes' or 'mass', got {describe(balance)}"
+            )
+        if counts is None and balance == "mass":
+            raise ValueError("counts must be given for balance='mass', got None")
+        tail = (
+            _limit("arity", arity),
+            as_integer("leaf", leaf),
+            _NO_COUNTS if counts is None else as_counts(counts),
+            balance,
+            as_seed(rng),
+            resolve_threads(num_threads),
+        )
+        if is_sparse(vectors):
+            z = as_csr("vectors", vectors, FLOAT32)
+            run = _CLUSTER[z.indptr.dtype]
+            return cls._from_buffers(run(z.indptr, z.indices, z.data, z.shape[1], *tail))
+        dense = as_real("vectors", vectors, 2)
+        require_finite("vectors", dense)
+        return cls._from_buffers(core.cluster_dense(cast(dense, FLOAT32), *tail))
+
+    @classmethod
+    def adaptive(cls, counts: npt.ArrayLike, *, cutoffs: Iterable[int] | None = None) -> Self:
+        """Build the tree of an adaptive softmax: frequent classes at the root, the rest in tails.
+
+        Parameters
+        ----------
+        counts : array_like of shape (C,)
+            How often each class occurs; finite, non-negative.
+        cutoffs : iterable of int, optional
+            Rising, in [1, C - 1]: the first ``cutoffs[0]`` classes by falling count are children of
+            the root, and so is one node for the classes up to each further cutoff, and up to C.
+            Default: cutoffs where classes that cover 0.8, and 0.95, of the counts end.
+
+        Returns
+        -------
+        Hierarchy
+            Of softmax nodes: the rows of W that ``torch.nn.AdaptiveLogSoftmaxWithLoss`` has with
+            ``div_value=1``. A tail of one class is the class itself.
+
+        Raises
+        ------
+        ValueError
+            If the counts are refused, or the cutoffs do not rise within [1, C - 1].
+
+        References
+        ----------
+        Grave et al., "Efficient softmax approximation for GPUs", 2017.
+
+        Examples
+        --------
+        >>> h = Hierarchy.adaptive([8, 4, 2, 1, 1, 1], cutoffs=[2, 4])
+        >>> h.n_nodes, np.diff(h.path_ptr).tolist()
+        (3, [1, 1, 2, 2, 2, 2])
+        """
+        given = as_counts(counts)
+        require_finite("counts", given, non_negative=True)
+        if len(given) == 0:
+            raise ValueError("counts must not be empty")
+        order = np.argsort(-given, kind="stable")
+        n = len(order)
+        if cutoffs is None:
+            covered = np.cumsum(given[order])
+            at = np.searchsorted(covered, np.multiply((0.8, 0.95), covered[-1])) + 1
+            ends = sorted({int(c) for c in at if 1 <= c < n})
+        else:
+            ends = [as_integer("cutoffs", c) for c in cutoffs]
+            if any(not 1 <= c < n for c in ends) or sorted(set(ends)) != ends:
+                raise ValueError(f"cutoffs must rise within [1, {n - 1}], got {describe(ends)}")
+        starts = [0, *ends]
+        parents = np.zeros(n + len(ends) + 1, np.int64)  # classes, tails, the root
+        parents[:n] = parents[n:-1] = len(parents) - 1
+        parents[-1] = -1
+        for tail, (start, end) in enumerate(itertools.pairwise([*starts, n][1:])):
+            parents[order[start:end]] = n + tail
+        return cls.from_parents(parents, classes=np.arange(n), logistic=False)
 
     @classmethod
     def from_parents(

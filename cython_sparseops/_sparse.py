@@ -14,6 +14,7 @@ from ._arrays import (
     Array,
     as_array,
     as_integer,
+    as_labels,
     as_real,
     as_writable,
     cast,
@@ -59,10 +60,46 @@ def is_sparse(value: object) -> TypeGuard[SparseMatrix]:
     return all(hasattr(value, name) for name in ("indptr", "indices", "data", "shape", "format"))
 
 
-def as_csr(name: str, value: Any, dtype: np.dtype[Any]) -> Compressed:
-    """A CSR matrix's parts: indices of one width (int32 or int64), data of this dtype."""
+def as_csr(name: str, value: Any, dtype: np.dtype[Any] | None) -> Compressed:
+    """A CSR matrix's parts: indices of one width (int32 or int64), data of this dtype.
+
+    None keeps float32 and float64.
+    """
     parts = as_compressed(name, value, formats=("csr",))
-    return parts._replace(data=cast(as_real(f"{name}.data", parts.data, 1), dtype))
+    data = as_real(f"{name}.data", parts.data, 1)
+    return parts._replace(data=data if dtype is None else cast(data, dtype))
+
+
+def like_csr(
+    matrix: Any, indptr: Array, indices: Array, data: Array, shape: tuple[int, int]
+) -> Any:
+    """These arrays as a CSR matrix of the type of `matrix`, or their parts if it is not SciPy's."""
+    kind = type(matrix)
+    if kind.__module__.partition(".")[0] == "scipy":
+        return kind((data, indices, indptr), shape=shape)
+    return Compressed(indptr, indices, data, shape, "csr")
+
+
+_NO_PTR = np.empty(0, np.int64)
+
+
+def as_class_lists(labels: Any, n: int, n_classes: int) -> tuple[Array, Array]:
+    """Where each of n rows has its classes, and the classes; the first is empty for one a row.
+
+    The values are checked by the operator.
+    """
+    if not is_sparse(labels):
+        return _NO_PTR, as_labels(labels, n)
+    parts = as_stored("labels", as_compressed("labels", labels, formats=("csr",)))
+    if parts.shape != (n, n_classes):
+        raise ValueError(f"labels must have shape ({n}, {n_classes}), got {parts.shape}")
+    values = as_array("labels.data", parts.data)
+    if not np.isin(values, (0, 1)).all():
+        at = int(np.flatnonzero(~np.isin(values, (0, 1)))[0])
+        raise ValueError(f"labels.data must be 0 or 1, got {values[at]} at index {at}")
+    kept = values != 0
+    ptr = np.concatenate([[0], np.cumsum(kept)])[parts.indptr].astype(INT64)
+    return ptr, parts.indices[kept].astype(INT64)
 
 
 def as_compressed(

@@ -23,7 +23,7 @@ _MAGIC = b"SPARSEOP"
 _VERSION = 1
 _PREAMBLE = struct.Struct("<8sIIQ")
 _ALIGN = 64
-_DTYPES = ("|u1", "|i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8")
+_DTYPES = ("|u1", "|i1", "<i2", "<u2", "<i4", "<i8", "<f2", "<f4", "<f8")
 
 
 def _aligned(n: int) -> int:

@@ -1,4 +1,4 @@
-from cython_sparseops._core.types cimport int32_t, int64_t, span, uint8_t
+from cython_sparseops._core.types cimport CsrView, MatrixView, int32_t, int64_t, span, uint8_t, uint64_t
 
 from libcpp cimport bool as cbool
 from libcpp.optional cimport optional
@@ -40,6 +40,23 @@ cdef extern from "<sparseops/hierarchy.hpp>" namespace "sparseops" nogil:
     CppHierarchy cpp_from_paths "sparseops::from_paths"(span[const int64_t] path_ptr, span[const int64_t] path_node, span[const int64_t] path_child, span[const uint8_t] logistic) except +
     CppHierarchy cpp_optimal_codes "sparseops::optimal_codes"(const HierarchyView& h, span[const double] counts) except +
     CppHierarchy cpp_prune "sparseops::prune"(const HierarchyView& h, span[const double] counts, PruneBy by, double limit) except +
+
+cdef extern from "<sparseops/cluster.hpp>" namespace "sparseops" nogil:
+    enum class Balance:
+        automatic
+        classes
+        mass
+
+    cppclass ClusterOptions:
+        int arity
+        int64_t leaf
+        span[const double] counts
+        Balance balance
+        uint64_t seed
+        int num_threads
+
+    CppHierarchy cpp_cluster "sparseops::cluster" [I](CsrView[const float, I] vectors, const ClusterOptions& options) except +
+    CppHierarchy cpp_cluster_dense "sparseops::cluster"(MatrixView[const float] vectors, const ClusterOptions& options) except +
 
 
 cdef class Tree:

@@ -1,6 +1,9 @@
 # Builders give the six arrays of a tree as a tuple of buffers; Tree checks such arrays and holds the view.
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_WRITABLE
-from cython_sparseops._core.types cimport as_const_span
+from cython_sparseops._core.runtime cimport thread_pool_of_runtime
+from cython_sparseops._core.types cimport as_const_csr, as_const_matrix, as_const_span, index, share_thread_pool
+
+share_thread_pool(thread_pool_of_runtime())
 
 
 cdef class Buffer:
@@ -138,4 +141,36 @@ def prune(Tree tree not None, const double[::1] counts, str by not None, double 
         raise ValueError(f"by must be min_count, max_nodes or max_depth, got {by}")
     with nogil:
         built.h = cpp_prune(tree.view[0], as_const_span(&counts[0], counts.shape[0]), what, limit)
+    return built.arrays()
+
+
+cdef ClusterOptions cluster_options(int arity, int64_t leaf, const double[::1] counts, str balance, uint64_t seed, int num_threads) except *:
+    cdef ClusterOptions options
+    options.arity, options.leaf, options.seed, options.num_threads = arity, leaf, seed, num_threads
+    options.counts = as_const_span(&counts[0], counts.shape[0])
+    if balance == "auto":
+        options.balance = Balance.automatic
+    elif balance == "classes":
+        options.balance = Balance.classes
+    elif balance == "mass":
+        options.balance = Balance.mass
+    else:
+        raise ValueError(f"balance must be auto, classes or mass, got {balance}")
+    return options
+
+
+def cluster(const index[::1] indptr, const index[::1] indices, const float[::1] data, Py_ssize_t cols, int arity, int64_t leaf,
+            const double[::1] counts, str balance not None, uint64_t seed, int num_threads):
+    cdef Built built = Built()
+    cdef ClusterOptions options = cluster_options(arity, leaf, counts, balance, seed, num_threads)
+    with nogil:
+        built.h = cpp_cluster(as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], cols), options)
+    return built.arrays()
+
+
+def cluster_dense(const float[:, ::1] vectors, int arity, int64_t leaf, const double[::1] counts, str balance not None, uint64_t seed, int num_threads):
+    cdef Built built = Built()
+    cdef ClusterOptions options = cluster_options(arity, leaf, counts, balance, seed, num_threads)
+    with nogil:
+        built.h = cpp_cluster_dense(as_const_matrix(&vectors[0, 0], vectors.shape[0], vectors.shape[1]), options)
     return built.arrays()

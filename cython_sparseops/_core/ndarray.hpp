@@ -8,10 +8,13 @@
 #define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
 #include <numpy/arrayobject.h>
 
+#include <cstdint>
+#include <cstring>
 #include <span>
 #include <sparseops/types.hpp>
 #include <stdexcept>
 #include <type_traits>
+#include <vector>
 
 namespace {
 
@@ -77,6 +80,22 @@ PyObject* new_matrix(std::size_t rows, std::size_t cols, bool zeros, sparseops::
     npy_intp shape[] = {static_cast<npy_intp>(rows), static_cast<npy_intp>(cols)};
     PyObject* array;
     if (T* data = new_array<T>(2, shape, zeros, array)) to = {data, rows, cols};
+    return array;
+}
+
+// A vector as an array; the vector is freed.
+template <class T>
+PyObject* taken_vector(std::vector<T>& from) {
+    constexpr int type = std::is_same_v<T, float>          ? NPY_FLOAT32
+                         : std::is_same_v<T, double>       ? NPY_FLOAT64
+                         : std::is_same_v<T, std::int64_t> ? NPY_INT64
+                         : std::is_same_v<T, std::int32_t> ? NPY_INT32
+                                                           : NPY_UINT16;
+    static_assert(type != NPY_UINT16 || std::is_same_v<T, std::uint16_t>);
+    npy_intp shape[] = {static_cast<npy_intp>(from.size())};
+    PyObject* array = PyArray_EMPTY(1, shape, type, 0);
+    if (array && !from.empty()) std::memcpy(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array)), from.data(), from.size() * sizeof(T));
+    std::vector<T>().swap(from);
     return array;
 }
 

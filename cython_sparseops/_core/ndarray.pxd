@@ -2,6 +2,8 @@
 # call with one example would need ten of them. A module that cimports this one calls use_numpy() first.
 from cython_sparseops._core.types cimport MatrixView, span
 
+from libcpp.vector cimport vector
+
 cdef extern from "ndarray.hpp":
     int use_numpy() except -1
     bint PyArray_CheckExact(object value)
@@ -9,4 +11,5 @@ cdef extern from "ndarray.hpp":
     void take[View](object array, View& to) except +  # View: span or MatrixView
     object new_vector[T](size_t n, bint zeros, span[T]& to)
     object new_matrix[T](size_t rows, size_t cols, bint zeros, MatrixView[T]& to)
+    object taken_vector[T](vector[T]& from_vector)
     object new_roomy_matrix[T](size_t rows, size_t cols, MatrixView[T]& to)

@@ -1,5 +1,5 @@
 # Names shared by the compiled modules: fused types and the views of <sparseops/types.hpp>.
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t
 
 # Every module holds its own copy of the core; share_thread_pool(thread_pool_of_runtime()) gives all of them one team.
 cdef extern from "<sparseops/runtime.hpp>" namespace "sparseops" nogil:
@@ -24,6 +24,11 @@ cdef extern from "<sparseops/types.hpp>" namespace "sparseops" nogil:
 
     cppclass CsrView[T, I]:
         CsrView()
+
+    cppclass LabelsView:
+        LabelsView()
+        span[const int64_t] ptr
+        span[const int64_t] label
 
 cdef extern from "views.hpp" nogil:
     span[T] as_span[T](T* data, Py_ssize_t n)

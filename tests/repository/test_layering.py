@@ -182,7 +182,9 @@ OPTIONAL = {
     ("_cli/demo_plot.py", "matplotlib", "eager"),
     ("_evaluation.py", "matplotlib", "lazy"),
     ("_hierarchy_plot.py", "matplotlib", "lazy"),
+    ("_linear.py", "tqdm", "lazy"),
     ("_models/progress.py", "tqdm", "lazy"),
+    ("_sparse_weights.py", "scipy", "lazy"),
 }
 
 
@@ -223,8 +225,7 @@ LACKING = {
     "weights.hpp": {"C++", "Cython", "Python"},  # views alone
     "runtime.hpp": {"C++"},  # detail/ and kernels/ implement it
     "model_file.hpp": {"Cython", "Python"},  # _storage.py writes its files, in Python alone
-    "cluster.hpp": {"C++", "Cython", "Python"},  # a builder: it lies in the room hierarchy
-    "linear.hpp": {"Cython", "Python"},  # for C++ users alone
+    "cluster.hpp": {"C++"},  # builds trees: it lies in the room hierarchy
 }
 
 

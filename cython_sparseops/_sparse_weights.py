@@ -1,0 +1,293 @@
+"""Sparse decision rows of a tree, for scoring sparse examples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._arrays import FLOAT32, INT32, INT64, Array, as_exact, as_float, as_integers, describe
+from ._core import linear as core
+from ._storage import load_arrays, save_arrays
+
+__all__ = ["SparseWeights"]
+
+_UINT16 = np.dtype(np.uint16)
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "row_ptr": INT64,
+    "feature_ptr": INT64,
+    "feature": INT32,
+    "entry_ptr": INT64,
+    "slot": _UINT16,
+    "weight": FLOAT32,
+    "bias": FLOAT32,
+    "temperature": FLOAT32,
+}
+_KIND = "SparseWeights"
+
+
+class SparseWeights:
+    """Decision rows (R, D) of a tree with few weights each: what `linear_train` makes.
+
+    Node by node they hold the features that any of its rows uses, and for each feature the rows and
+    their weights: 6 bytes a weight. The logit of a row at x is
+    ``temperature[depth of its node] * (w·x + bias)``. Immutable; pickles and copies.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> from cython_sparseops import Hierarchy, linear_train
+    >>> X = csr_array(np.eye(4, dtype=np.float32))
+    >>> W = linear_train(X, [0, 1, 2, 3], Hierarchy.balanced(4, arity=4))
+    >>> W.shape, W.temperatures
+    ((4, 4), array([8.], dtype=float32))
+    >>> W.prune(10.0).nnz
+    0
+    """
+
+    __slots__ = ("_arrays", "_compiled", "_features")
+
+    _arrays: dict[str, Array]
+    _compiled: Any
+    _features: int
+
+    def __init__(self) -> None:
+        raise TypeError("SparseWeights must be made by linear_train or SparseWeights.from_arrays")
+
+    @classmethod
+    def _from_parts(cls, parts: Any, features: int) -> SparseWeights:
+        """The arrays in their order and dtypes; checked by the compiled rows."""
+        self = object.__new__(cls)
+        self._arrays = {}
+        for name, array in zip(_DTYPES, parts, strict=True):
+            view = array.view()
+            view.flags.writeable = False
+            self._arrays[name] = view
+        self._features = features
+        self._compiled = core.Rows(*self._arrays.values(), features)
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(R, D)."""
+        return len(self._arrays["bias"]), self._features
+
+    @property
+    def dtype(self) -> str:
+        """``"sparse"``: the weights are float32."""
+        return "sparse"
+
+    @property
+    def nnz(self) -> int:
+        """How many weights are stored, biases not counted."""
+        return len(self._arrays["weight"])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    @property
+    def temperatures(self) -> npt.NDArray[np.float32]:
+        """What multiplies the scores at each depth of the tree, the root first; read-only."""
+        return self._arrays["temperature"]
+
+    @property
+    def bias(self) -> npt.NDArray[np.float32]:
+        """The bias of every row, (R,); read-only."""
+        return self._arrays["bias"]
+
+    def __repr__(self) -> str:
+        return f"SparseWeights(shape={self.shape}, nnz={self.nnz}, nbytes={self.nbytes})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SparseWeights.from_arrays, (self.to_arrays(),)
+
+    def prune(self, threshold: float) -> SparseWeights:
+        """Drop the weights of ``|w| <= threshold``; the biases stay.
+
+        Parameters
+        ----------
+        threshold : float
+
+        Returns
+        -------
+        SparseWeights
+
+        Raises
+        ------
+        ValueError
+            If the threshold is negative or not finite.
+
+        Examples
+        --------
+        >>> from scipy.sparse import csr_array
+        >>> from cython_sparseops import Hierarchy, linear_train
+        >>> X = csr_array(np.eye(4, dtype=np.float32))
+        >>> W = linear_train(X, [0, 1, 2, 3], Hierarchy.balanced(4, arity=4))
+        >>> W.prune(0.2).nnz <= W.nnz
+        True
+        """
+        limit = as_float("threshold", threshold)
+        if not limit <= float(np.finfo(np.float32).max):
+            raise ValueError(f"threshold must be finite and non-negative, got {limit}")
+        return SparseWeights._from_parts(core.prune(self._compiled, limit), self._features)
+
+    def to_scipy(self) -> Any:
+        """Give the weights as a SciPy CSR array, without biases and temperatures.
+
+        Returns
+        -------
+        scipy.sparse.csr_array of float32, shape (R, D)
+
+        Examples
+        --------
+        >>> from scipy.sparse import csr_array
+        >>> from cython_sparseops import Hierarchy, linear_train
+        >>> X = csr_array(np.eye(4, dtype=np.float32))
+        >>> linear_train(X, [0, 1, 2, 3], Hierarchy.balanced(4, arity=4)).to_scipy().shape
+        (4, 4)
+        """
+        from scipy.sparse import csr_array  # an optional dependency
+
+        a = self._arrays
+        places = np.diff(a["feature_ptr"])
+        first_row = np.repeat(a["row_ptr"][:-1], places)  # of the node of each feature
+        sizes = np.diff(a["entry_ptr"])
+        rows = np.repeat(first_row, sizes) + a["slot"]
+        cols = np.repeat(a["feature"], sizes)
+        return csr_array((a["weight"], (rows, cols)), shape=self.shape)
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Give the arrays to save.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``row_ptr``, ``feature_ptr``, ``entry_ptr`` (int64), ``feature`` (int32), ``slot``
+            (uint16), ``weight``, ``bias``, ``temperature`` (float32), read-only, and ``shape``
+            (int64).
+
+        Notes
+        -----
+        Node v owns the rows ``row_ptr[v]:row_ptr[v+1]`` and uses the features
+        ``feature[feature_ptr[v]:feature_ptr[v+1]]``; feature number f of that list has the entries
+        ``entry_ptr[f]:entry_ptr[f+1]`` of `slot`, which row of the node, and `weight`.
+
+        Examples
+        --------
+        >>> from scipy.sparse import csr_array
+        >>> from cython_sparseops import Hierarchy, linear_train
+        >>> X = csr_array(np.eye(4, dtype=np.float32))
+        >>> W = linear_train(X, [0, 1, 2, 3], Hierarchy.balanced(4, arity=4))
+        >>> W.to_arrays()["row_ptr"]
+        array([0, 4])
+        """
+        return {**self._arrays, "shape": np.array(self.shape, INT64)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> SparseWeights:
+        """Make weights of what `to_arrays` gave, checking everything; mapped arrays stay so.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            Nobody may change them as long as the weights live.
+
+        Returns
+        -------
+        SparseWeights
+
+        Raises
+        ------
+        ValueError
+            If an array is missing, has another dtype, or the arrays do not fit each other.
+
+        Examples
+        --------
+        >>> from scipy.sparse import csr_array
+        >>> from cython_sparseops import Hierarchy, linear_train
+        >>> X = csr_array(np.eye(4, dtype=np.float32))
+        >>> W = linear_train(X, [0, 1, 2, 3], Hierarchy.balanced(4, arity=4))
+        >>> SparseWeights.from_arrays(W.to_arrays()).nnz == W.nnz
+        True
+        """
+        if not isinstance(arrays, Mapping):
+            raise TypeError(f"arrays must be a dict of arrays, got {describe(arrays)}")
+        for name in (*_DTYPES, "shape"):
+            if name not in arrays:
+                raise ValueError(
+                    f"arrays must hold {name}, got {', '.join(map(str, arrays)) or 'none'}"
+                )
+        shape = as_integers("shape", arrays["shape"])
+        if len(shape) != 2 or shape[1] < 0:
+            raise ValueError(f"shape must be two lengths, got {describe(shape.tolist())}")
+        parts = [as_exact(name, arrays[name], dtype, copy=False) for name, dtype in _DTYPES.items()]
+        if shape[0] != len(parts[6]):
+            raise ValueError(f"shape must begin with {len(parts[6])} rows, got {shape[0]}")
+        return cls._from_parts(parts, int(shape[1]))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights to a file that `load` can memory-map.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Replaced in one step, if it exists.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> from scipy.sparse import csr_array
+        >>> from cython_sparseops import Hierarchy, linear_train
+        >>> X = csr_array(np.eye(4, dtype=np.float32))
+        >>> linear_train(X, [0, 1, 2, 3], Hierarchy.balanced(4, arity=4)).save("weights.sops")
+        """
+        save_arrays(path, self.to_arrays(), {"kind": _KIND})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> SparseWeights:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+        mmap : bool, default True
+            Map the arrays instead of reading them: processes share them.
+
+        Returns
+        -------
+        SparseWeights
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or holds something else.
+        OSError
+            If it cannot be read.
+
+        Examples
+        --------
+        >>> from scipy.sparse import csr_array
+        >>> from cython_sparseops import Hierarchy, linear_train
+        >>> X = csr_array(np.eye(4, dtype=np.float32))
+        >>> linear_train(X, [0, 1, 2, 3], Hierarchy.balanced(4, arity=4)).save("weights.sops")
+        >>> SparseWeights.load("weights.sops").shape
+        (4, 4)
+        """
+        arrays, metadata = load_arrays(path, mmap=mmap)
+        if metadata.get("kind") != _KIND:
+            raise ValueError(f"path must hold SparseWeights, got {os.fspath(path)!s}")
+        try:
+            return cls.from_arrays(arrays)
+        except ValueError as error:
+            raise ValueError(
+                f"path must hold valid SparseWeights, got {os.fspath(path)!s}: {error}"
+            ) from error
