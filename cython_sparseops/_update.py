@@ -154,13 +154,19 @@ class _Optimizer:
         fits = self.state.keys() == shapes.keys() and all(
             isinstance(held, np.ndarray)
             and (held.shape, held.dtype) == (shapes[name], dtype)
-            and held.flags.carray
+            and held.flags.c_contiguous
+            and held.flags.aligned
             for name, held in self.state.items()
         )
         if not fits:
             wanted = ", ".join(f"{name} {s}" for name, s in shapes.items()) or "none"
             raise ValueError(
                 f"optimizer must have state of this W, {wanted} of {dtype}, got that of another"
+            )
+        if not all(held.flags.writeable for held in self.state.values()):
+            raise ValueError(
+                "optimizer must have state that is writeable, got read-only arrays "
+                "(load_state_dict(state_dict()) copies them)"
             )
         return (
             self.state.get("first"),
@@ -470,12 +476,11 @@ def hsoftmax_update(
     state = optimizer.prepare(w.shape, w.dtype)
     try:
         inputs = (tree, x, w, bias, y, ignored, weight, smoothing, check)
-        nll, dX = _UPDATE[w.dtype](*inputs, settings, *state, threads)
-    except (ValueError, MemoryError):
-        if fresh:  # a refused call does not bind the optimizer to this W
+        nll, dX = _UPDATE[w.dtype](*inputs, settings, *state, threads, optimizer, step)
+    except BaseException:
+        if fresh and optimizer.step_count != step:  # refused: not bound to this W
             optimizer.state = {}
         raise
-    optimizer.step_count = step
     return HSoftmaxUpdate(nll, dX)
 
 

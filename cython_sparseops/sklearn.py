@@ -542,9 +542,6 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         lr = _default_lr(self.optimizer, self.batch_size) if self.lr is None else self.lr
         if self._trainer is None:
-            if not self.model_.W.flags.writeable:  # mapped from a file
-                copies = {name: np.array(array) for name, array in self.model_.to_arrays().items()}
-                self.model_ = BagModel.from_arrays(self.hierarchy_, copies, mode=self.model_.mode)
             settings = {name: getattr(self, name) for name in _TRAINER_SETTINGS}
             self._trainer = BagTrainer(
                 self.model_,
@@ -555,12 +552,12 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 **settings,
             )
         self._trainer.epochs, self._trainer.lr_schedule = epochs, lr_schedule
+        self._trainer.history = self.history_
         before = len(self.history_)
         try:
-            for progress in shown(
-                self._trainer.fit(X, labels, sample_weight=weight), self.verbose, "training"
-            ):
-                self.history_.append(progress)
+            training = self._trainer.fit(X, labels, sample_weight=weight)
+            for _ in shown(training, self.verbose, "training"):
+                pass
         except ValueError as error:
             if len(self.history_) == before:
                 raise

@@ -68,43 +68,61 @@ cdef BagSchedule as_schedule(size_t batch_size, double decay, int64_t done, int6
     return s
 
 
+# Whatever interrupts a training, weights, counts and history belong together: no bytecode runs, and so no signal is noticed, between a
+# call of C++ and these.
+cdef int count_steps(owner, int64_t steps) except -1:
+    owner.step_count += steps
+    return 0
+
+
+cdef int keep(record, size_t examples, int64_t total, double nll) except -1:
+    history, kind, epoch, done, lr = record
+    history.append(tuple.__new__(kind, (epoch, done, total, nll / examples, lr)))
+    return 0
+
+
 def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indices, const real[::1] data, const int64_t[::1] labels,
               const real[::1] weight, const int64_t[::1] order, bint mean, real[:, ::1] E, real[:, ::1] W, real[::1] b,
               Settings E_settings not None, E_first, E_second, Settings W_settings not None, W_first, W_second, b_first, b_second,
               size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads,
-              double dropout, int64_t replacement, uint64_t seed, uint64_t epoch):
+              double dropout, int64_t replacement, uint64_t seed, uint64_t epoch, E_owner, W_owner, record):
     cdef Optimizer[real] E_optimizer, W_optimizer
     cdef BagSchedule schedule = as_schedule(batch_size, decay, done, total, check_input, num_threads)
     cdef span[const real] weights
     cdef BagMode mode = BagMode.mean if mean else BagMode.sum
-    cdef double nll
+    cdef double nll = 0
     set_optimizer[real](&E_optimizer, E_settings, E_first, E_second, None, None)
     set_optimizer[real](&W_optimizer, W_settings, W_first, W_second, b_first, b_second)
     schedule.dropout, schedule.replacement, schedule.seed, schedule.epoch = dropout, replacement, seed, epoch
     if weight is not None:
         weights = as_const_span(&weight[0], weight.shape[0])
-    with nogil:
-        nll = cpp_bag_train(tree.view[0], as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.shape[0]),
-                            as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]),
-                            mode, as_matrix(&E[0, 0], E.shape[0], E.shape[1]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
-                            as_span(&b[0], b.shape[0]), E_optimizer, W_optimizer, schedule)
-    E_settings.step, W_settings.step = E_optimizer.step, W_optimizer.step
-    return nll
+    try:
+        with nogil:
+            nll = cpp_bag_train(tree.view[0], as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.shape[0]),
+                                as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]),
+                                mode, as_matrix(&E[0, 0], E.shape[0], E.shape[1]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
+                                as_span(&b[0], b.shape[0]), E_optimizer, W_optimizer, schedule)
+    finally:  # after a refusal too: steps before it were made
+        count_steps(E_owner, E_optimizer.step - E_settings.step)
+        count_steps(W_owner, W_optimizer.step - W_settings.step)
+    keep(record, order.shape[0], total, nll)
 
 
 def dense_train(Tree tree not None, const real[:, ::1] X, const int64_t[::1] labels, const real[::1] weight, const int64_t[::1] order,
                 real[:, ::1] W, real[::1] b, Settings W_settings not None, W_first, W_second, b_first, b_second,
-                size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads):
+                size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads, W_owner, record):
     cdef Optimizer[real] W_optimizer
     cdef BagSchedule schedule = as_schedule(batch_size, decay, done, total, check_input, num_threads)
     cdef span[const real] weights
-    cdef double nll
+    cdef double nll = 0
     set_optimizer[real](&W_optimizer, W_settings, W_first, W_second, b_first, b_second)
     if weight is not None:
         weights = as_const_span(&weight[0], weight.shape[0])
-    with nogil:
-        nll = cpp_dense_train(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]), as_const_span(&labels[0], labels.shape[0]), weights,
-                              as_const_span(&order[0], order.shape[0]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]), as_span(&b[0], b.shape[0]),
-                              W_optimizer, schedule)
-    W_settings.step = W_optimizer.step
-    return nll
+    try:
+        with nogil:
+            nll = cpp_dense_train(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]), as_const_span(&labels[0], labels.shape[0]),
+                                  weights, as_const_span(&order[0], order.shape[0]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
+                                  as_span(&b[0], b.shape[0]), W_optimizer, schedule)
+    finally:
+        count_steps(W_owner, W_optimizer.step - W_settings.step)
+    keep(record, order.shape[0], total, nll)

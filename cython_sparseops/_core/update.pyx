@@ -42,8 +42,8 @@ cdef int set_optimizer(Optimizer[real]* o, Settings settings, first, second, b_f
 
 
 def update(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] weight, double label_smoothing, bint check_finite,
-           Settings settings not None, first, second, b_first, b_second, int num_threads):
-    """(nll, dX); W, b and the state are stepped."""
+           Settings settings not None, first, second, b_first, b_second, int num_threads, owner, step):
+    """(nll, dX); W, b and the state are stepped, and so is owner's count: no interrupt comes in between."""
     cdef unique_ptr[HSoftmaxPlan] plan
     cdef HSoftmaxInput[real] inp
     cdef Optimizer[real] optimizer
@@ -61,4 +61,5 @@ def update(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] we
     nll, dX = new_vector(inp.X.rows(), False, nll_view), new_matrix(inp.X.rows(), inp.X.cols(), False, dX_view)
     with nogil:
         cpp_update(plan.get()[0], inp, W_view, b_view, optimizer, nll_view, dX_view)
+    owner.step_count = step
     return nll, dX

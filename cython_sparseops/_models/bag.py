@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -44,7 +43,7 @@ _TRAIN = specialized(core.bag_train, INDICES, REALS)
 _DENSE_TRAIN = specialized(core.dense_train, REALS)
 BLOCK = 4096  # rows that a model reads or predicts at a time: a block fits in the caches
 TREES = ("huffman", "two_level", "balanced")  # that a classifier builds from class counts alone
-_YIELD_SECONDS = 0.05
+_PIECE = 1 << 24  # multiply-adds between two reports: some 50 ms of one core
 
 
 class Progress(NamedTuple):
@@ -303,6 +302,11 @@ class BagTrainer:
     num_threads : int, optional
         Never changes a bit of the result.
 
+    Attributes
+    ----------
+    history : list of Progress
+        What `fit` has yielded. An interrupt never leaves it behind the weights.
+
     Raises
     ------
     ValueError
@@ -364,9 +368,22 @@ class BagTrainer:
         if max_norm is not None and not 0 < self.max_norm < np.inf:
             raise ValueError(f"max_norm must be positive and finite, got {self.max_norm}")
         self.epochs_done = 0
+        self.history: list[Progress] = []
         make = OPTIMIZERS[optimizer]
         self.W_optimizer = make(lr, weight_decay=weight_decay)
         self.E_optimizer = make(lr, weight_decay=weight_decay)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the state of the optimizers; copy what cannot be written, such as mapped arrays."""
+        model = self.model
+        for name, array in model.to_arrays().items():
+            if not array.flags.writeable:
+                setattr(model, name, _writable_copy(array))
+        for optimizer in (self.W_optimizer, self.E_optimizer):
+            for name, array in optimizer.state.items():
+                if not array.flags.writeable:
+                    optimizer.state[name] = _writable_copy(array)
         self.W_state = self.W_optimizer.prepare(model.W.shape, model.W.dtype)
         self.E_state = (
             None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)[:2]
@@ -392,7 +409,10 @@ class BagTrainer:
         *,
         sample_weight: npt.ArrayLike | None = None,
     ) -> Iterator[Progress]:
-        """Run the epochs, yielding between steps about every 50 ms.
+        """Run the epochs, yielding between steps, many times a second.
+
+        Where it yields depends on the data alone, and so does what it tells: `history` keeps it.
+        What cannot be written, such as the arrays of a mapped file, is copied first.
 
         Parameters
         ----------
@@ -429,30 +449,30 @@ class BagTrainer:
             raise ValueError("X must be finite, got nan or inf")
         y = as_labels(labels, n)
         weight = as_weight("sample_weight", sample_weight, dtype, n)
-        total, done, checked = n * self.epochs, 0, False
+        self._prepare()
+        total, done = n * self.epochs, 0
         order = np.arange(n)
-        piece = self.batch_size
+        piece = self._piece(data, y)
         for _ in range(self.epochs):
             self.epochs_done += 1
             if self.shuffle:
                 core.shuffled_order(self.seed, self.epochs_done, order)
             at = 0
             while at < n:
-                size = min(piece, n - at)
-                before = time.perf_counter()
-                loss = self._run(data, y, weight, order[at : at + size], done, total, not checked)
-                seconds = max(time.perf_counter() - before, 1e-6)
-                checked = True
-                at, done = at + size, done + size
-                yield Progress(
-                    self.epochs_done,
-                    done,
-                    total,
-                    loss / size,
-                    self.W_optimizer.lr * self._factor(done, total),
-                )
-                steps = max(1, int(min(4.0, _YIELD_SECONDS / seconds) * size / self.batch_size))
-                piece = steps * self.batch_size
+                part = order[at : at + (piece if done else self.batch_size)]
+                self._run(data, y, weight, part, done, total)
+                at, done = at + len(part), done + len(part)
+                yield self.history[-1]
+
+    def _piece(self, data: Compressed | Array, y: Array) -> int:
+        """Examples between two reports, whole batches: by what an example costs, not by a clock."""
+        h, sample = self.model.hierarchy, y[:: max(1, len(y) // 1000)]
+        ptr, rows = h.path_ptr, h.row_ptr
+        nodes = [h.path_node[ptr[c] : ptr[c + 1]] for c in sample if 0 <= c < h.n_classes]
+        touched = sum(int((rows[path + 1] - rows[path]).sum()) for path in nodes)
+        entries = 0 if isinstance(data, np.ndarray) else len(data.indices) / max(1, len(y))
+        cost = self.model.W.shape[1] * (touched / max(1, len(nodes)) + entries + 1)
+        return max(1, int(_PIECE / cost / self.batch_size)) * self.batch_size
 
     def _factor(self, done: int, total: int) -> float:
         return 1.0 if self.lr_schedule == "constant" else 1 - done / total
@@ -465,28 +485,36 @@ class BagTrainer:
         order: Array,
         done: int,
         total: int,
-        check: bool,
-    ) -> float:
+    ) -> None:
+        """Train on a part of the examples; what was done is counted by the compiled call itself, so
+        that no interrupt comes in between."""
         model, W_settings = self.model, self.W_optimizer._settings()
         W_settings.max_norm = self.max_norm
         decay = 0.0 if self.lr_schedule == "constant" else 1.0
-        tail = (self.batch_size, decay, done, total, check, resolve_threads(self.num_threads))
+        after = done + len(order)
+        lr = self.W_optimizer.lr * self._factor(after, total)
+        record = (self.history, Progress, self.epochs_done, after, lr)
+        tail = (self.batch_size, decay, done, total, done == 0, resolve_threads(self.num_threads))
         tree = as_tree(model.hierarchy)
         if isinstance(data, np.ndarray):
-            loss = _DENSE_TRAIN[data.dtype](
-                tree, data, y, weight, order, model.W, model.b, W_settings, *self.W_state, *tail
-            )
-        else:
-            assert self.E_state is not None
-            assert model.E is not None
-            E_settings = self.E_optimizer._settings()
-            E_settings.max_norm = self.max_norm
-            drops = (self.dropout, self.replacement, self.seed, self.epochs_done)
-            loss = _TRAIN[data.indptr.dtype, data.data.dtype](
-                tree, data.indptr, data.indices, data.data, y, weight, order, model.mode == "mean",
-                model.E, model.W, model.b, E_settings, *self.E_state, W_settings, *self.W_state,
-                *tail, *drops,
+            _DENSE_TRAIN[data.dtype](
+                tree, data, y, weight, order, model.W, model.b, W_settings, *self.W_state, *tail,
+                self.W_optimizer, record,
             )  # fmt: skip
-            self.E_optimizer.step_count += -(-len(order) // self.batch_size)
-        self.W_optimizer.step_count += -(-len(order) // self.batch_size)
-        return float(loss)
+            return
+        assert self.E_state is not None
+        assert model.E is not None
+        E_settings = self.E_optimizer._settings()
+        E_settings.max_norm = self.max_norm
+        drops = (self.dropout, self.replacement, self.seed, self.epochs_done)
+        _TRAIN[data.indptr.dtype, data.data.dtype](
+            tree, data.indptr, data.indices, data.data, y, weight, order, model.mode == "mean",
+            model.E, model.W, model.b, E_settings, *self.E_state, W_settings, *self.W_state,
+            *tail, *drops, self.E_optimizer, self.W_optimizer, record,
+        )  # fmt: skip
+
+
+def _writable_copy(array: Array) -> Array:
+    copy = aligned_empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy

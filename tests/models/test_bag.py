@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import time
 
 import numpy as np
 import pytest
@@ -331,3 +332,56 @@ def test_a_dropout_out_of_range_is_refused(options, message):
     dense = BagModel.create(Hierarchy.balanced(5), 30, rng=1)
     with pytest.raises(ValueError, match="dropout must be 0 for a model without E"):
         BagTrainer(dense, dropout=0.5)
+
+
+# ---- what is told, and what cannot be written
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_history_depends_on_the_data_alone(threads):
+    X, y = np.random.default_rng(0).standard_normal((3000, 30)), np.arange(3000) % 50
+
+    def train(pause, num_threads):
+        model = BagModel.create(Hierarchy.balanced(50), 30, dtype=np.float64)
+        trainer = BagTrainer(model, epochs=3, rng=0, num_threads=num_threads)
+        for _ in trainer.fit(X, y):
+            time.sleep(pause)
+        return trainer.history
+
+    assert train(0, 1) == train(0.02, threads)
+
+
+def test_a_report_comes_after_about_the_same_work():
+    X = Csr(np.ones((4000, 1)))
+    small = BagTrainer(BagModel.create(Hierarchy.balanced(4000), 1, hidden_dim=4), epochs=1)
+    wide = Hierarchy.balanced(4000, arity=4000)
+    large = BagTrainer(BagModel.create(wide, 1, hidden_dim=64), epochs=1)
+    reports = [len(list(trainer.fit(X, np.arange(4000)))) for trainer in (small, large)]
+    assert reports == [2, 16]
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "rowwise_adagrad", "sgd", "adam"])
+@pytest.mark.parametrize("hidden_dim", [None, 3])
+def test_read_only_arrays_are_copied_to_be_trained(optimizer, hidden_dim):
+    X = np.eye(4, dtype=np.float32)
+    X = X if hidden_dim is None else Csr(X)
+
+    def train(read_only):
+        model = BagModel.create(Hierarchy.balanced(4), 4, hidden_dim=hidden_dim, rng=0)
+        trainer = BagTrainer(model, optimizer=optimizer, rng=0, epochs=1)
+        list(trainer.fit(X, np.arange(4)))
+        given = dict(model.to_arrays())
+        for array in (
+            *given.values(),
+            *trainer.W_optimizer.state.values(),
+            *trainer.E_optimizer.state.values(),
+        ):
+            array.flags.writeable = not read_only
+        kept = {name: array.copy() for name, array in given.items()}
+        list(trainer.fit(X, np.arange(4)))
+        for name in given if read_only else ():
+            np.testing.assert_array_equal(given[name], kept[name])
+        return model.to_arrays()
+
+    for one, other in zip(train(True).values(), train(False).values(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -371,3 +371,20 @@ def test_a_word_that_the_compiled_layer_does_not_know_is_refused():
         hierarchy.prune(cso.Hierarchy.balanced(4)._tree, np.ones(4), "depth", 1.0)
     with pytest.raises(ValueError, match=r"^kind must be int8, .*, got int4$"):
         quantize.Quantized("int4", np.zeros((1, 1), np.uint8), 1, None)
+
+
+@pytest.mark.parametrize("make", [cso.Adagrad, cso.Adam, lambda lr: cso.Adagrad(lr, rowwise=True)])
+def test_read_only_state_is_called_that(make):
+    h = Hierarchy.balanced(4)
+    W, b = np.zeros((3, 2)), np.zeros(3)
+    optimizer = make(0.1)
+    cso.hsoftmax_update(np.ones((1, 2)), W, b, [0], h, optimizer)
+    for array in optimizer.state.values():
+        array.flags.writeable = False
+    before = W.copy()
+    with pytest.raises(ValueError, match=r"optimizer must have state that is writeable.*read-only"):
+        cso.hsoftmax_update(np.ones((1, 2)), W, b, [0], h, optimizer)
+    np.testing.assert_array_equal(W, before)
+    optimizer.load_state_dict(optimizer.state_dict())
+    cso.hsoftmax_update(np.ones((1, 2)), W, b, [0], h, optimizer)
+    assert optimizer.step_count == 2

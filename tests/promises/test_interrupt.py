@@ -71,7 +71,7 @@ def test_an_interrupted_fit_stops_promptly_at_a_finished_step(child, tmp_path, m
     trainer = bag.BagTrainer(
         model, optimizer="adagrad", lr=0.3, epochs=10**6, rng=again._shuffle_seed
     )
-    monkeypatch.setattr(bag, "_YIELD_SECONDS", 0)  # one step at a time
+    monkeypatch.setattr(bag, "_PIECE", 0)  # one step at a time
     told_examples = told["history"][-1][1]
     for progress in trainer.fit(X, y):
         if progress.examples >= told_examples and np.array_equal(model.W, left.W):
