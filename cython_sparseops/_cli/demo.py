@@ -16,13 +16,14 @@ import numpy.typing as npt
 
 from cython_sparseops import Hierarchy
 from cython_sparseops._cli.model import Evaluation, evaluate
+from cython_sparseops._cli.output import say, write
 from cython_sparseops._cli.readers import (
-    InputError,
     as_class_numbers,
     learn_vocabulary,
     split_labels,
     token_counter,
 )
+from cython_sparseops._cli.streams import InputError
 from cython_sparseops._table import table
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
@@ -117,12 +118,12 @@ def run(arguments: argparse.Namespace) -> None:
     draw(picture, curves, data.parent, _node_names(data), counts)
     seconds = time.perf_counter() - start
     if arguments.json:
-        print(json.dumps(_as_json(data, trained, predictions, picture, seconds)))
+        write(json.dumps(_as_json(data, trained, predictions, picture, seconds)))
         return
-    print(f"{len(data.train):,} definitions for training, {len(data.test):,} for testing, ", end="")
-    print(f"{len(data.classes):,} classes, {len(vocabulary):,} words\n")
+    write(f"{len(data.train):,} definitions for training, {len(data.test):,} for testing, ", end="")
+    write(f"{len(data.classes):,} classes, {len(vocabulary):,} words\n")
     _print_tables(trained, predictions)
-    print(f"\nTraining curves and the top of the tree: {picture}\n{seconds:.1f} s in all")
+    write(f"\nTraining curves and the top of the tree: {picture}\n{seconds:.1f} s in all")
 
 
 def _train(
@@ -137,7 +138,7 @@ def _train(
         verbose=0 if arguments.quiet else 1,
     )
     if not arguments.quiet:
-        print(f"{name} tree", file=sys.stderr)
+        say(f"{name} tree")
     _reset_peak_memory()
     start = time.perf_counter()
     classifier.fit(*train)
@@ -193,14 +194,14 @@ def _print_tables(trained: dict[str, Trained], predictions: list[dict[str, Any]]
         )
         for name, one in trained.items()
     ]
-    print(table(headers, rows))
-    print("\nFive test definitions and their likeliest hypernyms by the taxonomy (* is right):")
+    write(table(headers, rows))
+    write("\nFive test definitions and their likeliest hypernyms by the taxonomy (* is right):")
     for one in predictions:
-        print(f"\n{one['words']}: {one['definition']}")
+        write(f"\n{one['words']}: {one['definition']}")
         for name, probability in zip(one["hypernyms"], one["probabilities"], strict=True):
-            print(f"  {probability:6.1%}  {name}{' *' if name == one['truth'] else ''}")
+            write(f"  {probability:6.1%}  {name}{' *' if name == one['truth'] else ''}")
         if one["truth"] not in one["hypernyms"]:
-            print(f"          (right: {one['truth']})")
+            write(f"          (right: {one['truth']})")
 
 
 def _as_json(

@@ -14,6 +14,8 @@ import numpy as np
 
 import cython_sparseops as cso
 from cython_sparseops._cli import readers as data
+from cython_sparseops._cli.output import OutputError, drop_output, say, write
+from cython_sparseops._cli.streams import InputError, open_lines
 from cython_sparseops._hierarchy_choose import candidate_trees
 from cython_sparseops._models.bag import OPTIMIZERS, TREES
 from cython_sparseops._table import facts, table
@@ -120,29 +122,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     cython_sparseops ...
     0
     """
-    arguments = _parser().parse_args(argv)
-    command: Callable[[argparse.Namespace], int | None] = arguments.command
     try:
-        return command(arguments) or 0
+        try:
+            arguments = _parser().parse_args(argv)
+            command: Callable[[argparse.Namespace], int | None] = arguments.command
+            return command(arguments) or 0
+        finally:
+            if sys.stdout is not None:
+                write("", end="", flush=True)  # Python would, too late to be told of
     except BrokenPipeError:  # the reader of stdout has gone: nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return 0
+    except OutputError as error:
+        drop_output()
+        say(f"error: standard output: {error}")
+        return 2
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return 130
     except ImportError as error:
-        _say(f"error: {NEEDS} ({error})")
+        say(f"error: {NEEDS} ({error})")
         return 2
     except OSError as error:
-        _say(f"error: {error.filename or 'input'}: {error.strerror or error}")
+        say(f"error: {error.filename or 'input'}: {error.strerror or error}")
         return 2
     except (ValueError, MemoryError) as error:
-        _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
         return 2
-
-
-def _say(message: str) -> None:
-    print(f"sparseops: {message}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -249,7 +255,7 @@ def _seed(word: str) -> int:
 
 
 def _show(values: dict[str, Any], as_json: bool) -> None:
-    print(json.dumps(values) if as_json else facts(values))
+    write(json.dumps(values) if as_json else facts(values))
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -257,15 +263,15 @@ def _train(arguments: argparse.Namespace) -> int:
 
     folder = os.path.dirname(os.path.abspath(arguments.output))
     if not os.path.isdir(folder):
-        raise data.InputError(f"output must be in a folder that exists, got {arguments.output}")
+        raise InputError(f"output must be in a folder that exists, got {arguments.output}")
     tree, given = arguments.hierarchy, arguments.hierarchy not in TREES
     if given and not os.path.isfile(tree):
-        raise data.InputError(f"hierarchy must be one of {TREES} or a file, got {tree!r}")
+        raise InputError(f"hierarchy must be one of {TREES} or a file, got {tree!r}")
     training = read_training(
         arguments.input, arguments.format, arguments.label, arguments.min_count, numbers=given
     )
     if training.several:
-        _say(f"warning: lines with several labels, only the first is trained: {training.several}")
+        say(f"warning: lines with several labels, only the first is trained: {training.several}")
     if given:
         tree = data.read_tree(tree, training.y, arguments.max_children)
     classifier, interrupted = _classifier(arguments, tree), False
@@ -294,7 +300,7 @@ def _train(arguments: argparse.Namespace) -> int:
     _show(result, arguments.json)
     if interrupted:
         done = f"{last.examples} of {last.total_examples} examples"
-        _say(f"interrupted after {done}; the model so far is saved")
+        say(f"interrupted after {done}; the model so far is saved")
     return 130 if interrupted else 0
 
 
@@ -311,7 +317,7 @@ def _test(arguments: argparse.Namespace) -> None:
     model = CliModel.load(arguments.model, arguments.threads)
     X, y, several = model.read_labeled(arguments.input)
     if several:
-        _say(f"warning: lines with several labels, only the first is looked for: {several}")
+        say(f"warning: lines with several labels, only the first is looked for: {several}")
     found = evaluate(model.classifier, X, y, arguments.k)
     values = {
         "examples": found.examples,
@@ -328,13 +334,15 @@ def _predict(arguments: argparse.Namespace) -> None:
     from cython_sparseops._cli.model import CliModel
 
     model = CliModel.load(arguments.model, arguments.threads)
-    for labels, probabilities in model.predictions(arguments.input, arguments.k):
-        if arguments.json:
-            line = json.dumps({"labels": labels, "probabilities": probabilities})
-        else:
+    for block in model.predictions(arguments.input, arguments.k):
+        written = []
+        for labels, probabilities in block:
+            if arguments.json:
+                written.append(json.dumps({"labels": labels, "probabilities": probabilities}))
+                continue
             pairs = zip(labels, probabilities, strict=True)
-            line = " ".join(f"{label} {probability:.6g}" for label, probability in pairs)
-        print(line, flush=arguments.input == "-")
+            written.append(" ".join(f"{label} {probability:.6g}" for label, probability in pairs))
+        write("\n".join(written), flush=True)  # whoever asked may wait for it
 
 
 def _tree(arguments: argparse.Namespace) -> None:
@@ -342,10 +350,10 @@ def _tree(arguments: argparse.Namespace) -> None:
     trees = candidate_trees(counts)
     reports = {name: tree.report(counts, dim=arguments.dim) for name, tree in trees.items()}
     if arguments.json:
-        print(json.dumps({name: report._asdict() for name, report in reports.items()}))
+        write(json.dumps({name: report._asdict() for name, report in reports.items()}))
         return
     total, entropy = int(counts.sum()), reports["huffman"].entropy
-    print(f"{len(counts):,} classes, {total:,} examples, entropy {entropy:.3f} bits\n")
+    write(f"{len(counts):,} classes, {total:,} examples, entropy {entropy:.3f} bits\n")
     rows = [
         (
             name,
@@ -358,26 +366,12 @@ def _tree(arguments: argparse.Namespace) -> None:
         )
         for name, report in reports.items()
     ]
-    print(table(["tree", "nodes", "rows", "depth", "path length", "flops", "W"], rows))
+    write(table(["tree", "nodes", "rows", "depth", "path length", "flops", "W"], rows))
 
 
 def _class_counts(arguments: argparse.Namespace) -> Any:
-    """Read counts, or count the labels of training examples."""
-    path, format = arguments.input, arguments.format
-    if format == "auto":
-        try:
-            format = "counts" if path == "-" else data.detect_format(path, arguments.label)
-        except data.InputError:
-            format = "counts"
-        if format == "svmlight":  # a line of counts may look like a label without features
-            format = "svmlight" if any(":" in line for line in data.read_lines(path)) else "counts"
-    if format == "counts":
-        return data.read_counts(path)
-    if format == "svmlight":
-        labels: Any = data.read_svmlight(path)[1]
-    else:
-        labels = data.read_text(path, arguments.label).labels
-    return np.unique(labels, return_counts=True)[1]
+    with open_lines(arguments.input) as lines:
+        return data.read_class_counts(lines, arguments.format, arguments.label)
 
 
 def _bench(arguments: argparse.Namespace) -> None:
@@ -398,21 +392,21 @@ def _bench(arguments: argparse.Namespace) -> None:
         seconds=arguments.seconds,
     )
     if arguments.json:
-        print(json.dumps([timing._asdict() for timing in timings]))
+        write(json.dumps([timing._asdict() for timing in timings]))
         return
     tree = "Huffman tree" if arguments.arity == 2 else f"Huffman tree of arity {arguments.arity}"
-    print(
+    write(
         f"{h.n_classes:,} classes, dim {arguments.dim}, batch {arguments.batch_size:,}, {tree}, "
         f"float32, {cso.runtime_info().active}\n"
     )
     rows = [(one.operator, one.threads, one.ms, round(one.per_second)) for one in timings]
-    print(table(["operator", "threads", "ms", "per second"], rows))
+    write(table(["operator", "threads", "ms", "per second"], rows))
 
 
 def _info(arguments: argparse.Namespace) -> None:
     if arguments.model is None:
         info = cso.runtime_info()
-        print(json.dumps(info._asdict()) if arguments.json else info)
+        write(json.dumps(info._asdict()) if arguments.json else str(info))
         return
     arrays, metadata = cso.load_arrays(arguments.model)
     values: dict[str, Any] = {"file": arguments.model, "kind": metadata.get("kind")}

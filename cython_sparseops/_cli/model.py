@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -14,8 +12,11 @@ import numpy.typing as npt
 from cython_sparseops import hsoftmax
 from cython_sparseops._arrays import find_sorted
 from cython_sparseops._cli import readers as data
+from cython_sparseops._cli.streams import InputError, Lines, open_lines
+from cython_sparseops._cli.svmlight import feature_blocks, read_svmlight
 from cython_sparseops._models.bag import BLOCK
 from cython_sparseops._models.file import (
+    as_labels,
     load_classifier,
     pack_strings,
     prefixed,
@@ -58,17 +59,14 @@ def read_training(
     -------
     TrainingData
     """
-    format = data.detect_format(path, prefix) if format == "auto" else format
-    if format == "svmlight":
-        X, y = data.read_svmlight(path)
-        if numbers and y.dtype.kind != "i":
-            raise data.InputError(
-                f"labels must be class numbers of the tree, got {y[y != y.astype(np.int64)][0]}"
-            )
-        return TrainingData(X, y, format, [], 0)
-    examples = data.read_text(path, prefix)
+    with open_lines(path) as lines:
+        format = data.detect_format(lines, prefix) if format == "auto" else format
+        if format == "svmlight":
+            X, labels, several = read_svmlight(lines)
+            return TrainingData(X, labels, format, [], several)
+        examples = data.read_text(lines, prefix)
     X, vocabulary = data.learn_vocabulary(examples.texts, min_count)
-    y = data.as_class_numbers(examples.labels) if numbers else np.array(examples.labels)
+    y = data.as_class_numbers(examples.labels) if numbers else as_labels(examples.labels)
     return TrainingData(X, y, format, vocabulary, examples.several)
 
 
@@ -149,12 +147,12 @@ class CliModel(NamedTuple):
         classifier.num_threads = num_threads
         source = metadata.get("input")
         if not isinstance(source, dict) or source.get("format") not in ("fasttext", "svmlight"):
-            raise data.InputError(
+            raise InputError(
                 f"{path} must be a model of `sparseops train`, got one saved by other means"
             )
         vocabulary = unpack_strings(under("vocabulary", arrays))
         if source["format"] == "fasttext" and len(vocabulary) != classifier.n_features_in_:
-            raise data.InputError(
+            raise InputError(
                 f"{path} must hold {classifier.n_features_in_} words, got {len(vocabulary)}"
             )
         return cls(
@@ -163,19 +161,22 @@ class CliModel(NamedTuple):
 
     def read_labeled(self, path: str) -> tuple[Any, npt.NDArray[Any], int]:
         """Read examples as for training: X, y, and how many had several labels."""
-        if self.format == "svmlight":
-            X, y = data.read_svmlight(path)
-            return self._columns(X), y, 0
-        examples = data.read_text(path, self.prefix)
+        with open_lines(path) as lines:
+            if self.format == "svmlight":
+                return read_svmlight(lines, self.classifier.n_features_in_)
+            examples = data.read_text(lines, self.prefix)
         X = data.token_counter(self.vocabulary).transform(examples.texts)
         return X, self._as_labels(examples.labels), examples.several
 
-    def predictions(self, path: str, k: int) -> Iterator[tuple[list[str], list[float]]]:
-        """Predict line by line: labels as they are written in files, and their probabilities."""
-        for X in self._blocks(path):
-            labels, log_probs = self._top_k(X, k)
-            for row, logs in zip(labels, np.exp(log_probs), strict=True):
-                yield [self.written(label) for label in row], logs.tolist()
+    def predictions(self, path: str, k: int) -> Iterator[list[tuple[list[str], list[float]]]]:
+        """Predict the lines that came together: labels as in files, and their probabilities."""
+        with open_lines(path) as lines:
+            for X in self._blocks(lines):
+                labels, log_probs = self._top_k(X, k)
+                yield [
+                    ([self.written(label) for label in row], logs.tolist())
+                    for row, logs in zip(labels, np.exp(log_probs), strict=True)
+                ]
 
     def written(self, label: Any) -> str:
         """Write a label as in the model's input."""
@@ -184,27 +185,18 @@ class CliModel(NamedTuple):
     def _top_k(self, X: Any, k: int) -> TopK:
         return self.classifier.top_k(X, min(k, len(self.classifier.classes_)))
 
-    def _blocks(self, path: str) -> Iterator[Any]:
+    def _blocks(self, lines: Lines) -> Iterator[Any]:
+        """Features of the lines that came together: an answer never waits for the next line."""
         if self.format == "svmlight":
-            X = self._columns(data.read_svmlight(path)[0])
-            yield from (X[first : first + BLOCK] for first in range(0, X.shape[0], BLOCK))
+            yield from feature_blocks(lines, self.classifier.n_features_in_)
             return
-        texts = (data.split_labels(line, self.prefix)[1] for line in data.read_lines(path))
-        size = 1 if path == "-" and sys.stdin.isatty() else BLOCK
         counter = data.token_counter(self.vocabulary)
-        while block := list(islice(texts, size)):
-            yield counter.transform(block)
-
-    def _columns(self, X: Any) -> Any:
-        """Drop the features that training never saw, and add columns for those missing here."""
-        width = self.classifier.n_features_in_
-        X = X[:, :width]
-        X.resize(X.shape[0], width)
-        return X
+        for block in lines.blocks():
+            yield counter.transform([data.split_labels(text, self.prefix)[1] for _, text in block])
 
     def _as_labels(self, labels: Sequence[str]) -> npt.NDArray[Any]:
-        if self.classifier.classes_.dtype.kind == "U":
-            return np.array(labels)
+        if self.classifier.classes_.dtype.kind not in "iu":
+            return as_labels(labels)
         return np.array(
             [
                 int(label) if label.isascii() and label.isdigit() and len(label) < 19 else -1

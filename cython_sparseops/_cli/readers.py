@@ -1,37 +1,23 @@
-"""Readers of the command line: fastText text, svmlight, counts, trees; also .xz, .gz and .bz2."""
+"""Readers of the command line: fastText text, class counts, trees, and what tells formats apart."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
 import lzma
-import re
-import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import IO, Any, NamedTuple
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cython_sparseops import Hierarchy
+from cython_sparseops._cli.streams import InputError, Lines, tokens
+from cython_sparseops._cli.svmlight import looks_like_svmlight, read_svmlight
 
 LABEL_PREFIX = "__label__"
-_SVMLIGHT = re.compile(r"[-+]?[\d.][\d.eE+-]*(,\S+)?(\s+qid:\d+)?(\s+\d+:\S+)*\s*(#.*)?$")
-_OPENERS: dict[bytes, Any] = {
-    b"\xfd7zXZ\x00": lzma.open,
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-}
-_DAMAGED = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
-_NOT_SVMLIGHT = (ValueError, IndexError, OverflowError)
-
-
-class InputError(ValueError):
-    """A file that cannot be used, said in one line."""
+_DAMAGED = (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
 
 
 class TextExamples(NamedTuple):
@@ -42,72 +28,6 @@ class TextExamples(NamedTuple):
     several: int  # lines with more labels than the one used
 
 
-@contextmanager
-def open_bytes(path: str) -> Iterator[IO[bytes]]:
-    """Open a file, or stdin for ``-``, decompressing what starts like .xz, .gz or .bz2.
-
-    Parameters
-    ----------
-    path : str
-        File name or ``-``.
-
-    Yields
-    ------
-    binary file
-
-    Raises
-    ------
-    InputError
-        If the data end too early or are damaged, wherever in the block that is noticed.
-    """
-    raw = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
-    try:
-        start = raw.peek(6) if isinstance(raw, io.BufferedReader) else b""
-        opener = next((open_ for magic, open_ in _OPENERS.items() if start.startswith(magic)), None)
-        if opener is None:
-            yield raw
-        else:
-            with opener(raw) as stream:
-                yield stream
-    except (*_DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of bz2 it has none
-            raise
-        raise InputError(f"{path} must be an undamaged file, got {error}") from None
-    finally:
-        if path != "-":
-            raw.close()
-
-
-def read_lines(path: str) -> Iterator[str]:
-    """Read the lines of a UTF-8 text file.
-
-    Parameters
-    ----------
-    path : str
-        File name, or ``-`` for stdin.
-
-    Yields
-    ------
-    str
-        A line with its end.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged or not UTF-8.
-    """
-    with open_bytes(path) as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                byte = line[error.start]
-                raise InputError(
-                    f"{path} must be UTF-8, got byte {byte:#x} in line {number}"
-                ) from None
-            yield text.removeprefix("\ufeff") if number == 1 else text
-
-
 def split_labels(line: str, prefix: str) -> tuple[list[str], str]:
     """Separate the labels of a line, without their prefix, from its other tokens.
 
@@ -116,20 +36,20 @@ def split_labels(line: str, prefix: str) -> tuple[list[str], str]:
     >>> split_labels("__label__cat it  purrs", "__label__")
     (['cat'], 'it purrs')
     """
-    tokens = line.split()
-    labels = [token[len(prefix) :] for token in tokens if token.startswith(prefix)]
-    return labels, " ".join(token for token in tokens if not token.startswith(prefix))
+    words = tokens(line)
+    labels = [word[len(prefix) :] for word in words if word.startswith(prefix)]
+    return labels, " ".join(word for word in words if not word.startswith(prefix))
 
 
-def read_text(path: str, prefix: str = LABEL_PREFIX) -> TextExamples:
+def read_text(lines: Lines, prefix: str = LABEL_PREFIX) -> TextExamples:
     """Read lines of ``__label__x token token …``; of several labels the first counts.
 
     Blank lines are left out.
 
     Parameters
     ----------
-    path : str
-        File name, or ``-`` for stdin.
+    lines : Lines
+        The file.
     prefix : str
         What labels begin with.
 
@@ -143,95 +63,30 @@ def read_text(path: str, prefix: str = LABEL_PREFIX) -> TextExamples:
         If a line has no label, or no line has.
     """
     labels, texts, several = [], [], 0
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
+    for number, line in lines:
         found, text = split_labels(line, prefix)
         if not found:
+            if not text:
+                continue
             raise InputError(
-                f"{path} must have a {prefix} label in every line, "
-                f"got {line.strip()[:40]!r} in line {number}"
+                f"{lines.path} must have a {prefix} label in every line, "
+                f"got {text[:40]!r} in line {number}"
             )
         labels.append(found[0])
         texts.append(text)
         several += len(found) > 1
     if not labels:
-        raise InputError(f"{path} must hold at least one example, got none")
+        raise InputError(f"{lines.path} must hold at least one example, got none")
     return TextExamples(labels, texts, several)
 
 
-def read_svmlight(path: str) -> tuple[Any, npt.NDArray[Any]]:
-    """Read svmlight lines; column i is index i of the file, so that both 0 and 1 may be first.
+def detect_format(lines: Lines, prefix: str = LABEL_PREFIX) -> str:
+    """Tell fastText from svmlight by the first line that is neither blank nor a comment.
 
     Parameters
     ----------
-    path : str
-        File name, or ``-`` for stdin.
-
-    Returns
-    -------
-    X : csr_matrix of float32, shape (N, largest index + 1)
-    y : ndarray
-        int64 if all labels are whole numbers.
-
-    Raises
-    ------
-    InputError
-        If the file is something else, a number is not finite, or an index is too large.
-    """
-    with open_bytes(path) as stream:
-        lines = stream.read().split(b"\n")
-    try:
-        X, y = _parse_svmlight(lines)
-    except _NOT_SVMLIGHT as error:
-        number = _first_not_svmlight(lines)
-        said = " ".join(str(error).split())
-        raise InputError(f"{path} must be svmlight text, got {said} in line {number}") from None
-    if not len(y):
-        raise InputError(f"{path} must hold at least one example, got none")
-    every = np.arange(len(y))
-    rows_of_data = np.repeat(every, np.diff(X.indptr))
-    for rule, values, rows, bad in (
-        ("finite labels", y, every, ~np.isfinite(y)),
-        ("finite numbers", X.data, rows_of_data, ~np.isfinite(X.data)),
-        ("indices below 2**31 - 1", X.indices, rows_of_data, X.indices >= 2**31 - 1),
-    ):
-        if bad.any():
-            at = int(bad.argmax())
-            used = [n for n, line in enumerate(lines, 1) if line.split(b"#")[0].split()]
-            raise InputError(f"{path} must have {rule}, got {values[at]} in line {used[rows[at]]}")
-    whole = (y == np.floor(y)) & (np.abs(y) < 2**53)
-    return X, y.astype(np.int64) if whole.all() else y
-
-
-def _parse_svmlight(lines: Sequence[bytes]) -> tuple[Any, npt.NDArray[Any]]:
-    from sklearn.datasets import load_svmlight_file
-
-    text = io.BytesIO(b"\n".join(lines))
-    X, y = load_svmlight_file(text, dtype=np.float32, zero_based=True)
-    return X, y
-
-
-def _first_not_svmlight(lines: Sequence[bytes]) -> int:
-    """Return the number of the first line that cannot be parsed, by halving."""
-    low, high = 0, len(lines)
-    while high - low > 1:
-        middle = (low + high) // 2
-        try:
-            _parse_svmlight(lines[low:middle])
-            low = middle
-        except _NOT_SVMLIGHT:
-            high = middle
-    return low + 1
-
-
-def detect_format(path: str, prefix: str = LABEL_PREFIX) -> str:
-    """Tell fastText from svmlight by the first line that is not blank; stdin counts as fastText.
-
-    Parameters
-    ----------
-    path : str
-        File name, or ``-`` for stdin, which is not touched.
+    lines : Lines
+        The file; only peeked at.
     prefix : str
         What labels begin with.
 
@@ -244,19 +99,60 @@ def detect_format(path: str, prefix: str = LABEL_PREFIX) -> str:
     InputError
         If it is neither.
     """
-    if path == "-":
-        return "fasttext"
-    for number, line in enumerate(read_lines(path), 1):
-        if split_labels(line, prefix)[0]:
-            return "fasttext"
-        if _SVMLIGHT.match(line.strip()):
-            return "svmlight"
-        if line.strip():
-            raise InputError(
-                f"{path} must have {prefix} labels or be svmlight, "
-                f"got {line.strip()[:40]!r} in line {number}"
-            )
-    raise InputError(f"{path} must hold at least one example, got none")
+    found, number, text = _guess_format(lines, prefix)
+    if found is None and text:
+        raise InputError(
+            f"{lines.path} must have {prefix} labels or be svmlight, "
+            f"got {text[:40]!r} in line {number}"
+        )
+    if found is None:
+        raise InputError(f"{lines.path} must hold at least one example, got none")
+    return found
+
+
+def _guess_format(lines: Lines, prefix: str) -> tuple[str | None, int, str]:
+    """The format, if it is one of the two, and the line that decided."""
+    for number, line in lines.peek():
+        labels, text = split_labels(line, prefix)
+        if labels:
+            return "fasttext", number, text
+        if looks_like_svmlight(line):
+            return "svmlight", number, text
+        if text and not text.startswith("#"):
+            return None, number, text
+    return None, 0, ""
+
+
+def read_class_counts(lines: Lines, format: str, prefix: str) -> npt.NDArray[np.int64]:
+    """Read counts, or count the labels of training examples.
+
+    Parameters
+    ----------
+    lines : Lines
+        The file.
+    format : {"auto", "counts", "fasttext", "svmlight"}
+        How it is written; by default training examples if it looks like them.
+    prefix : str
+        What labels of text begin with.
+
+    Returns
+    -------
+    (C,) ndarray of int64
+        In the order of the file's counts, or of the sorted labels.
+    """
+    if format == "auto":
+        format = _guess_format(lines, prefix)[0] or "counts"
+        if format == "svmlight":  # a line of counts may look like a label without features
+            pairs = any(":" in text for _, text in lines.peek())
+            format = "svmlight" if pairs else "counts"
+    if format == "counts":
+        return read_counts(lines)
+    if format == "svmlight":
+        labels: Any = read_svmlight(lines).y.tolist()
+    else:
+        labels = read_text(lines, prefix).labels
+    counts = Counter(labels)
+    return np.array([counts[label] for label in sorted(counts)], np.int64)
 
 
 def learn_vocabulary(texts: Sequence[str], min_count: int = 1) -> tuple[Any, list[str]]:
@@ -265,7 +161,7 @@ def learn_vocabulary(texts: Sequence[str], min_count: int = 1) -> tuple[Any, lis
     Parameters
     ----------
     texts : sequence of str
-        Tokens separated by white space, taken as they are.
+        Tokens separated by ASCII white space, taken as they are.
     min_count : int
         Occurrences a token needs over all texts.
 
@@ -288,7 +184,7 @@ def learn_vocabulary(texts: Sequence[str], min_count: int = 1) -> tuple[Any, lis
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    counter = CountVectorizer(analyzer=str.split, dtype=np.float32)
+    counter = CountVectorizer(analyzer=tokens, dtype=np.float32)
     try:
         X = counter.fit_transform(texts)
     except ValueError:
@@ -309,16 +205,16 @@ def token_counter(vocabulary: Sequence[str]) -> Any:
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    return CountVectorizer(analyzer=str.split, dtype=np.float32, vocabulary=vocabulary)
+    return CountVectorizer(analyzer=tokens, dtype=np.float32, vocabulary=vocabulary)
 
 
-def read_counts(path: str) -> npt.NDArray[np.int64]:
+def read_counts(lines: Lines) -> npt.NDArray[np.int64]:
     """Read one count a line, the last word of it.
 
     Parameters
     ----------
-    path : str
-        File name, or ``-`` for stdin.
+    lines : Lines
+        The file.
 
     Returns
     -------
@@ -330,18 +226,19 @@ def read_counts(path: str) -> npt.NDArray[np.int64]:
         If a line does not end in a whole number that is not negative.
     """
     counts = []
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
+    for number, line in lines:
+        words = tokens(line)
+        if not words:
             continue
-        word = line.split()[-1]
+        word = words[-1]
         if not (word.isascii() and word.isdigit() and len(word) < 19):
             raise InputError(
-                f"{path} must have a count at the end of every line, "
+                f"{lines.path} must have a count at the end of every line, "
                 f"got {word[:40]!r} in line {number}"
             )
         counts.append(int(word))
     if not counts:
-        raise InputError(f"{path} must hold at least one count, got none")
+        raise InputError(f"{lines.path} must hold at least one count, got none")
     return np.array(counts, dtype=np.int64)
 
 

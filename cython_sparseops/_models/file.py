@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,6 +138,25 @@ def pack_labels(labels: Array) -> tuple[Arrays, str]:
     raise ValueError(f"classes must be numbers or strings to be saved, got dtype {labels.dtype}")
 
 
+def as_labels(strings: Sequence[str]) -> Array:
+    """Make an array of strings: of fixed width, unless a few long ones would multiply its memory.
+
+    Examples
+    --------
+    >>> as_labels(["ant", "bee"])
+    array(['ant', 'bee'], dtype='<U3')
+    >>> as_labels(["ant"] * 1000 + ["x" * 10_000]).dtype
+    dtype('O')
+    """
+    lengths = [len(string) for string in strings]
+    widened = max(lengths, default=0) * len(lengths)
+    wasteful = widened > 16 * len(lengths) + 8 * sum(lengths)
+    # NumPy drops trailing NULs of strings of fixed width.
+    if wasteful or any(string.endswith("\0") for string in strings):
+        return np.array(strings, dtype=object)
+    return np.array(strings, dtype=str)
+
+
 def unpack_labels(arrays: Mapping[str, Array], dtype: str) -> Array:
     """Return the labels of `pack_labels`.
 
@@ -147,7 +166,8 @@ def unpack_labels(arrays: Mapping[str, Array], dtype: str) -> Array:
     array(['ant', 'bee'], dtype='<U3')
     """
     if dtype in ("str", "object"):
-        labels = np.array(unpack_strings(arrays), dtype=None if dtype == "str" else object)
+        strings = unpack_strings(arrays)
+        labels = as_labels(strings) if dtype == "str" else np.array(strings, dtype=object)
     elif np.dtype(dtype).kind in "iufb":
         labels = np.frombuffer(arrays["values"].tobytes(), np.uint8 if dtype == "|b1" else dtype)
         labels = labels.astype(dtype)

@@ -20,6 +20,7 @@ from hostile.values import Raising
 try:
     from cython_sparseops._cli import main as cli
     from cython_sparseops._cli import readers
+    from cython_sparseops._cli.streams import open_lines
     from cython_sparseops.sklearn import HSoftmaxClassifier
 except ImportError:
     HSoftmaxClassifier = None
@@ -232,9 +233,8 @@ def reader(g):
         with contextlib.redirect_stderr(io.StringIO()):
             if name == "read_tree":
                 return readers.read_tree(path, np.array([0, 1, 2]))
-            if name == "detect_format":
-                return readers.detect_format(path)
-            getattr(readers, name)(path)
+            with open_lines(path) as lines:
+                getattr(readers, name)(lines)
 
     call = make(name, use, arg("path", "constant", path), close=folder.cleanup)
     call.spoilt.append("path")

@@ -16,6 +16,7 @@ pytest.importorskip("sklearn")
 from cython_sparseops import BagTrainer, Hierarchy
 from cython_sparseops._cli import readers as data
 from cython_sparseops._cli.main import main
+from cython_sparseops._cli.streams import open_lines
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
 LINES = [
@@ -226,13 +227,15 @@ def test_svmlight_is_read_throughout(folder, capsys):
 
 
 def test_an_index_of_svmlight_may_be_zero(folder):
-    X, y = data.read_svmlight("train.svm")
+    with open_lines("train.svm") as lines:
+        X, y, _ = data.read_svmlight(lines)
     assert X.shape == (30, 6)
     assert y.dtype == np.int64
-    (folder / "zero.svm").write_text("1.5 0:2 1:3\n")
-    X, y = data.read_svmlight("zero.svm")
+    (folder / "zero.svm").write_text("1.0 0:2 1:3\n")
+    with open_lines("zero.svm") as lines:
+        X, y, _ = data.read_svmlight(lines)
     assert X.toarray().tolist() == [[2, 3]]
-    assert y.tolist() == [1.5]
+    assert y.tolist() == [1]
 
 
 # ---- tree, info, demo
