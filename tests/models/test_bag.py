@@ -352,7 +352,7 @@ def test_history_depends_on_the_data_alone(threads):
 
 
 def test_a_report_comes_after_about_the_same_work():
-    X = Csr(np.ones((4000, 1)))
+    X = compress(np.ones((4000, 1)))
     small = BagTrainer(BagModel.create(Hierarchy.balanced(4000), 1, hidden_dim=4), epochs=1)
     wide = Hierarchy.balanced(4000, arity=4000)
     large = BagTrainer(BagModel.create(wide, 1, hidden_dim=64), epochs=1)
@@ -364,7 +364,7 @@ def test_a_report_comes_after_about_the_same_work():
 @pytest.mark.parametrize("hidden_dim", [None, 3])
 def test_read_only_arrays_are_copied_to_be_trained(optimizer, hidden_dim):
     X = np.eye(4, dtype=np.float32)
-    X = X if hidden_dim is None else Csr(X)
+    X = X if hidden_dim is None else compress(X)
 
     def train(read_only):
         model = BagModel.create(Hierarchy.balanced(4), 4, hidden_dim=hidden_dim, rng=0)
