@@ -85,11 +85,21 @@ def as_array(name: str, value: object) -> Array:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} must be an array, got {describe(value)}") from error
     if array.dtype.kind not in "fiub":
+        format = getattr(value, "format", None)
+        if isinstance(format, str) and hasattr(value, "nnz"):
+            raise TypeError(f"{name} must be a dense array, got a sparse matrix ({format})")
         raise TypeError(f"{name} must have a real dtype, got {array.dtype}")
+    if type(value) is not _ARRAY:
+        as_plain(name, value)
+    return array if array.flags.aligned else array.copy()
+
+
+def as_plain(name: str, value: object) -> Array:
+    """The memory of an array of any subclass; entries that are masked are refused."""
     masked = sys.modules.get("numpy.ma")  # imported by whoever has a masked array, not by us
     if masked and isinstance(value, masked.MaskedArray) and masked.is_masked(value):
         raise ValueError(f"{name} must have no masked entries, got some")
-    return array if array.flags.aligned else array.copy()
+    return np.asarray(value)
 
 
 def as_real(name: str, value: object, ndim: int) -> Array:
@@ -100,7 +110,7 @@ def as_real(name: str, value: object, ndim: int) -> Array:
         if array.dtype.kind == "f" and array.dtype.itemsize > 8:
             raise TypeError(f"{name} must have dtype float32 or float64, got {array.dtype}")
         narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-        array = array.astype(FLOAT32 if narrow else FLOAT64)
+        array = cast(array, FLOAT32 if narrow else FLOAT64)
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {array.ndim}")
     return array if array.flags.num & _READY == _READY else array.copy(order="C")
@@ -119,10 +129,13 @@ def as_real_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def cast(array: Array, dtype: np.dtype[Any]) -> Array:
-    """The array in this dtype; what is too large becomes infinity, which is refused later."""
+    """The array in this dtype; what is too large becomes infinity, which is refused later.
+
+    Whatever a caller has set by `np.seterr`, a conversion of ours is no error of theirs.
+    """
     if array.dtype == dtype:
         return array
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         return array.astype(dtype)
 
 
@@ -137,11 +150,7 @@ def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | No
     if x.dtype == w.dtype and (bias is None or bias.dtype == x.dtype):
         return x, w, bias
     dtype = np.result_type(x, w) if bias is None else np.result_type(x, w, bias)
-    return (
-        x.astype(dtype, copy=False),
-        w.astype(dtype, copy=False),
-        None if bias is None else bias.astype(dtype, copy=False),
-    )
+    return cast(x, dtype), cast(w, dtype), None if bias is None else cast(bias, dtype)
 
 
 def is_weights(W: object) -> TypeGuard[Weights]:
@@ -240,14 +249,14 @@ def as_counts(counts: object, name: str = "counts") -> npt.NDArray[np.float64]:
     array = as_array(name, counts)
     if array.ndim != 1:
         raise ValueError(f"{name} must have 1 dimension, got {array.ndim}")
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         return np.ascontiguousarray(array, dtype=FLOAT64)
 
 
 def as_integer(name: str, value: object, least: int | None = None) -> int:
-    """A Python int, not below `least`."""
+    """A Python int, not below `least`; True is none."""
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {describe(value)}") from None
     if least is not None and number < least:
@@ -311,6 +320,8 @@ def as_writable(
         raise TypeError(
             f"{name} must be a NumPy array to be changed in place, got {type(value).__name__}"
         )
+    if type(value) is not _ARRAY:
+        value = as_plain(name, value)
     narrow = any_float and (value.dtype == FLOAT16 or is_bfloat16(value.dtype))
     if value.dtype not in REALS and not narrow:
         wanted = (
@@ -354,7 +365,7 @@ def as_seed(rng: object) -> int:
     if isinstance(rng, np.random.Generator):
         return int(rng.integers(0, 1 << 63, dtype=np.int64))
     try:
-        seed = operator.index(rng)  # type: ignore[arg-type]
+        seed = operator.index(None if isinstance(rng, bool) else rng)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(
             f"rng must be None, an integer or a numpy.random.Generator, got {describe(rng)}"
@@ -367,7 +378,7 @@ def as_seed(rng: object) -> int:
 def as_floats(name: str, array: Array) -> Array:
     """Contiguous in C or Fortran order, float16, float32 or float64; integers become float64."""
     if array.dtype.kind != "f":
-        array = array.astype(FLOAT64)
+        array = cast(array, FLOAT64)
     if array.dtype not in (FLOAT16, FLOAT32, FLOAT64):
         if array.dtype.itemsize > 8:
             raise TypeError(

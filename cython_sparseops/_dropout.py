@@ -22,8 +22,10 @@ from ._arrays import (
     as_floats,
     as_integer,
     as_integers,
+    as_plain,
     as_seed,
     as_writable,
+    cast,
     describe,
     is_bfloat16,
     is_one_of,
@@ -114,7 +116,7 @@ def _as_values(name: str, value: Any, in_place: bool) -> Array:
     if in_place:
         return as_writable(name, value, any_float=True)
     if isinstance(value, np.ndarray) and is_bfloat16(value.dtype):
-        return value.copy(order="C")
+        return as_plain(name, value).copy(order="C")
     array = as_floats(name, as_array(name, value))
     return array if array.flags.c_contiguous else array.copy(order="C")
 
@@ -172,10 +174,10 @@ def _stored_places(parts: Compressed, name: str = "x") -> tuple[Array, Array]:
 
 
 def _centers(values: Array, offsets: Array, median: bool, threads: int) -> Array:
-    real = values if values.dtype in _CENTERS else values.astype(FLOAT32)
+    real = values if values.dtype in _CENTERS else cast(values, FLOAT32)
     out = np.empty(len(offsets) - 1, real.dtype)
     _CENTERS[real.dtype](real, offsets, median, out, threads)
-    return out.astype(values.dtype, copy=False)
+    return cast(out, values.dtype)
 
 
 def _center_cells(
@@ -198,9 +200,10 @@ def _center_cells(
     else:
         column = _stored_places(parts)[1]
         order = np.argsort(column, kind="stable")
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(column, minlength=shape[1]))])
-        values = _centers(flat[order], offsets.astype(np.int64), median, threads)[column]
-    return Cells(values if values.size else np.zeros(1, flat.dtype), 1)
+        _, place, sizes = np.unique(column, return_inverse=True, return_counts=True)
+        offsets = np.concatenate([[0], np.cumsum(sizes)])  # columns without entries need no room
+        values = _centers(flat[order], offsets.astype(np.int64), median, threads)[place]
+    return Cells(values, 1)
 
 
 def _replacement_cells(
@@ -223,21 +226,21 @@ def _replacement_cells(
             )
         if check:
             require_finite("x", flat, place="stored value")
-        return _center_cells(flat, shape, parts, replacement == "median", per, threads)
+        cells = _center_cells(flat, shape, parts, replacement == "median", per, threads)
+        return cells if cells.values.size else Cells(np.zeros(1, flat.dtype), 1)
     if per != "array":
         raise ValueError(
             "per must be 'array' unless replacement is 'mean' or 'median', got 'column'"
         )
-    values = (
-        replacement
-        if isinstance(replacement, np.ndarray) and is_bfloat16(replacement.dtype)
-        else as_array("replacement", replacement)
-    )
-    with np.errstate(over="ignore"):
-        values = values.astype(flat.dtype)
+    if isinstance(replacement, np.ndarray) and is_bfloat16(replacement.dtype):
+        values = as_plain("replacement", replacement)
+    else:
+        values = as_array("replacement", replacement)
+    values = cast(values, flat.dtype).copy(order="C")  # it may be a part of x
     if check and not np.isfinite(values).all():
         raise ValueError(f"replacement must be finite as {flat.dtype}, got {describe(replacement)}")
-    return Cells.of_array(values, shape) if parts is None else Cells.of_stored(values, parts)
+    cells = Cells.of_array(values, shape) if parts is None else Cells.of_stored(values, parts)
+    return cells if cells.values.size else Cells(np.zeros(1, flat.dtype), 1)  # of no entries
 
 
 def _run_dropout(
@@ -447,10 +450,10 @@ def _sums_of_entries(
     if parts is None:
         axes = tuple(axis for axis, n in enumerate(full) if n == 1)
         sums = np.atleast_1d(entries.reshape(shape).sum(axis=axes, dtype=np.float64))
-        return sums.astype(entries.dtype)
+        return cast(sums, entries.dtype)
     row, column = _stored_places(parts, "grad")
     place = (row if full[0] != 1 else 0) * full[1] + (column if full[1] != 1 else 0)
-    return np.bincount(place, entries, count).astype(entries.dtype)
+    return cast(np.bincount(place, entries, count), entries.dtype)
 
 
 @overload
@@ -520,7 +523,7 @@ def sparse_dropout_gradient(
     parts = as_stored("grad", as_compressed("grad", grad)) if is_sparse(grad) else None
     values = _as_values("grad", grad if parts is None else parts.data, False)
     if values.dtype not in _GRADIENT:
-        values = values.astype(FLOAT32)
+        values = cast(values, FLOAT32)
     flat = values.reshape(-1)
     shape = values.shape if parts is None else parts.shape
     bits = _packed(mask, flat.size, values.shape)
@@ -642,6 +645,10 @@ def sparse_dropout_segments(
         ends = as_integers("offsets", offsets)
         if not len(ends) or ends[0] != 0 or ends[-1] != len(items):
             raise ValueError(f"offsets must go from 0 to {len(items)}, got {describe(ends)}")
+        falls = np.flatnonzero(ends[1:] < ends[:-1])
+        if falls.size:
+            at = int(falls[0]) + 1
+            raise ValueError(f"offsets must not decrease, got {ends[at]} at index {at}")
         counts, narrow = np.diff(ends), False
     else:
         counts = as_integers("lengths", lengths)

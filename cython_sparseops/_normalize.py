@@ -77,7 +77,7 @@ def _as_axis(axis: Any) -> int:
 
 def _working(data: Array, in_place: bool) -> tuple[Array, Array]:
     """Input and output of the arithmetic: float16 is computed in float32."""
-    x = data.astype(FLOAT32) if data.dtype == FLOAT16 else data
+    x = cast(data, FLOAT32) if data.dtype == FLOAT16 else data
     return x, x if in_place or x is not data else np.empty_like(x)
 
 
@@ -114,6 +114,22 @@ def _across(parts: Compressed, axis: int) -> tuple[bool, int]:
     return (axis == 0) == (parts.format == "csr"), parts.shape[parts.format == "csr"]
 
 
+def _narrowed(parts: Compressed, across: bool, width: int) -> tuple[Array, int]:
+    """Indices and width as the core takes them: of hashed columns, only those that are there.
+
+    It keeps numbers for every column, and there may be 2**62.
+    """
+    end = int(parts.indptr[-1])
+    if not across or width <= 4 * len(parts.indices) + (1 << 16) or end < 0:
+        return parts.indices, width
+    there, place = np.unique(parts.indices[:end], return_inverse=True)
+    if len(there) and not 0 <= there[0] <= there[-1] < width:
+        raise ValueError(f"W.indices must be in [0, {width}), got one outside")
+    indices = np.zeros_like(parts.indices)
+    indices[:end] = place
+    return indices, max(1, len(there))
+
+
 def _pruned(parts: Compressed, out: Array, threshold: float) -> dict[str, Array]:
     """The arrays without the entries that counted as zero."""
     keep = ~(np.abs(parts.data) <= parts.data.dtype.type(threshold))  # NaN stays
@@ -124,7 +140,7 @@ def _pruned(parts: Compressed, out: Array, threshold: float) -> dict[str, Array]
 
 
 def _normalize_sparse(
-    W: Any, axis: int, copy: bool, prune: bool, settings: tuple[Any, ...]
+    W: Any, axis: int, copy: bool, prune: bool, settings: tuple[Any, ...], with_norms: bool
 ) -> tuple[Any, Array]:
     parts = as_compressed("W", W, in_place=not copy)
     given = as_floats("W.data", parts.data) if copy else parts.data
@@ -132,12 +148,15 @@ def _normalize_sparse(
         raise TypeError(f"W.data must have dtype float16, float32 or float64, got {given.dtype}")
     across, width = _across(parts, axis)
     x, out = _working(given, not copy)
-    norms = reserve("W.shape", (parts.shape[1 - axis],), FLOAT64)
+    indices = parts.indices
+    if not with_norms:
+        indices, width = _narrowed(parts, across, width)
+    norms = reserve("W.shape", (width if across else parts.shape[1 - axis],), FLOAT64)
     end = int(parts.indptr[-1])
     if out is not x and end < len(x):
         out[max(end, 0) :] = x[max(end, 0) :]
     impl = _CSR[parts.indptr.dtype, x.dtype]
-    impl(parts.indptr, parts.indices, x, width, across, out, norms, *settings)
+    impl(parts.indptr, indices, x, width, across, out, norms, *settings)
     if given.dtype == FLOAT16:
         out = cast(out, FLOAT16)  # a norm beyond float16 gives infinity, as in float32
         if not copy:
@@ -272,7 +291,7 @@ def sparse_normalize(
     if not is_one_of(ord, _ORD):
         raise ValueError(f"ord must be one of l1, l2, max, got {describe(ord)}")
     limit = as_float("threshold", threshold)
-    dtype = getattr(W.data if is_sparse(W) else W, "dtype", None)
+    dtype = getattr(getattr(W, "data", None) if is_sparse(W) else W, "dtype", None)
     if dtype in (FLOAT16, FLOAT32) and np.isfinite(limit):
         # Compared in the dtype of W, as NumPy does, but never as an infinity.
         limit = float(dtype.type(min(limit, float(np.finfo(dtype).max))))
@@ -289,7 +308,7 @@ def sparse_normalize(
     if drop and not (is_sparse(W) and fresh):
         raise ValueError("prune must be False in place and for a dense array, got True")
     if is_sparse(W):
-        result, norms = _normalize_sparse(W, which, fresh, drop, settings)
+        result, norms = _normalize_sparse(W, which, fresh, drop, settings, wanted)
     else:
         result, norms = _normalize_dense(W, which, fresh, settings)
     return Normalized(result, norms) if wanted else result
@@ -470,8 +489,9 @@ def sparse_normalize_gradient(
         g = cast(_gradient_values(W, grad, parts), x.dtype)
         dx = np.empty_like(x)
         across, width = _across(parts, which)
+        indices, width = _narrowed(parts, across, width)
         impl = _CSR_GRADIENT[parts.indptr.dtype, x.dtype]
-        impl(parts.indptr, parts.indices, x, width, across, g, dx, *tail)
+        impl(parts.indptr, indices, x, width, across, g, dx, *tail)
         fresh = {"indptr": parts.indptr.copy(), "indices": parts.indices.copy()}
         return with_parts(W, data=dx, **fresh)
     x, g = as_real("W", W, 2), as_real("grad", grad, 2)

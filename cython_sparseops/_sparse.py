@@ -42,6 +42,7 @@ class SparseMatrix(Protocol):
     def format(self) -> str: ...
 
 
+_PARTS = ("indptr", "indices", "data", "shape", "format")
 AnySparse = TypeVar("AnySparse", bound=SparseMatrix)
 
 
@@ -56,8 +57,10 @@ class Compressed(NamedTuple):
 
 
 def is_sparse(value: object) -> TypeGuard[SparseMatrix]:
-    """Whether `value` has the attributes of a compressed sparse matrix."""
-    return all(hasattr(value, name) for name in ("indptr", "indices", "data", "shape", "format"))
+    """Whether `value` is a sparse matrix: compressed, or of a format to be refused by its name."""
+    return all(hasattr(value, name) for name in _PARTS) or (
+        isinstance(getattr(value, "format", None), str) and hasattr(value, "nnz")
+    )
 
 
 def as_csr(name: str, value: Any, dtype: np.dtype[Any] | None) -> Compressed:
@@ -110,7 +113,7 @@ def as_compressed(
     Every attribute is looked at once: what was checked is what is used.
     """
     found = getattr(value, "format", type(value).__name__)
-    if not is_sparse(value) or not is_one_of(found, formats):
+    if not all(hasattr(value, part) for part in _PARTS) or not is_one_of(found, formats):
         wanted = " or ".join(formats).upper().replace("OR", "or")
         raise TypeError(
             f"{name} must be a {wanted} matrix, "

@@ -8,8 +8,8 @@ import secrets
 import stat
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 import numpy as np
@@ -38,7 +38,8 @@ def save_arrays(
     """Write named arrays and JSON metadata to one file.
 
     The file is written beside `path` and moved over it at the end: a save that fails or is
-    interrupted leaves the old file whole, and no other file unless the process is killed.
+    interrupted leaves the old file whole, and no other file unless the process is killed. A link
+    stays, what it leads to is replaced; the mode of a file that is replaced stays too.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def save_arrays(
     TypeError
         If an array has another dtype, or the metadata is not JSON.
     ValueError
-        If path is no file, such as a device.
+        If path is no file, such as a device or the link of a stream.
     OSError
         If it cannot be written.
 
@@ -93,29 +94,43 @@ def save_arrays(
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"metadata must be JSON, got {describe(metadata)}: {error}") from None
     start = _aligned(_PREAMBLE.size + len(text))
-    with _replacing(target) as file:
+
+    def write(file: IO[bytes]) -> None:
         file.write(_PREAMBLE.pack(_MAGIC, _VERSION, zlib.crc32(text), len(text)) + text)
         for name, array in ready.items():
             file.seek(start + header["arrays"][name]["offset"])
             file.write(_bytes(array))
         file.truncate(start + offset)
 
+    _replace(target, write)
 
-@contextmanager
-def _replacing(target: str) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `target` once it is written, or is removed."""
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise ValueError(f"path must be a file, got {describe(target)}")
+
+def _replace(path: str, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file that takes the place of what `path` leads to at the end, or is removed.
+
+    One function, no context manager: an interrupt at the edges of a generator would leave it
+    waiting, and the file with it, as long as somebody has the traceback.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"path must be a file, got {describe(path)}")
+    target = os.path.realpath(path)
+    # A link of the system, such as /dev/stdout, may lead to a file without saying its name.
+    if os.path.exists(path) and not (os.path.exists(target) and os.path.samefile(path, target)):
+        raise ValueError(f"path must lead to a file that has a name, got {describe(path)}")
     temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.sops")
     try:
         with open(temporary, "xb") as file:
-            yield file
+            with suppress(FileNotFoundError):
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename in (None, temporary):
+            error.filename = path  # a full disk names no file
         raise
 
 
@@ -185,7 +200,10 @@ def load_arrays(
         The file.
     mmap : bool, default True
         Map the arrays instead of copying them: processes that load the same file share its memory.
-        The arrays are read-only then. Either way everything is read once for its checksum.
+        The arrays are read-only then. Either way everything is read once for its checksum. A mapped
+        file must not be written over in place (``cp`` over it, not `save_arrays`): that changes
+        the arrays under whoever has them, and a file that shrinks ends the process by a signal.
+        False where that may happen.
 
     Returns
     -------
@@ -207,6 +225,9 @@ def load_arrays(
     ((2, 3), False, {'kind': 'example'})
     """
     name, mapped = as_path(path), as_flag("mmap", mmap)
+    # A pipe with a name would be waited for; what is no file is refused before it is opened too.
+    if os.path.exists(name) and not os.path.isfile(name):
+        raise ValueError(f"path must be a file, got {describe(name)}")
     with open(name, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -217,10 +238,13 @@ def load_arrays(
             block: Array = np.memmap(file, np.uint8, "r")
         else:
             block = np.frombuffer(file.read(), np.uint8)
-    try:
-        return _read_arrays(name, header, _PREAMBLE.size + length, block), header["metadata"]
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _damaged(name, f"its header is malformed ({error})") from error
+        try:
+            arrays = _read_arrays(name, header, _PREAMBLE.size + length, block)
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _damaged(name, f"its header is malformed ({error})") from error
+        if os.fstat(file.fileno()).st_size != status.st_size:
+            raise _damaged(name, "its size changed meanwhile; mmap=False reads a copy")
+    return arrays, header["metadata"]
 
 
 def _read_arrays(path: str, header: Any, header_end: int, block: Array) -> dict[str, Array]:

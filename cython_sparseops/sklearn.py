@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import index
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -18,9 +19,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from cython_sparseops import Hierarchy, hsoftmax_log_proba, hsoftmax_search
-from cython_sparseops._arrays import Array, find_sorted, is_one_of
+from cython_sparseops._arrays import Array, as_plain, find_sorted, is_one_of
+from cython_sparseops._arrays import cast as convert
 from cython_sparseops._models.bag import BLOCK, OPTIMIZERS, TREES, BagModel, BagTrainer, Progress
 from cython_sparseops._models.file import load_classifier, save_classifier
+from cython_sparseops._models.labels import label_array, unique_labels
 from cython_sparseops._models.progress import shown
 from cython_sparseops._sparse import SparseMatrix
 
@@ -141,8 +144,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        *,
         hidden_dim: int = 100,
+        *,
         hierarchy: str | Hierarchy = "huffman",
         optimizer: str = "adagrad",
         lr: float | None = None,
@@ -172,7 +175,14 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.num_threads = num_threads
         self.verbose = verbose
 
-    def fit(self, X: Rows, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Rows,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        *,
+        classes: npt.ArrayLike | None = None,
+    ) -> Self:
         """Train from nothing.
 
         Parameters
@@ -183,6 +193,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Labels: numbers or strings.
         sample_weight : array_like of shape (N,), optional
             A row of weight 2 counts as two rows, one of weight 0 as none.
+        classes : (C,) array-like, optional
+            All labels, where `y` may lack some, such as in a fold. By default those in `y`.
 
         Returns
         -------
@@ -201,12 +213,13 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         with self._unchanged_unless_trained():
             self._check_parameters()
-            rows, given, weight = self._check_training(X, y, sample_weight, reset=True)
-            self.classes_ = self._class_list(np.unique(given))
+            rows, given, weight = _kept(*self._check_training(X, y, sample_weight, reset=True))
+            self.classes_ = self._class_list(given, classes)
             labels = self._class_numbers(given)
             self._start(rows, labels, weight)
-            steps = math.ceil(len(labels) / self.batch_size)
-            epochs = self.epochs or max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / steps))
+            steps = math.ceil(len(labels) / index(self.batch_size))
+            least = max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / steps))
+            epochs = least if self.epochs is None else index(self.epochs)
             self._train(rows, labels, weight, epochs=epochs, lr_schedule=self.lr_schedule)
         return self
 
@@ -220,7 +233,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train one more pass over the rows given, at a constant learning rate.
 
         The optimizer keeps its state from call to call, and from `fit`. A model that was loaded
-        from a file starts with a new state.
+        from a file, copied or pickled starts with a new state.
 
         Parameters
         ----------
@@ -255,12 +268,15 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             rows, given, weight = self._check_training(X, y, sample_weight, reset=first)
             known = None if classes is None else np.unique(classes)
             if first:
-                self.classes_ = self._class_list(np.unique(given) if known is None else known)
-            elif known is not None and not np.array_equal(known, self.classes_):
-                raise ValueError(
-                    f"classes must be the same in every call, got {len(known)} others "
-                    f"after {len(self.classes_)}"
-                )
+                self.classes_ = self._class_list(given, classes)
+            elif classes is not None:
+                known = unique_labels("classes", classes)
+                if not np.array_equal(known, self.classes_):
+                    raise ValueError(
+                        f"classes must be the same in every call, got {len(known)} others "
+                        f"after {len(self.classes_)}"
+                    )
+            rows, given, weight = _kept(rows, given, weight)
             labels = self._class_numbers(given)
             if first:
                 self._start(rows, labels, weight)
@@ -287,6 +303,31 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self.top_k(X, 1).labels[:, 0]
 
+    def score(
+        self, X: Rows, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> float:
+        """Return the share of rows whose label is the likeliest class.
+
+        Parameters
+        ----------
+        X : (N, n_features) array-like or sparse matrix
+            Rows.
+        y : (N,) array-like
+            Labels.
+        sample_weight : (N,) array-like, optional
+            Weights of the rows.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> HSoftmaxClassifier().fit([[0.0], [1.0]], ["a", "b"]).score([[2.0]], ["b"])
+        1.0
+        """
+        return float(super().score(X, label_array("y", y), sample_weight))
+
     def predict_proba(self, X: Rows) -> Array:
         """Return the probability of every class; rows sum to 1.
 
@@ -306,7 +347,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         (1, 2)
         """
         proba = self.predict_log_proba(X)
-        return np.exp(proba, out=proba)
+        with np.errstate(under="ignore"):  # of the caller's: 0 is what exp of -1,000 is
+            return np.exp(proba, out=proba)
 
     def predict_log_proba(self, X: Rows) -> Array:
         """Return the log-probability of every class.
@@ -366,10 +408,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         [[1, 0]]
         """
         check_is_fitted(self)
-        if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(self.classes_):
-            raise ValueError(
-                f"k must be in [1, {len(self.classes_)}], the number of classes, got {k}"
-            )
+        most = len(self.classes_)
+        k = _as_count("k", k, f"in [1, {most}], the number of classes", most)
         rows, model = self._check_rows(X), self.model_
         found = np.empty((rows.shape[0], k), dtype=np.int64)
         log_probs = np.empty((rows.shape[0], k), dtype=model.W.dtype)
@@ -432,6 +472,11 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # ---- checks, class numbers, tree, weights, training, blocks
 
+    def __getstate__(self) -> Any:
+        """Copies and pickles leave out the trainer: it holds the weights again, and their state."""
+        state = super().__getstate__()
+        return {**state, "_trainer": None} if "_trainer" in state else state
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -443,9 +488,9 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_parameters(self) -> None:
         """Refuse what the trainer would not see; it checks the rest."""
         for name in ("hidden_dim", "batch_size"):
-            _require_count(name, getattr(self, name))
+            _as_count(name, getattr(self, name))
         if self.epochs is not None:
-            _require_count("epochs", self.epochs)
+            _as_count("epochs", self.epochs)
         if not is_one_of(self.optimizer, OPTIMIZERS):
             raise ValueError(
                 f"optimizer must be one of {tuple(OPTIMIZERS)}, got {self.optimizer!r}"
@@ -473,6 +518,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_training(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[Any, Array, Any]:
+        _refuse_masked(X=X, sample_weight=sample_weight)
+        y = label_array("y", y)
         dtype = [np.float32, np.float64] if issparse(X) else [np.float64, np.float32]
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=dtype, reset=reset)
         with warnings.catch_warnings():  # that there are many classes is no surprise here
@@ -481,14 +528,10 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if sample_weight is None:
             return X, y, None
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        kept = weight > 0
-        if not kept.any():
-            raise ValueError("sample_weight must hold a positive weight, got all zeros")
-        if not kept.all():  # exactly as if the rows of weight 0 were not there
-            X, y, weight = X[kept], y[kept], weight[kept]
         return X, y, weight
 
-    def _class_list(self, classes: Array) -> Array:
+    def _class_list(self, y: Array, given: Any) -> Array:
+        classes = unique_labels("y", y) if given is None else unique_labels("classes", given)
         if not isinstance(self.hierarchy, Hierarchy) or self.hierarchy.n_classes == len(classes):
             return classes
         n_classes = self.hierarchy.n_classes
@@ -503,9 +546,11 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         numbers, known = find_sorted(self.classes_, y)
         unknown = np.flatnonzero(~known)
         if unknown.size:
+            label = y[unknown[0]]
+            label = label.item() if isinstance(label, np.generic) else label
             raise ValueError(
-                "y must hold only classes of the first call (new classes cannot be added yet), "
-                f"got {y[unknown[0]]!r} at index {unknown[0]}"
+                "y must hold only labels of classes or of the first call (new classes cannot be "
+                f"added yet), got {label!r} at index {unknown[0]}"
             )
         return numbers.astype(np.int64, copy=False)
 
@@ -540,7 +585,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int,
         lr_schedule: str,
     ) -> None:
-        lr = _default_lr(self.optimizer, self.batch_size) if self.lr is None else self.lr
+        lr = _default_lr(self.optimizer, index(self.batch_size)) if self.lr is None else self.lr
         if self._trainer is None:
             settings = {name: getattr(self, name) for name in _TRAINER_SETTINGS}
             self._trainer = BagTrainer(
@@ -565,6 +610,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_rows(self, X: Any) -> Any:
         check_is_fitted(self)
+        _refuse_masked(X=X)
         return validate_data(self, X, accept_sparse="csr", dtype=self.model_.W.dtype, reset=False)
 
     def _model_input(self, X: Any) -> Any:
@@ -572,7 +618,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dtype = self.model_.W.dtype
         if self.model_.E is not None:
             return X if issparse(X) and X.dtype == dtype else csr_array(X, dtype=dtype)
-        return (X.toarray() if issparse(X) else X).astype(dtype, copy=False)
+        return convert(X.toarray() if issparse(X) else X, dtype)
 
     def _hidden_blocks(self, X: Any) -> Iterator[tuple[slice, Array]]:
         for start in range(0, X.shape[0], BLOCK):
@@ -580,9 +626,34 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             yield rows, self.model_.hidden(self._model_input(X[rows]), num_threads=self.num_threads)
 
 
-def _require_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+def _as_count(
+    name: str, value: Any, rule: str = "a positive integer", most: int = 2**63 - 1
+) -> int:
+    """A Python int, so that no width of NumPy's spreads into what is computed with it."""
+    try:
+        number = index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if not 1 <= number <= most:
+        raise ValueError(f"{name} must be {rule}, got {value!r}")
+    return number
+
+
+def _kept(X: Any, y: Array, weight: Array | None) -> tuple[Any, Array, Any]:
+    """Leave out the rows of weight 0, exactly as if they were not there."""
+    if weight is None or (weight > 0).all():
+        return X, y, weight
+    kept = weight > 0
+    if not kept.any():
+        raise ValueError("sample_weight must hold a positive weight, got all zeros")
+    return X[kept], y[kept], weight[kept]
+
+
+def _refuse_masked(**arrays: Any) -> None:
+    """scikit-learn drops masks without a word."""
+    for name, array in arrays.items():
+        if isinstance(array, np.ndarray):
+            as_plain(name, array)
 
 
 def _default_lr(optimizer: str, batch_size: int) -> float:

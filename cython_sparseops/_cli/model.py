@@ -16,7 +16,6 @@ from cython_sparseops._cli.streams import InputError, Lines, open_lines
 from cython_sparseops._cli.svmlight import feature_blocks, read_svmlight
 from cython_sparseops._models.bag import BLOCK
 from cython_sparseops._models.file import (
-    as_labels,
     load_classifier,
     pack_strings,
     prefixed,
@@ -24,6 +23,7 @@ from cython_sparseops._models.file import (
     under,
     unpack_strings,
 )
+from cython_sparseops._models.labels import as_labels
 from cython_sparseops.sklearn import HSoftmaxClassifier, TopK
 
 

@@ -19,6 +19,7 @@ from cython_sparseops._arrays import (
     as_float,
     as_integer,
     as_labels,
+    as_plain,
     as_real,
     as_real_dtype,
     as_seed,
@@ -108,6 +109,7 @@ class BagModel:
     ) -> None:
         as_tree(hierarchy)
         as_mode(mode)
+        W, b, E = as_plain("W", W), as_plain("b", b), None if E is None else as_plain("E", E)
         if (
             W.shape[0] != hierarchy.n_rows
             or b.shape != (hierarchy.n_rows,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from cython_sparseops._arrays import Array
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._models.bag import BagModel, Progress
+from cython_sparseops._models.labels import as_labels
 from cython_sparseops._storage import load_arrays, save_arrays
 
 KIND = "HSoftmaxClassifier"
@@ -138,25 +139,6 @@ def pack_labels(labels: Array) -> tuple[Arrays, str]:
     raise ValueError(f"classes must be numbers or strings to be saved, got dtype {labels.dtype}")
 
 
-def as_labels(strings: Sequence[str]) -> Array:
-    """Make an array of strings: of fixed width, unless a few long ones would multiply its memory.
-
-    Examples
-    --------
-    >>> as_labels(["ant", "bee"])
-    array(['ant', 'bee'], dtype='<U3')
-    >>> as_labels(["ant"] * 1000 + ["x" * 10_000]).dtype
-    dtype('O')
-    """
-    lengths = [len(string) for string in strings]
-    widened = max(lengths, default=0) * len(lengths)
-    wasteful = widened > 16 * len(lengths) + 8 * sum(lengths)
-    # NumPy drops trailing NULs of strings of fixed width.
-    if wasteful or any(string.endswith("\0") for string in strings):
-        return np.array(strings, dtype=object)
-    return np.array(strings, dtype=str)
-
-
 def unpack_labels(arrays: Mapping[str, Array], dtype: str) -> Array:
     """Return the labels of `pack_labels`.
 
@@ -280,6 +262,9 @@ def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
     params = dict(metadata["params"])
     if params["hierarchy"] is None:
         params["hierarchy"] = hierarchy
+    # What suited the machine of whoever wrote the file is no order to this one.
+    if isinstance(params.get("num_threads"), int):
+        params["num_threads"] = min(params["num_threads"], os.cpu_count() or 1)
     classifier = cls(**params)
     classifier.hierarchy_ = hierarchy
     classifier.classes_ = unpack_labels(under("classes", arrays), metadata["label_dtype"])

@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import sys
 import time
 
 import numpy as np
@@ -166,3 +167,110 @@ def test_no_flipped_bit_and_no_lost_byte_goes_unseen(tmp_path, save):
         broken.write_bytes(good[:n])
         with pytest.raises(ValueError, match=r"^path must be an undamaged .*broken"):
             cso.load_arrays(broken, mmap=bool(n % 2))
+
+
+class Struck(BaseException):
+    """What interrupts a save at one of its lines."""
+
+
+def test_an_interrupt_at_any_line_of_a_save_leaves_no_other_file(old):
+    """Also while somebody still has the traceback, as a debugger or a notebook does."""
+    path, _ = old
+    held = []
+
+    def save_until(line):
+        left = [line]
+
+        def trace(frame, event, _):
+            if "_storage" not in frame.f_code.co_filename and "contextlib" not in str(frame.f_code):
+                return None
+            left[0] -= event == "line"
+            if left[0] < 0:
+                sys.settrace(None)
+                raise Struck
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            cso.save_arrays(path, {"x": np.zeros(9)})
+        finally:
+            sys.settrace(before)
+
+    for line in range(200):
+        try:
+            save_until(line)
+            break
+        except Struck as error:
+            held.append(error)
+        assert os.listdir(path.parent) == ["file"], line
+    assert len(held) > 30
+
+
+# ---- what a path may lead to
+
+
+@posix
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "store").mkdir()
+    target, link, second = (tmp_path / name for name in ("store/v3", "current", "again"))
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    link.symlink_to("store/v3")
+    second.symlink_to("current")
+    for path in (second, target):
+        cso.save_arrays(path, {"x": np.arange(3)})
+        assert link.is_symlink()
+        assert second.is_symlink()
+        assert cso.load_arrays(target)[0]["x"].tolist() == [0, 1, 2]
+        assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert os.listdir(tmp_path / "store") == ["v3"]
+
+
+@posix
+def test_a_link_to_nothing_makes_the_file_that_it_names(tmp_path):
+    (tmp_path / "link").symlink_to("missing")
+    cso.Hierarchy.balanced(3).save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert cso.Hierarchy.load(tmp_path / "missing").n_classes == 3
+
+
+@posix
+def test_devices_streams_and_pipes_are_refused_not_replaced_or_waited_for(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    gone = tmp_path / "gone"
+    with gone.open("wb") as file:
+        gone.unlink()
+        for path in (pipe, link, f"/dev/fd/{file.fileno()}", "/dev/null", tmp_path):
+            for call in (lambda p: cso.save_arrays(p, {"x": np.zeros(1)}), cso.load_arrays):
+                with pytest.raises(ValueError, match=r"^path must "):
+                    call(path)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+@posix
+def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as refused:
+        cso.save_arrays(tmp_path / "file", {"x": np.zeros(1)})
+    assert refused.value.filename == str(tmp_path / "file")
+
+
+def test_a_file_whose_size_changes_while_it_is_loaded_is_refused(old, monkeypatch):
+    path, _ = old
+    whole = cso._storage._read_arrays
+
+    def read(*arguments):
+        with open(path, "ab") as file:
+            file.write(b"more")
+        return whole(*arguments)
+
+    monkeypatch.setattr(cso._storage, "_read_arrays", read)
+    with pytest.raises(ValueError, match="size changed meanwhile; mmap=False"):
+        cso.load_arrays(path)

@@ -1,0 +1,81 @@
+"""Labels as users have them, and the classes that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cython_sparseops._arrays import Array, as_plain
+
+
+def as_labels(strings: Sequence[str]) -> Array:
+    """Make an array of strings: of fixed width, unless a few long ones would multiply its memory.
+
+    Examples
+    --------
+    >>> as_labels(["ant", "bee"])
+    array(['ant', 'bee'], dtype='<U3')
+    >>> as_labels(["ant"] * 1000 + ["x" * 10_000]).dtype
+    dtype('O')
+    """
+    lengths = [len(string) for string in strings]
+    widened = max(lengths, default=0) * len(lengths)
+    wasteful = widened > 16 * len(lengths) + 8 * sum(lengths)
+    # NumPy drops trailing NULs of strings of fixed width.
+    if wasteful or any(string.endswith("\0") for string in strings):
+        return np.array(strings, dtype=object)
+    return np.array(strings, dtype=str)
+
+
+def label_array(name: str, labels: Any) -> Any:
+    """Give back labels, those of NumPy's StringDType as other strings; masked ones are refused.
+
+    Raises
+    ------
+    ValueError
+        If a label is masked or missing.
+
+    Examples
+    --------
+    >>> label_array("y", ["ant", "bee"])
+    ['ant', 'bee']
+    """
+    if not isinstance(labels, np.ndarray):
+        return labels
+    array = as_plain(name, labels)
+    if array.dtype.kind != "T":
+        return array
+    strings = array.ravel().tolist()
+    missing = [at for at, label in enumerate(strings) if not isinstance(label, str)]
+    if missing:
+        raise ValueError(f"{name} must hold no missing labels, got one at index {missing[0]}")
+    return as_labels(strings).reshape(array.shape)
+
+
+def unique_labels(name: str, labels: Any) -> Array:
+    """Sort labels and drop repeated ones.
+
+    Raises
+    ------
+    ValueError
+        If there is none, one is NaN, or they are not one vector of numbers or of strings.
+
+    Examples
+    --------
+    >>> unique_labels("classes", ["bee", "ant", "bee"])
+    array(['ant', 'bee'], dtype='<U3')
+    """
+    try:
+        array = as_plain(name, label_array(name, labels))
+        unique = np.unique(array)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be labels of one kind, got {error}") from None
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have 1 dimension, got {array.ndim}")
+    if not len(unique):
+        raise ValueError(f"{name} must hold at least one label, got none")
+    if unique.dtype.kind == "f" and not np.isfinite(unique).all():
+        raise ValueError(f"{name} must be finite, got {unique[~np.isfinite(unique)][0]}")
+    return as_labels(unique.tolist()) if unique.dtype.kind == "U" else unique
