@@ -134,7 +134,7 @@ def test_segments_that_do_not_add_up_are_refused():
         (
             ([1, 2], None),
             {"offsets": [0, 3, 2]},
-            "lengths must add up to 2|lengths must be non-negative",
+            "lengths must add up to 2|lengths must be non-negative|offsets must not decrease",
         ),
     ]:
         with pytest.raises(ValueError, match=message):
