@@ -266,7 +266,6 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._check_parameters()
             first = not hasattr(self, "model_")
             rows, given, weight = self._check_training(X, y, sample_weight, reset=first)
-            known = None if classes is None else np.unique(classes)
             if first:
                 self.classes_ = self._class_list(given, classes)
             elif classes is not None:
@@ -303,9 +302,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self.top_k(X, 1).labels[:, 0]
 
-    def score(
-        self, X: Rows, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
-    ) -> float:
+    def score(self, X: Rows, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> float:
         """Return the share of rows whose label is the likeliest class.
 
         Parameters
