@@ -2,7 +2,9 @@
 // Class hierarchies: rooted trees whose leaves are the classes 0 … C-1, as flat arrays.
 //
 // An inner node v owns the decision rows row_ptr[v] .. row_ptr[v+1]) of the weight matrix: one row if it is
-// logistic (two children, P(child 1) = σ(w·x + b)), otherwise one row a child (softmax).
+// logistic (two children, P(child 1) = σ(w·x + b)), otherwise one row a child (softmax). In a tree of independent nodes each child has
+// a row and a probability of its own, P = σ(w·x + b): a probabilistic label tree, for several labels (Jasinska et al. 2016). The
+// probability of a class is then the product over its path, and does not sum to 1 over the classes.
 #pragma once
 
 #include <cstddef>
@@ -30,6 +32,7 @@ struct HierarchyView {
     std::int32_t depth = 0;                    // longest path
     std::size_t widest = 0;                    // most rows that a node owns
     bool independent = false;                  // every child is its own yes or no, P = σ(its row); no node is logistic then
+    std::span<const std::int32_t> level = {};  // V: depth of each node, the root's is 0
 
     std::size_t classes() const noexcept { return path_ptr.empty() ? 0 : path_ptr.size() - 1; }
     std::size_t nodes() const noexcept { return row_ptr.empty() ? 0 : row_ptr.size() - 1; }
@@ -62,7 +65,7 @@ public:
 
 private:
     HierarchyView view_;
-    std::vector<std::int32_t> preorder_, leaf_rank_;
+    std::vector<std::int32_t> preorder_, leaf_rank_, level_;
 };
 
 // ---- builders: deterministic; nodes come out depth first, the root is node 0; nodes with two children are
@@ -91,11 +94,14 @@ Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std
 
 // ---- on a tree
 
+// The same tree with independent nodes, one row a child. O(P + V + C).
+Hierarchy independent(const HierarchyView& h);
+
 // The same shape with the classes dealt anew to the leaves, so that the expected path length is the least for that shape.
 Hierarchy optimal_codes(const HierarchyView& h, std::span<const double> counts);
 
 enum class PruneBy { min_count, max_nodes, max_depth };
-// Subtrees below the limit become one flat softmax node; no class is lost.
+// Subtrees below the limit become one flat softmax node, or independent one in a tree of such; no class is lost.
 Hierarchy prune(const HierarchyView& h, std::span<const double> counts, PruneBy by, double limit);
 
 }  // namespace sparseops

@@ -7,7 +7,8 @@
 // multiple of 64. The arrays, row-major and without gaps but zeros up to a multiple of 64 after each; offsets count from the
 // first one. Sequences of strings are two arrays, `utf8` (bytes) and `offsets` (one more than strings).
 //
-// A tree has the metadata {"kind": "Hierarchy"} and the six arrays of HierarchyView. It may have weights beside it: `W` and, if
+// A tree has the metadata {"kind": "Hierarchy"} and the six arrays of HierarchyView, and one more if its nodes are independent:
+// `independent`, the uint8 number 1. It may have weights beside it: `W` and, if
 // any, `b` and `E`; or quantised, `W.data` and for int8 `W.scale`.
 //   save_arrays(path, {**h.to_arrays(), "W": W, "b": b}, {"kind": "Hierarchy"})
 // A classifier has the kind "HSoftmaxClassifier", the tree under `hierarchy.`, weights under `model.`, and labels under `classes.`:

@@ -3,47 +3,28 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <limits>
 #include <utility>
 #include <vector>
 
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"
+#include "hsoftmax/child_log_p.hpp"
 #include "hsoftmax/score.hpp"
 #include "kernels/kernels.hpp"
+#include "search/levels.hpp"
+#include "search/results.hpp"
 
 namespace sparseops {
 namespace {
 
+using detail::Open;
 using detail::require;
 
 constexpr std::size_t most_together = 16;  // nodes whose rows are scored in one pass over x
 constexpr std::size_t least_together = 4;  // fewer cost as much: nodes of nearby lists join them
 constexpr std::size_t lists = 32;          // of open nodes
 constexpr std::int32_t none = -1;
-
-// `key` orders: the log-probability as it is returned, rounded to T; `log_p` carries the digits on.
-template <Real T>
-struct Found {
-    T key;
-    std::int64_t id;
-    double log_p;
-};
-
-// a before b in the result: likelier, or as likely with the lower id.
-template <Real T>
-bool better(const Found<T>& a, const Found<T>& b) {
-    return a.key != b.key ? a.key > b.key : a.id < b.id;
-}
-
-// An inner node that is not expanded yet.
-template <Real T>
-struct Open {
-    double log_p;
-    T key;
-    std::int32_t node;
-};
 
 // One worker's search, its memory kept from query to query.
 template <Real T>
@@ -52,12 +33,11 @@ public:
     Searcher(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options)
         : h_(h),
           in_(in),
-          score_(in.X, in.W),
+          score_(h, in.X, in.W),
           options_(options),
           k_(detail::kernels<T>()),
-          limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
-          nearby_(h.logistic && limit_ > 1 ? 2 : 0),
-          least_step_(options.edge_beam ? -std::nextafter(*options.edge_beam, -1.0) : -std::numeric_limits<double>::infinity()),
+          results_(h, options),
+          nearby_(h.logistic && results_.limit() > 1 ? 2 : 0),
           log_p_(std::max<std::size_t>(2, h.widest)),
           z_(std::max<std::size_t>(2, h.widest)) {}
 
@@ -65,22 +45,18 @@ public:
     bool run(std::size_t x, std::int64_t* classes, T* log_probs, T* bound) {
         x_ = score_.place(x);
         finite_ = true;
-        best_left_ = worst_ = -std::numeric_limits<T>::infinity();
-        found_.clear();
+        results_.clear();
         open_.clear();
         if (h_.nodes() == 0)
-            offer({T(0), 0, 0.0});
+            results_.offer({T(0), 0, 0.0});
         else if (options_.beam)
             search_levels(static_cast<std::size_t>(*options_.beam));
         else
             search_best_first();
-        std::sort_heap(found_.begin(), found_.end(), better<T>);
-        if (options_.min_prob) climb(std::log(*options_.min_prob));
-        for (std::size_t j = 0; j < options_.k; ++j) {
-            classes[j] = j < found_.size() ? found_[j].id : -1;
-            log_probs[j] = j < found_.size() ? found_[j].key : -std::numeric_limits<T>::infinity();
-        }
-        *bound = best_left_;
+        results_.write(classes, log_probs, bound, [&](std::size_t v) {
+            score_children(v);
+            return log_p_.data();
+        });
         return finite_ || !in_.check_finite;
     }
 
@@ -89,21 +65,6 @@ private:
         Open<T> open;
         std::int32_t next;
     };
-
-    // The results so far are a heap with the worst on top.
-    void offer(const Found<T>& candidate) {
-        if (found_.size() == limit_) {
-            if (!better(candidate, found_.front())) return;
-            std::pop_heap(found_.begin(), found_.end(), better<T>);
-            found_.back() = candidate;
-        } else {
-            found_.push_back(candidate);
-        }
-        std::push_heap(found_.begin(), found_.end(), better<T>);
-        if (found_.size() == limit_) worst_ = found_.front().key;
-    }
-
-    void leave(T key) { best_left_ = std::max(best_left_, key); }
 
     // Open nodes lie in lists, those of one up to e times less likely than those of the list before it. The first list is
     // expanded some nodes at a time, their rows scored in one pass over x, until it stays empty; no node is looked at before its
@@ -130,8 +91,8 @@ private:
         const auto from = [&](std::int32_t& first, std::size_t most) {
             for (; n < most && first != none; first = next(first)) {
                 batch_[n] = waiting_[static_cast<std::size_t>(first)].open;
-                if (batch_[n].key < worst_)  // one as likely as the worst may hide the same key, lower id
-                    leave(batch_[n].key);
+                if (batch_[n].key < results_.worst())  // one as likely as the worst may hide the same key, lower id
+                    results_.leave(batch_[n].key);
                 else
                     ++n;
             }
@@ -181,9 +142,8 @@ private:
             next.clear();
             expand(open_, [&](const Open<T>& inner) { next.push_back(inner); });
             if (next.size() > width) {
-                const auto likelier = [](const Open<T>& a, const Open<T>& b) { return a.key != b.key ? a.key > b.key : a.node < b.node; };
-                std::partial_sort(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width), next.end(), likelier);
-                for (std::size_t i = width; i < next.size(); ++i) leave(next[i].key);
+                std::partial_sort(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width), next.end(), detail::likelier<T>);
+                for (std::size_t i = width; i < next.size(); ++i) results_.leave(next[i].key);
                 next.resize(width);
             }
             open_.swap(next);
@@ -192,11 +152,11 @@ private:
 
     template <class Push>
     void expand(std::span<const Open<T>> nodes, Push push) {
-        if (!h_.logistic) {
+        if (!h_.logistic || score_.sparse()) {
             for (const Open<T>& node : nodes) {
                 score_children(static_cast<std::size_t>(node.node));
                 const auto children = h_.children(static_cast<std::size_t>(node.node));
-                for (std::size_t j = 0; j < children.size(); ++j) take_child(node, children[j], log_p_[j], push);
+                for (std::size_t j = 0; j < children.size(); ++j) results_.take_child(node, children[j], log_p_[j], push);
             }
             return;
         }
@@ -216,67 +176,20 @@ private:
             k_.log_sigmoid(z, n, log_p, log_p + most_together);
             for (std::size_t i = 0; i < n; ++i) {
                 const std::int32_t* const two = child + 2 * static_cast<std::size_t>(rows[i]);
-                take_child(node[i], two[0], log_p[i], push);
-                take_child(node[i], two[1], log_p[most_together + i], push);
+                results_.take_child(node[i], two[0], log_p[i], push);
+                results_.take_child(node[i], two[1], log_p[most_together + i], push);
             }
-        }
-    }
-
-    template <class Push>
-    void take_child(const Open<T>& node, std::int32_t child, T log_p, Push push) {
-        const double step = static_cast<double>(log_p), total = node.log_p + step;
-        const T key = static_cast<T>(total);
-        if (!(step >= least_step_)) {  // without an edge beam a step of probability 0 stays
-            leave(key);
-        } else if (key < worst_) {  // neither it nor what lies below it can be a result
-            if (child >= 0) leave(key);
-        } else if (child < 0) {
-            offer({key, ~child, total});
-        } else {
-            if (options_.nodes) offer({key, static_cast<std::int64_t>(h_.classes()) + child, total});
-            push({total, key, child});
         }
     }
 
     void score_children(std::size_t v) {
         const std::size_t k = h_.row_count(v), row = h_.row(v);
-        score_({x_}, 1, {row}, k, z_.data(), k);
+        score_.node(x_, v, z_.data());
         if (!in_.b.empty()) {
             for (std::size_t j = 0; j < k; ++j) z_[j] += in_.b[row + j];
         }
         finite_ = finite_ && k_.first_not_finite(z_.data(), k) == k;
-        if (k == 1) {
-            k_.log_sigmoid(z_.data(), 1, log_p_.data(), log_p_.data() + 1);
-            return;
-        }
-        k_.softmax_nll(z_.data(), k, log_p_.data(), nullptr);
-        for (std::size_t j = 0; j < k; ++j) log_p_[j] = -log_p_[j];
-    }
-
-    // Replaces each result by the deepest node above it, itself included, that is as likely as asked; repeats go.
-    void climb(double least) {
-        std::vector<Found<T>> kept;
-        for (const Found<T>& found : found_) {
-            const Found<T> at = found.log_p >= least ? found : ancestor(found, least);
-            if (std::none_of(kept.begin(), kept.end(), [&](const Found<T>& other) { return other.id == at.id; })) kept.push_back(at);
-        }
-        found_.swap(kept);
-    }
-
-    Found<T> ancestor(const Found<T>& found, double least) {
-        const auto classes = static_cast<std::int64_t>(h_.classes());
-        std::int32_t c = static_cast<std::int32_t>(found.id - classes);  // a class below the result
-        if (found.id < classes) c = ~static_cast<std::int32_t>(found.id);
-        while (c >= 0) c = h_.children(static_cast<std::size_t>(c)).front();
-        const auto path = h_.path_nodes(static_cast<std::size_t>(~c)), steps = h_.path_children(static_cast<std::size_t>(~c));
-        Found<T> at{T(0), classes + path[0], 0.0};
-        for (std::size_t d = 0; d + 1 < path.size(); ++d) {
-            score_children(static_cast<std::size_t>(path[d]));
-            const double log_p = at.log_p + static_cast<double>(log_p_[static_cast<std::size_t>(steps[d])]);
-            if (log_p < least) break;
-            at = {static_cast<T>(log_p), classes + path[d + 1], log_p};
-        }
-        return at;
+        detail::child_log_p(k_, h_, k, z_.data(), log_p_.data());
     }
 
     const HierarchyView& h_;
@@ -284,18 +197,15 @@ private:
     detail::Scorer<T> score_;
     const SearchOptions& options_;
     const detail::Kernels<T>& k_;
-    std::size_t limit_;
+    detail::Results<T> results_;
     std::size_t nearby_;  // lists; the one best class is rarely below their nodes, and a wider node costs more
-    double least_step_;   // log P of the least likely step that is looked at
     std::vector<T> log_p_, z_;
-    std::vector<Found<T>> found_;
     std::vector<Open<T>> open_;
     std::array<Open<T>, most_together> batch_{};
     std::vector<Waiting> waiting_;                    // every open node, in lists
     std::array<std::int32_t, lists + 1> first_of_{};  // list j: down to e^(j + 1) times less likely than the likeliest; the last: even less
     T likeliest_ = 0, per_nat_ = 1;
     std::size_t x_ = 0;
-    T best_left_ = 0, worst_ = 0;
     bool finite_ = true;
 };
 
@@ -317,9 +227,12 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
     require(log_probs.rows == n && log_probs.cols == options.k, "log_probs must have shape (", n, ", ", options.k, ")");
     require(bound.size() == n, "bound must have ", n, " entries, got ", bound.size());
     require_input(h, in);
+    if constexpr (std::is_same_v<T, float>) {
+        if (in.W.sparse() && options.beam && h.nodes() > 0) return detail::search_levels(h, in, options, classes, log_probs, bound);
+    }
     const double scored =
         static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);
-    const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * static_cast<double>(in.X.cols() + 16));
+    const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * (detail::entries_per_row(in.X) + 16));
     std::vector<Searcher<T>> searchers(static_cast<std::size_t>(std::max(1, threads)), Searcher<T>(h, in, options));
     constexpr std::size_t block = 16;
     detail::FirstPlace bad;

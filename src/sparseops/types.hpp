@@ -81,6 +81,7 @@ struct Hierarchy {
     std::vector<std::int64_t> child_ptr;
     std::vector<std::int32_t> child;
     std::vector<std::int64_t> row_ptr;
+    bool independent = false;
 };
 
 }  // namespace sparseops

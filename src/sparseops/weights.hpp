@@ -59,9 +59,14 @@ struct SparseRows {
 // A node of sparse rows has at most this many: a slot is 16 bits.
 constexpr std::size_t max_sparse_rows_of_node = 65535;
 
+struct HierarchyView;
+
 // Throws std::invalid_argument unless the arrays are as SparseRowsView says, and their numbers finite. Every operator trusts
 // rows that were checked so. O(V + R + weights).
 void require_sparse_rows(const SparseRowsView& W);
+
+// The same, and unless they are rows of this tree: its nodes' rows, and one temperature a depth or none.
+void require_sparse_rows(const SparseRowsView& W, const HierarchyView& h);
 
 // W without the weights of |w| <= threshold, and without the features that lose all. The biases stay.
 // Throws std::invalid_argument if the threshold is negative or not finite. O(weights); W must have been checked.
@@ -75,15 +80,24 @@ public:
     Weights(const T* data, std::size_t rows, std::size_t cols) noexcept : rows_(MatrixView<const T>{data, rows, cols}) {}
     Weights(MatrixView<const T> rows) noexcept : rows_(rows) {}
     Weights(MatrixView<T> rows) noexcept : rows_(MatrixView<const T>(rows)) {}
-    Weights(QuantizedView rows) noexcept : rows_(rows) {}  // products are float32: T must be float where they are computed
+    // Products of these two are float32: T must be float where they are computed.
+    Weights(QuantizedView rows) noexcept : rows_(rows) {}
+    Weights(SparseRowsView rows) noexcept : rows_(rows) {}  // which must have passed require_sparse_rows with the operator's tree
 
-    std::size_t rows() const noexcept { return dense() ? dense()->rows : quantized()->rows; }
-    std::size_t cols() const noexcept { return dense() ? dense()->cols : quantized()->cols; }
+    std::size_t rows() const noexcept {
+        if (const auto* W = dense()) return W->rows;
+        return sparse() ? sparse()->rows() : quantized()->rows;
+    }
+    std::size_t cols() const noexcept {
+        if (const auto* W = dense()) return W->cols;
+        return sparse() ? sparse()->cols() : quantized()->cols;
+    }
     const MatrixView<const T>* dense() const noexcept { return std::get_if<MatrixView<const T>>(&rows_); }  // null if of another kind
     const QuantizedView* quantized() const noexcept { return std::get_if<QuantizedView>(&rows_); }
+    const SparseRowsView* sparse() const noexcept { return std::get_if<SparseRowsView>(&rows_); }
 
 private:
-    std::variant<MatrixView<const T>, QuantizedView> rows_;
+    std::variant<MatrixView<const T>, QuantizedView, SparseRowsView> rows_;
 };
 
 }  // namespace sparseops

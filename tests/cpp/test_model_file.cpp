@@ -59,6 +59,30 @@ void test_trees_with_weights() {
     }
 }
 
+void test_independent_nodes() {
+    const Hierarchy binary = huffman(zipf(9));
+    const HierarchyIndex index(binary);
+    const Hierarchy tree = independent(index.view());
+    Parts parts;
+    add_tree(parts, tree);
+    parts["independent"] = part<std::uint8_t>("|u1", {1});
+    const Bytes bytes(write(parts, tree_kind));
+    check(Model::load(bytes.view()).tree().independent, "a tree of independent nodes");
+    for (const std::vector<std::uint8_t>& wrong : {std::vector<std::uint8_t>{0}, {1, 1}, {}}) {
+        parts["independent"] = part("|u1", wrong);
+        const Bytes other(write(parts, tree_kind));
+        check_refused(text_of("path must hold a valid Hierarchy, got memory: independent must hold the number 1 alone, got ", wrong.size(),
+                              " entries"),
+                      [&] { Model::load(other.view()); });
+    }
+    parts.clear();
+    add_tree(parts, binary);
+    parts["independent"] = part<std::uint8_t>("|u1", {1});
+    const Bytes logistic(write(parts, tree_kind));
+    check_refused("path must hold a valid Hierarchy, got memory: row_ptr must give node 0 one row a child, as nodes are independent, got 1",
+                  [&] { Model::load(logistic.view()); });
+}
+
 void test_quantised_rows() {
     const Hierarchy tree = huffman(zipf(23));
     const HierarchyIndex index(tree);
@@ -183,6 +207,7 @@ void test_classifiers() {
 int main() {
     test_trees_with_weights<float>();
     test_trees_with_weights<double>();
+    test_independent_nodes();
     test_quantised_rows();
     test_classifiers();
     return finish("test_model_file");

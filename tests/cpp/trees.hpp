@@ -112,11 +112,16 @@ struct Example {
         const auto z = logits(h, v);
         const double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
         std::vector<Reference> p;
+        const auto sigmoid = [&](double s, double bound) {
+            const double value = std::min(s, 0.0) - std::log1p(std::exp(-std::fabs(s)));
+            p.push_back({value, bound + 4 * eps * std::fabs(value)});
+        };
+        if (h.independent) {
+            for (const Reference& r : z) sigmoid(r.value, r.bound);
+            return p;
+        }
         if (z.size() == 1) {
-            for (const double sign : {-1.0, 1.0}) {
-                const double s = sign * z[0].value, value = std::min(s, 0.0) - std::log1p(std::exp(-std::fabs(s)));
-                p.push_back({value, z[0].bound + 4 * eps * std::fabs(value)});
-            }
+            for (const double sign : {-1.0, 1.0}) sigmoid(sign * z[0].value, z[0].bound);
             return p;
         }
         double top = z[0].value, worst = 0, sum = 0;

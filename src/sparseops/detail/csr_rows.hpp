@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What training asks of a CSR matrix of examples: its shape, its indices and its numbers.
+// What operators ask of a CSR matrix: its shape, its indices and its numbers.
 #pragma once
 
 #include <algorithm>
@@ -32,10 +32,10 @@ void each_row_block(const CsrView<T, I>& x, int num_threads, const F& f) {
                  [&](std::size_t item, std::size_t) { f(item * block, std::min(rows, (item + 1) * block)); });
 }
 
-// Refuses a matrix that is not CSR, an index out of range, and a number that is not finite. Returns whether the indices rise in
-// every row, so that none comes twice.
+// Refuses a matrix that is not CSR, an index out of range, and, if that is to be checked, a number that is not finite. Returns
+// whether the indices rise in every row, so that none comes twice.
 template <Real T, Index I>
-bool require_csr_rows(const CsrView<const T, I>& x, const char* name, int num_threads) {
+bool require_csr_rows(const CsrView<const T, I>& x, const char* name, int num_threads, bool check_finite = true) {
     require(!x.indptr.empty() && x.indptr[0] == 0, name, ".indptr must start with 0");
     require(x.cols <= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()), name, " must have fewer than 2**31 columns, got ",
             x.cols);
@@ -53,7 +53,7 @@ bool require_csr_rows(const CsrView<const T, I>& x, const char* name, int num_th
             for (std::size_t j = begin; j < begin + n; ++j) {
                 const I f = x.indices[j];
                 if (f < 0 || static_cast<std::size_t>(f) >= x.cols) outside.report(j);
-                if (!std::isfinite(x.data[j])) infinite.report(j);
+                if (check_finite && !std::isfinite(x.data[j])) infinite.report(j);
                 if (j > begin && f <= x.indices[j - 1]) unordered.report(j);
             }
         }
@@ -61,7 +61,7 @@ bool require_csr_rows(const CsrView<const T, I>& x, const char* name, int num_th
     if (outside.any()) {
         refuse(name, ".indices must be in [0, ", x.cols, "), got ", x.indices[outside.place()], " at index ", outside.place());
     }
-    if (infinite.any()) refuse(name, ".data must be finite, got ", x.data[infinite.place()], " at index ", infinite.place());
+    if (infinite.any()) refuse(name, " must be finite, got ", x.data[infinite.place()], " at stored value ", infinite.place());
     return !unordered.any();
 }
 

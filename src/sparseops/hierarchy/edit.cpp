@@ -25,6 +25,12 @@ std::vector<std::int32_t> leaves_in_order(const HierarchyView& h) {
     return leaves;
 }
 
+// A tree made out of h has its kind of nodes. `made` has one row a child if h has, as the shape's flat nodes say.
+Hierarchy of_kind(const HierarchyView& h, Hierarchy made) {
+    made.independent = h.independent;
+    return made;
+}
+
 // Copies the tree, keeping its node numbers and softmax nodes; leaf ~c becomes ~rename[c].
 Hierarchy renamed(const HierarchyView& h, const std::vector<std::int32_t>& rename) {
     Shape shape;
@@ -34,7 +40,7 @@ Hierarchy renamed(const HierarchyView& h, const std::vector<std::int32_t>& renam
     shape.root = h.nodes() ? h.preorder[0] : ~rename[0];
     shape.flat.resize(h.nodes());
     for (std::size_t v = 0; v < h.nodes(); ++v) shape.flat[v] = !h.is_logistic(v);
-    return detail::complete_as_numbered(shape, h.classes(), true);
+    return of_kind(h, detail::complete_as_numbered(shape, h.classes(), true));
 }
 
 // Per node, in preorder positions: the sum of counts below, the depth, and the end of its subtree.
@@ -90,6 +96,19 @@ std::vector<std::uint8_t> open_nodes(const HierarchyView& h, const Subtrees& s, 
 
 }  // namespace
 
+Hierarchy independent(const HierarchyView& h) {
+    const auto copy = [](const auto& from, auto& to) { to.assign(from.begin(), from.end()); };
+    Hierarchy made;
+    copy(h.path_ptr, made.path_ptr);
+    copy(h.path_node, made.path_node);
+    copy(h.path_child, made.path_child);
+    copy(h.child_ptr, made.child_ptr);
+    copy(h.child, made.child);
+    copy(h.child_ptr, made.row_ptr);
+    made.independent = true;
+    return made;
+}
+
 Hierarchy optimal_codes(const HierarchyView& h, std::span<const double> counts) {
     require_counts_for(h, counts);
     const auto leaves = leaves_in_order(h);
@@ -111,7 +130,7 @@ Hierarchy prune(const HierarchyView& h, std::span<const double> counts, PruneBy 
     if (by == PruneBy::max_nodes) require(limit >= 1, "max_nodes must be at least 1, got ", limit);
     if (by == PruneBy::max_depth) require(limit >= 1, "max_depth must be at least 1, got ", limit);
     Shape shape;
-    if (h.nodes() == 0) return detail::complete(shape, 1, true);
+    if (h.nodes() == 0) return of_kind(h, detail::complete(shape, 1, true));
     const Subtrees s = measure(h, counts);
     const auto open = open_nodes(h, s, by, limit);
     const auto leaves = leaves_in_order(h);
@@ -146,7 +165,7 @@ Hierarchy prune(const HierarchyView& h, std::span<const double> counts, PruneBy 
         shape.flat.push_back(!(kept[v] ? h.is_logistic(v) : last[v] - first[v] == 1 && h.is_logistic(v)));
     }
     shape.root = made[static_cast<std::size_t>(h.preorder[0])];
-    return detail::complete(shape, h.classes(), true);
+    return of_kind(h, detail::complete(shape, h.classes(), true));
 }
 
 }  // namespace sparseops

@@ -39,6 +39,7 @@ void require_arrays(const HierarchyView& h) {
         const std::int64_t k = h.child_ptr[v + 1] - h.child_ptr[v], rows = h.row_ptr[v + 1] - h.row_ptr[v];
         require(k >= 2, "child_ptr must give every node at least 2 children, got ", k, " at node ", v);
         require(rows == k || (rows == 1 && k == 2), "row_ptr must give node ", v, " one row a child, or one row if it has two, got ", rows);
+        require(rows == k || !h.independent, "row_ptr must give node ", v, " one row a child, as nodes are independent, got ", rows);
     }
     require(h.row_ptr.back() <= std::numeric_limits<std::int32_t>::max(), "row_ptr must stay below 2**31, got ", h.row_ptr.back());
 }
@@ -46,7 +47,8 @@ void require_arrays(const HierarchyView& h) {
 }  // namespace
 
 HierarchyIndex::HierarchyIndex(const Hierarchy& h)
-    : HierarchyIndex(HierarchyView{h.path_ptr, h.path_node, h.path_child, h.child_ptr, h.child, h.row_ptr, {}, {}, true, true, 0, 0}) {}
+    : HierarchyIndex(
+          HierarchyView{h.path_ptr, h.path_node, h.path_child, h.child_ptr, h.child, h.row_ptr, {}, {}, true, true, 0, 0, h.independent}) {}
 
 HierarchyIndex::HierarchyIndex(const HierarchyView& arrays) : view_(arrays) {
     HierarchyView& h = view_;
@@ -54,8 +56,9 @@ HierarchyIndex::HierarchyIndex(const HierarchyView& arrays) : view_(arrays) {
     const std::size_t nodes = h.nodes(), classes = h.classes();
     preorder_.reserve(nodes);
     leaf_rank_.assign(classes, -1);
+    level_.assign(nodes, 0);
     h.ordered = true;
-    h.logistic = h.rows() == nodes;
+    h.logistic = h.rows() == nodes && !h.independent;
     h.depth = 0;
     h.widest = 0;
     for (std::size_t v = 0; v < nodes; ++v) h.widest = std::max(h.widest, h.row_count(v));
@@ -68,6 +71,7 @@ HierarchyIndex::HierarchyIndex(const HierarchyView& arrays) : view_(arrays) {
         seen[static_cast<std::size_t>(v)] = 1;
         h.ordered = h.ordered && v == static_cast<std::int32_t>(preorder_.size());
         preorder_.push_back(v);
+        level_[static_cast<std::size_t>(v)] = static_cast<std::int32_t>(path_node.size());
         path_node.push_back(v);
         path_child.push_back(-1);
     };
@@ -109,6 +113,7 @@ HierarchyIndex::HierarchyIndex(const HierarchyView& arrays) : view_(arrays) {
             nodes - preorder_.size(), " nodes that the root does not reach");
     h.preorder = preorder_;
     h.leaf_rank = leaf_rank_;
+    h.level = level_;
 }
 
 }  // namespace sparseops

@@ -21,11 +21,12 @@ namespace {
 using detail::Kernels;
 using detail::require;
 
-constexpr std::size_t narrow = 8;       // rows of the widest node up to which examples are scored path by path; 12 measure alike
-constexpr std::size_t wide_chunk = 32;  // examples scored together where nodes are wider
-constexpr std::size_t block = 16;       // a part of a chunk that goes through all steps while what it reads is near
-constexpr std::size_t ahead = 4;        // examples whose rows are prefetched, twice that for their paths
-constexpr std::size_t stretch = 64;     // rows of a wide node that all examples of a chunk meet before the next ones
+constexpr std::size_t narrow = 8;          // rows of the widest node up to which examples are scored path by path; 12 measure alike
+constexpr std::size_t wide_chunk = 32;     // examples scored together where nodes are wider
+constexpr std::size_t sparse_chunk = 512;  // the same where W is sparse: a node's features are spread over a table for them
+constexpr std::size_t block = 16;          // a part of a chunk that goes through all steps while what it reads is near
+constexpr std::size_t ahead = 4;           // examples whose rows are prefetched, twice that for their paths
+constexpr std::size_t stretch = 64;        // rows of a wide node that all examples of a chunk meet before the next ones
 
 // One worker's scratch: grown before the team starts, never inside it.
 template <Real T>
@@ -36,6 +37,7 @@ struct alignas(detail::apart) Scratch {
         std::int32_t node, first, last, z;  // the chunk's examples [first, last) pass it; its logits start at place z of theirs
     };
     std::vector<Node> open, nodes;
+    std::optional<detail::SparseScorer> sparse;
 };
 
 // What a batch writes. Residuals may be empty; then there may be a gradient, dX, and a sink for the rows' if it takes them chunk
@@ -59,16 +61,18 @@ public:
           in_(in),
           out_(out),
           k_(detail::kernels<T>()),
-          X_(detail::require_dense_rows(in.X)),
+          X_(in.X.dense() ? *in.X.dense() : MatrixView<const T>{}),
           W_(out.gradient ? detail::require_float_rows(in.W) : MatrixView<const T>{}),
-          score_(in.X, in.W, detail::team_size(in.num_threads, static_cast<double>(X_.size()))),
-          dim_(X_.cols),
+          score_(h_, in.X, in.W, detail::team_size(in.num_threads, static_cast<double>(X_.size()))),
+          dim_(in.X.cols()),
           z_(std::make_unique_for_overwrite<T[]>(plan.n_logits())),
-          narrow_(h_.widest <= narrow),
-          chunk_(narrow_ ? std::clamp<std::size_t>(plan.order().size() / (16 * block) * block, 32, 128) : wide_chunk),
+          narrow_(h_.widest <= narrow && !in.W.sparse()),
+          chunk_(narrow_         ? std::clamp<std::size_t>(plan.order().size() / (16 * block) * block, 32, 128)
+                 : in.W.sparse() ? sparse_chunk
+                                 : wide_chunk),
           chunks_((plan.order().size() + chunk_ - 1) / chunk_),
-          at_once_(h_.logistic || (h_.rows() == 2 * h_.nodes() && h_.widest == 2 && in.label_smoothing == 0)),
-          threads_(detail::team_size(in.num_threads, static_cast<double>(plan.n_logits()) * static_cast<double>(dim_ + 16) * 3)),
+          at_once_(h_.logistic || (h_.rows() == 2 * h_.nodes() && h_.widest == 2 && !h_.independent && in.label_smoothing == 0)),
+          threads_(detail::team_size(in.num_threads, static_cast<double>(plan.n_logits()) * (detail::entries_per_row(in.X) + 16) * 3)),
           scratch_(static_cast<std::size_t>(std::max(1, threads_))) {
         const std::size_t n = plan.order().size(), part = narrow_ && out.residuals.empty() ? block : chunk_;
         std::size_t longest = 0, deepest = 0, most_nodes = 0;
@@ -83,10 +87,11 @@ public:
         walks_ = sums_ && sums_->fits();
         if (!walks_) out_.sink = nullptr;
         for (auto& s : scratch_) {
-            s.products.resize(std::max(narrow_ ? deepest + 3 : chunk_ * stretch, h_.widest));
+            s.products.resize(std::max(narrow_ ? deepest + 3 : in.W.sparse() ? 2 : chunk_ * stretch, h_.widest));
             s.loss.resize(longest);
             s.target.resize(longest);
             s.rows.resize(narrow_ && !h_.logistic ? longest : 0);
+            s.sparse = score_.sparse();
             s.open.reserve(narrow_ ? 0 : static_cast<std::size_t>(h_.depth) + 1);
             s.nodes.reserve(most_nodes);
         }
@@ -97,8 +102,8 @@ public:
             std::fill(out_.nll.begin(), out_.nll.end(), T(0));
             if (out_.gradient) std::fill(out_.dX, out_.dX + plan_.examples() * dim_, T(0));
         }
-        // What is not finite in a row of X makes all its logits so: X itself is looked at only where a row has none of its own.
-        if (!in_.residuals.empty() || plan_.order().size() < plan_.examples() || h_.nodes() == 0) require_finite(in_);
+        // What is not finite in a row of dense X makes all its logits so: X itself is looked at only where a row has none of its own.
+        if (!in_.residuals.empty() || plan_.order().size() < plan_.examples() || h_.nodes() == 0 || in_.W.sparse()) require_finite(in_);
         if (!in_.residuals.empty()) copy_residuals(in_.residuals.data(), z_.get());
         detail::FirstPlace bad;
         detail::parallel_for(chunks_, threads_, [&](std::size_t c, std::size_t worker) {
@@ -273,7 +278,20 @@ private:
 
     std::int32_t rows_of(std::int32_t node) const { return static_cast<std::int32_t>(h_.row_count(static_cast<std::size_t>(node))); }
 
+    void sparse_logits(Scratch<T>& scratch) {
+        if constexpr (std::is_same_v<T, float>) {
+            for (const Node& node : scratch.nodes) {
+                const auto first = static_cast<std::size_t>(node.first), end = static_cast<std::size_t>(node.last);
+                scratch.sparse->open(static_cast<std::size_t>(node.node), end - first);
+                for (std::size_t s = first; s < end; ++s)
+                    scratch.sparse->logits(example(s), z_.get() + at(s) + static_cast<std::size_t>(node.z));
+                scratch.sparse->close();
+            }
+        }
+    }
+
     void wide_logits(Scratch<T>& scratch) {
+        if (scratch.sparse) return sparse_logits(scratch);
         T* products = scratch.products.data();
         for (std::size_t i = 0; i < scratch.nodes.size(); ++i) {
             if (i + ahead < scratch.nodes.size()) prefetch_node(static_cast<std::size_t>(scratch.nodes[i + ahead].node));
@@ -387,6 +405,8 @@ void require_batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::sp
     require(in.X.rows() == n, "X must have one row a label, ", n, ", got ", in.X.rows());
     require(in.scale.empty() || in.scale.size() == n, in.scale_loss ? "sample_weight" : "grad_output", " must have ", n, " entries, got ",
             in.scale.size());
+    require(in.label_smoothing == 0 || !plan.hierarchy().independent, "label_smoothing must be 0 on a tree of independent nodes, got ",
+            in.label_smoothing);
     require(in.label_smoothing >= 0 && in.label_smoothing < 1, "label_smoothing must be in [0, 1), got ", in.label_smoothing);
     require(in.residuals.empty() || in.residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
             in.residuals.size());
@@ -407,6 +427,7 @@ void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T>
 template <Real T>
 void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
                        const GradientSink<T>& sink) {
+    require(!plan.hierarchy().independent, "h must have logistic or softmax nodes for a gradient, got independent nodes");
     require_batch(plan, in, std::span<const T>(nll));
     require(dX.rows == plan.examples() && dX.cols == in.X.cols(), "dX must have shape (", plan.examples(), ", ", in.X.cols(), "), got (",
             dX.rows, ", ", dX.cols, ")");

@@ -8,6 +8,7 @@
 #include "../hierarchy.hpp"
 #include "../kernels/kernels.hpp"
 #include "../types.hpp"
+#include "child_log_p.hpp"
 
 namespace sparseops::detail {
 
@@ -35,14 +36,18 @@ void softmax_delta(T* p, std::size_t k, std::size_t j, double smoothing) {
     p[j] = -others;
 }
 
-// z: the logits of the path's nodes, root first; with `gradient`, made their gradients. nll: scratch for the widest node.
+// z: the logits of the path's nodes, root first; with `gradient`, made their gradients. nll: scratch for the widest node, two at
+// least. Independent nodes have neither gradients nor soft targets.
 template <Real T>
 double path_loss(const Kernels<T>& kernels, const HierarchyView& h, std::size_t label, double smoothing, bool gradient, T* z, T* nll) {
     const auto nodes = h.path_nodes(label), children = h.path_children(label);
     double sum = 0;
     for (std::size_t d = 0; d < nodes.size(); ++d) {
         const std::size_t k = h.row_count(static_cast<std::size_t>(nodes[d])), j = static_cast<std::size_t>(children[d]);
-        if (k == 1) {
+        if (!gradient && smoothing == 0) {
+            child_log_p(kernels, h, k, z, nll);
+            sum -= static_cast<double>(nll[j]);
+        } else if (k == 1) {
             const T target = soft_target<T>(children[d], smoothing);
             kernels.logistic_loss(z, &target, 1, nll, gradient ? z : nullptr);
             sum += static_cast<double>(nll[0]);

@@ -155,6 +155,14 @@ template <Real T>
 void require_shapes(const HierarchyView& h, const HSoftmaxInput<T>& in) {
     detail::require(in.W.rows() == h.rows() && in.W.cols() == in.X.cols(), "W must have shape (", h.rows(), ", ", in.X.cols(), "), got (",
                     in.W.rows(), ", ", in.W.cols(), ")");
+    if (const SparseRowsView* W = in.W.sparse()) {
+        detail::require(W->row_ptr.size() == h.row_ptr.size() &&
+                            (W->row_ptr.data() == h.row_ptr.data() || std::equal(W->row_ptr.begin(), W->row_ptr.end(), h.row_ptr.begin())),
+                        "W must have the rows of the tree's nodes, got rows of another tree");
+        detail::require(W->temperature.empty() || W->temperature.size() == static_cast<std::size_t>(h.depth),
+                        "temperature must have one entry a depth, ", h.depth, ", got ", W->temperature.size());
+        detail::require(in.b.empty(), "b must be empty with sparse weights, whose biases are part of them, got ", in.b.size(), " entries");
+    }
     detail::require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
     if (const QuantizedView* q = in.W.quantized()) {
         detail::require(q->kind != QuantizedKind::int8 || q->scale.size() == q->rows, "scale must have ", q->rows, " entries, got ",
@@ -165,7 +173,13 @@ void require_shapes(const HierarchyView& h, const HSoftmaxInput<T>& in) {
 template <Real T>
 void require_finite(const HSoftmaxInput<T>& in) {
     if (!in.check_finite) return;
-    const MatrixView<const T> X = detail::require_dense_rows(in.X);
+    const auto finite = [](const auto* X) {
+        const std::size_t bad = detail::kernels<T>().first_not_finite(X->data.data(), X->data.size());
+        if (bad < X->data.size()) detail::refuse("X must be finite, got ", X->data[bad], " at stored value ", bad);
+    };
+    if (const auto* narrow = in.X.template sparse<std::int32_t>()) return finite(narrow);
+    if (const auto* wide = in.X.template sparse<std::int64_t>()) return finite(wide);
+    const MatrixView<const T> X = *in.X.dense();
     const std::size_t bad = detail::kernels<T>().first_not_finite(X.data, X.size());
     if (bad < X.size()) detail::refuse("X must be finite, got ", X.data[bad], " at row ", bad / X.cols, ", column ", bad % X.cols);
 }

@@ -8,6 +8,7 @@
 #include "../detail/require.hpp"
 #include "../hsoftmax.hpp"
 #include "../kernels/kernels.hpp"
+#include "child_log_p.hpp"
 #include "score.hpp"
 
 namespace sparseops {
@@ -28,6 +29,7 @@ public:
         : h_(h),
           in_(in),
           score_(score),
+          sparse_(score.sparse()),
           leaves_(leaves),
           nodes_(nodes),
           bad_(bad),
@@ -84,13 +86,28 @@ private:
             index = index_.data();
             first = 0;
         }
-        score_({x_}, n_, {first, index}, rows, z_.data(), width_);
+        if (sparse_) {
+            for (std::size_t r = 0; at < end; r += h_.row_count(node(at)), ++at) score_sparse(node(at), z_.data() + r);
+        } else {
+            score_({x_}, n_, {first, index}, rows, z_.data(), width_);
+        }
         finish_scores(rows, index, first);
     }
 
     void score_node(std::size_t v) {
-        score_({x_}, n_, {h_.row(v)}, h_.row_count(v), z_.data(), width_);
+        if (sparse_)
+            score_sparse(v, z_.data());
+        else
+            score_({x_}, n_, {h_.row(v)}, h_.row_count(v), z_.data(), width_);
         finish_scores(h_.row_count(v), nullptr, h_.row(v));
+    }
+
+    void score_sparse(std::size_t v, T* z) {
+        if constexpr (std::is_same_v<T, float>) {
+            sparse_->open(v, n_);
+            for (std::size_t i = 0; i < n_; ++i) sparse_->logits(x_ + i, z + i * width_);
+            sparse_->close();
+        }
     }
 
     void finish_scores(std::size_t rows, const std::int32_t* index, std::size_t first) {
@@ -120,8 +137,10 @@ private:
         double above[example_block];
         std::copy(stack_.end() - static_cast<std::ptrdiff_t>(n_), stack_.end(), above);
         stack_.resize(stack_.size() - n_);
-        const bool one_row = h_.row_count(v) == 1;
-        if (!h_.logistic) node_log_p(r, k, one_row);
+        if (!h_.logistic) {
+            for (std::size_t i = 0; i < n_; ++i)
+                detail::child_log_p(k_, h_, h_.row_count(v), z_.data() + i * width_ + r, log_p_.data() + 2 * i * width_);
+        }
         for (std::size_t j = k; j-- > from;) {
             const std::int32_t c = children[j];
             for (std::size_t i = 0; i < n_; ++i) {
@@ -135,23 +154,10 @@ private:
         }
     }
 
-    // log P of the k children of one node of a mixed tree, to the front of each row's log_p_.
-    void node_log_p(std::size_t r, std::size_t k, bool one_row) {
-        for (std::size_t i = 0; i < n_; ++i) {
-            T* log_p = log_p_.data() + 2 * i * width_;
-            const T* z = z_.data() + i * width_ + r;
-            if (one_row) {
-                k_.log_sigmoid(z, 1, log_p, log_p + 1);
-                continue;
-            }
-            k_.softmax_nll(z, k, log_p, nullptr);
-            for (std::size_t j = 0; j < k; ++j) log_p[j] = -log_p[j];
-        }
-    }
-
     const HierarchyView& h_;
     const HSoftmaxInput<T>& in_;
     const detail::Scorer<T>& score_;
+    std::optional<detail::SparseScorer> sparse_;
     MatrixView<T> leaves_, nodes_;
     detail::FirstPlace& bad_;
     const detail::Kernels<T>& k_;
@@ -170,9 +176,9 @@ void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> 
     }
     const std::size_t ranges = (h.nodes() + node_range - 1) / node_range, blocks = (in.X.rows() + example_block - 1) / example_block;
     const int threads = detail::team_size(
-        in.num_threads, static_cast<double>(in.X.rows()) * static_cast<double>(h.rows()) * static_cast<double>(in.X.cols() + 16));
+        in.num_threads, static_cast<double>(in.X.rows()) * static_cast<double>(h.rows()) * (detail::entries_per_row(in.X) + 16));
     detail::FirstPlace bad;
-    const detail::Scorer<T> scorer(in.X, in.W, threads);
+    const detail::Scorer<T> scorer(h, in.X, in.W, threads);
     std::vector<TreeWalk<T>> walks(static_cast<std::size_t>(std::max(1, threads)), TreeWalk<T>(h, in, scorer, leaves, nodes, bad));
     detail::parallel_for(ranges * blocks, threads, [&](std::size_t item, std::size_t worker) {
         const std::size_t x = item / ranges * example_block, from = item % ranges * node_range;
@@ -181,29 +187,16 @@ void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> 
     detail::require_finite_logits(bad);
 }
 
-// Logits of the rows of one node for one x, into z.
-template <Real T>
-void node_logits(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, std::size_t x, std::size_t v, T* z) {
-    const std::size_t k = h.row_count(v), row = h.row(v);
-    score({x}, 1, {row}, k, z, k);
-    if (in.b.empty()) return;
-    for (std::size_t j = 0; j < k; ++j) z[j] += in.b[row + j];
-}
-
 // log P(child | x) of all children of v, into log_p; false if a logit is not finite.
 template <Real T>
 bool child_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, std::size_t x, std::size_t v, T* z,
                      T* log_p) {
     const auto& kernels = detail::kernels<T>();
-    const std::size_t k = h.row_count(v);
-    node_logits(h, in, score, x, v, z);
+    const std::size_t k = h.row_count(v), row = h.row(v);
+    score.node(x, v, z);
+    for (std::size_t j = 0; j < k && !in.b.empty(); ++j) z[j] += in.b[row + j];
     const bool finite = kernels.first_not_finite(z, k) == k;
-    if (k == 1) {
-        kernels.log_sigmoid(z, 1, log_p, log_p + 1);
-        return finite;
-    }
-    kernels.softmax_nll(z, k, log_p, nullptr);
-    for (std::size_t j = 0; j < k; ++j) log_p[j] = -log_p[j];
+    detail::child_log_p(kernels, h, k, z, log_p);
     return finite;
 }
 
@@ -233,11 +226,11 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
         require(c >= 0 && static_cast<std::size_t>(c) < h.classes(), "classes must be in [0, ", h.classes(), "), got ", c, " at index ", i);
     }
     const int threads = detail::team_size(
-        in.num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols()));
+        in.num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * detail::entries_per_row(in.X));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
     detail::PerWorker<T> scratch(2 * width, threads);
     detail::FirstPlace bad;
-    const detail::Scorer<T> scorer(in.X, in.W, threads);
+    const detail::Scorer<T> scorer(h, in.X, in.W, threads);
     detail::parallel_for(classes.rows, threads, [&](std::size_t i, std::size_t worker) {
         T* z = scratch[worker];
         for (std::size_t j = 0; j < classes.cols; ++j) {
@@ -256,14 +249,15 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
 
 template <Real T>
 void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::uint64_t seed, MatrixView<std::int64_t> out) {
+    require(!h.independent, "h must have logistic or softmax nodes for samples, got independent nodes, which make no one distribution");
     require_input(h, in);
     require(out.rows == in.X.rows(), "out must have one row a row of X, ", in.X.rows(), ", got ", out.rows);
-    const int threads = detail::team_size(
-        in.num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * static_cast<double>(in.X.cols()));
+    const int threads =
+        detail::team_size(in.num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * detail::entries_per_row(in.X));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
     detail::PerWorker<T> scratch(2 * width, threads);
     detail::FirstPlace bad;
-    const detail::Scorer<T> scorer(in.X, in.W, threads);
+    const detail::Scorer<T> scorer(h, in.X, in.W, threads);
     detail::parallel_for(out.rows, threads, [&](std::size_t i, std::size_t worker) {
         T* z = scratch[worker];
         const T* log_p = z + width;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Products of rows of X with rows of W, whatever W is stored as.
+// Products of rows of X with rows of W, whatever they are stored as.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <type_traits>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "../kernels/prefetch.hpp"
 #include "../kernels/quantized.hpp"
 #include "../types.hpp"
+#include "sparse_score.hpp"
 
 namespace sparseops::detail {
 
@@ -36,7 +39,7 @@ inline const char* name_of(QuantizedKind kind) {
 template <Real T>
 MatrixView<const T> require_float_rows(const Weights<T>& W) {
     if (const auto* rows = W.dense()) return *rows;
-    refuse("W must be a float array for a gradient, got ", name_of(W.quantized()->kind), " weights");
+    refuse("W must be a float array for a gradient, got ", W.sparse() ? "sparse" : name_of(W.quantized()->kind), " weights");
 }
 
 // X as everything but sparse W needs it.
@@ -46,17 +49,33 @@ MatrixView<const T> require_dense_rows(const Examples<T>& X) {
     refuse("X must be dense with rows of W that are, got compressed sparse rows");
 }
 
+// Products that a row of W takes part in for each row of X, about: for guesses at the work to come.
+template <Real T>
+double entries_per_row(const Examples<T>& X) noexcept {
+    const auto mean = [](const auto* rows) {
+        return static_cast<double>(rows->indices.size()) / static_cast<double>(std::max<std::size_t>(1, rows->rows()));
+    };
+    if (X.dense()) return static_cast<double>(X.dense()->cols);
+    const auto* narrow = X.template sparse<std::int32_t>();
+    return narrow ? mean(narrow) : mean(X.template sparse<std::int64_t>());
+}
+
 template <Real T>
 class Scorer {
 public:
     // The views must outlive it. int8: rows of X are rounded to the finest 16-bit steps whose products cannot overflow, all of them
-    // now, or each when `place` asks for it.
-    Scorer(const Examples<T>& X, const Weights<T>& W, int threads) : Scorer(X, W) {
+    // now, or each when `place` asks for it. Sparse rows of X are checked, and put in order where they are not.
+    Scorer(const HierarchyView& h, const Examples<T>& X, const Weights<T>& W, int threads) : Scorer(h, X, W) {
         if (is_int8()) round_inputs(threads);
     }
-    Scorer(const Examples<T>& X, const Weights<T>& W) : X_(require_dense_rows(X)), k_(kernels<T>()) {
+    Scorer(const HierarchyView& h, const Examples<T>& X, const Weights<T>& W)
+        : h_(h), X_(W.sparse() ? MatrixView<const T>{} : require_dense_rows(X)), k_(kernels<T>()) {
         if (W.dense()) {
             W_ = *W.dense();
+            return;
+        }
+        if (W.sparse()) {
+            view_sparse(X, *W.sparse());
             return;
         }
         q_ = *W.quantized();
@@ -79,6 +98,18 @@ public:
         return 0;
     }
 
+    // Set if W is sparse: then only `node` and what this one does may be asked for.
+    const std::optional<SparseScorer>& sparse() const noexcept { return sparse_; }
+
+    // z[j] = X[x] · (row j of node v). Of sparse W, the logit: bias and temperature are part of it.
+    void node(std::size_t x, std::size_t v, T* z) const {
+        if constexpr (std::is_same_v<T, float>) {
+            if (sparse_) return sparse_->node(x, v, z);
+        }
+        const std::size_t k = h_.row_count(v);
+        (*this)({x}, 1, {h_.row(v)}, k, z, k);
+    }
+
     // out[i * stride + j] = X[x i] · W[w j]
     void operator()(Pick x, std::size_t nx, Pick w, std::size_t nw, T* out, std::size_t stride) const {
         if (!quantized_) [[likely]]
@@ -95,10 +126,11 @@ public:
     }
 
     void prefetch_input(std::size_t x) const {
-        if (!quantized_) detail::prefetch(X_.row(x), X_.cols);
+        if (!quantized_ && !sparse_) detail::prefetch(X_.row(x), X_.cols);
     }
 
     void prefetch(std::size_t row) const {
+        if (sparse_) return;
         if (!quantized_) [[likely]]
             return detail::prefetch(W_.row(row), W_.cols);
         if (q_.kind == QuantizedKind::int8) {
@@ -141,11 +173,27 @@ private:
         dots(rows(X_, x), nx, rows(static_cast<const std::uint16_t*>(q_.data), q_.cols, w), nw, q_.cols, out, stride);
     }
 
+    void view_sparse(const Examples<T>& X, const SparseRowsView& W) {
+        require(!X.dense(), "X must be compressed sparse rows, as W has sparse weights, got a dense matrix");
+        if constexpr (std::is_same_v<T, float>) {
+            if (const auto* narrow = X.template sparse<std::int32_t>())
+                ordered_ = std::make_shared<const OrderedRows>(*narrow);
+            else
+                ordered_ = std::make_shared<const OrderedRows>(*X.template sparse<std::int64_t>());
+            sparse_.emplace(h_, W, *ordered_);
+        } else {
+            refuse("X must be float32, as W has sparse weights, got float64");
+        }
+    }
+
+    const HierarchyView& h_;
     const MatrixView<const T> X_;
     MatrixView<const T> W_;  // or
     QuantizedView q_;
     const Kernels<T>& k_;
     const QuantizedKernels* quantized_ = nullptr;
+    std::shared_ptr<const OrderedRows> ordered_;  // sparse: X
+    std::optional<SparseScorer> sparse_;
     std::vector<std::int16_t> x_;  // int8: X, a row every stride_, or one row
     std::vector<float> x_scale_;
     std::size_t stride_ = 0;

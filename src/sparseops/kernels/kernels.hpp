@@ -40,6 +40,7 @@ struct Kernels {
     // `delta` may be z; `delta == nullptr` skips it.
     void (*logistic_loss)(const T* z, const T* target, std::size_t n, T* loss, T* delta);
     // log P(child 0), log P(child 1) of logistic nodes, from their logits; exactly minus what logistic_loss gives.
+    // log_p0 may be z.
     void (*log_sigmoid)(const T* z, std::size_t n, T* log_p0, T* log_p1);
     // Softmax steps between two children, with logits z[2i], z[2i + 1] and the child target[i], 0 or 1: its -log P, and
     // delta[2i], delta[2i + 1] = P - (1 - target[i], target[i]). `delta` may be z; `delta == nullptr` skips it.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Checks of sparse decision rows, and their pruning.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "../detail/require.hpp"
+#include "../hierarchy.hpp"
 #include "../weights.hpp"
 
 namespace sparseops {
@@ -69,6 +71,14 @@ void require_sparse_rows(const SparseRowsView& W) {
     for (std::size_t d = 0; d < W.temperature.size(); ++d) {
         require(W.temperature[d] > 0, "temperature must be positive, got ", W.temperature[d], " at index ", d);
     }
+}
+
+void require_sparse_rows(const SparseRowsView& W, const HierarchyView& h) {
+    require_sparse_rows(W);
+    require(std::equal(W.row_ptr.begin(), W.row_ptr.end(), h.row_ptr.begin(), h.row_ptr.end()),
+            "W must have the rows of the tree's nodes, got rows of another tree");
+    require(W.temperature.empty() || W.temperature.size() == static_cast<std::size_t>(h.depth), "temperature must have one entry a depth, ",
+            h.depth, ", got ", W.temperature.size());
 }
 
 SparseRows prune(const SparseRowsView& W, float threshold) {

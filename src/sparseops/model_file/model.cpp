@@ -70,6 +70,12 @@ void Model::read_tree(const std::string& prefix) {
     tree.child_ptr = file_.vector<std::int64_t>(prefix + "child_ptr");
     tree.child = file_.vector<std::int32_t>(prefix + "child");
     tree.row_ptr = file_.vector<std::int64_t>(prefix + "row_ptr");
+    if (file_.arrays().contains(prefix + "independent")) {
+        const auto independent = file_.vector<std::uint8_t>(prefix + "independent");
+        require(independent.size() == 1 && independent[0] == 1, "independent must hold the number 1 alone, got ", independent.size(),
+                " entries");
+        tree.independent = true;
+    }
     tree_ = HierarchyIndex(tree);
 }
 

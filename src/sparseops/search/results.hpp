@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a search keeps of one row of X: its best results so far, and how likely the best of what it left may be.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "../hierarchy.hpp"
+#include "../search.hpp"
+#include "../types.hpp"
+
+namespace sparseops::detail {
+
+// `key` orders: the log-probability as it is returned, rounded to T; `log_p` carries the digits on.
+template <Real T>
+struct Found {
+    T key;
+    std::int64_t id;
+    double log_p;
+};
+
+// a before b in the result: likelier, or as likely with the lower id.
+template <Real T>
+bool better(const Found<T>& a, const Found<T>& b) {
+    return a.key != b.key ? a.key > b.key : a.id < b.id;
+}
+
+// An inner node that is not expanded yet.
+template <Real T>
+struct Open {
+    double log_p;
+    T key;
+    std::int32_t node;
+};
+
+// a before b in a beam.
+template <Real T>
+bool likelier(const Open<T>& a, const Open<T>& b) {
+    return a.key != b.key ? a.key > b.key : a.node < b.node;
+}
+
+template <Real T>
+class Results {
+public:
+    Results(const HierarchyView& h, const SearchOptions& options)
+        : h_(h),
+          options_(options),
+          limit_(std::min(options.k, h.classes() + (options.nodes ? h.nodes() : 0))),
+          least_step_(options.edge_beam ? -std::nextafter(*options.edge_beam, -1.0) : -std::numeric_limits<double>::infinity()) {}
+
+    void clear() {
+        found_.clear();
+        best_left_ = worst_ = -std::numeric_limits<T>::infinity();
+    }
+    std::size_t limit() const noexcept { return limit_; }
+    T worst() const noexcept { return worst_; }  // of as many results as are wanted; -inf while they are fewer
+
+    // The results so far are a heap with the worst on top.
+    void offer(const Found<T>& candidate) {
+        if (found_.size() == limit_) {
+            if (!better(candidate, found_.front())) return;
+            std::pop_heap(found_.begin(), found_.end(), better<T>);
+            found_.back() = candidate;
+        } else {
+            found_.push_back(candidate);
+        }
+        std::push_heap(found_.begin(), found_.end(), better<T>);
+        if (found_.size() == limit_) worst_ = found_.front().key;
+    }
+
+    void leave(T key) { best_left_ = std::max(best_left_, key); }
+
+    // A child of an expanded node becomes a result, is left, or goes to push(Open).
+    template <class Push>
+    void take_child(const Open<T>& node, std::int32_t child, T log_p, Push push) {
+        const double step = static_cast<double>(log_p), total = node.log_p + step;
+        const T key = static_cast<T>(total);
+        if (!(step >= least_step_)) {  // without an edge beam a step of probability 0 stays
+            leave(key);
+        } else if (key < worst_) {  // neither it nor what lies below it can be a result
+            if (child >= 0) leave(key);
+        } else if (child < 0) {
+            offer({key, ~child, total});
+        } else {
+            if (options_.nodes) offer({key, static_cast<std::int64_t>(h_.classes()) + child, total});
+            push(Open<T>{total, key, child});
+        }
+    }
+
+    // The k results, best first, and the bound; with min_prob, log_p(v) gives log P(child | x) of the children of v.
+    template <class LogP>
+    void write(std::int64_t* classes, T* log_probs, T* bound, LogP log_p) {
+        std::sort_heap(found_.begin(), found_.end(), better<T>);
+        if (options_.min_prob) climb(std::log(*options_.min_prob), log_p);
+        for (std::size_t j = 0; j < options_.k; ++j) {
+            classes[j] = j < found_.size() ? found_[j].id : -1;
+            log_probs[j] = j < found_.size() ? found_[j].key : -std::numeric_limits<T>::infinity();
+        }
+        *bound = best_left_;
+    }
+
+private:
+    // Replaces each result by the deepest node above it, itself included, that is as likely as asked; repeats go.
+    template <class LogP>
+    void climb(double least, LogP log_p) {
+        std::vector<Found<T>> kept;
+        for (const Found<T>& found : found_) {
+            const Found<T> at = found.log_p >= least ? found : ancestor(found, least, log_p);
+            if (std::none_of(kept.begin(), kept.end(), [&](const Found<T>& other) { return other.id == at.id; })) kept.push_back(at);
+        }
+        found_.swap(kept);
+    }
+
+    template <class LogP>
+    Found<T> ancestor(const Found<T>& found, double least, LogP log_p) {
+        const auto classes = static_cast<std::int64_t>(h_.classes());
+        std::int32_t c = static_cast<std::int32_t>(found.id - classes);  // a class below the result
+        if (found.id < classes) c = ~static_cast<std::int32_t>(found.id);
+        while (c >= 0) c = h_.children(static_cast<std::size_t>(c)).front();
+        const auto path = h_.path_nodes(static_cast<std::size_t>(~c)), steps = h_.path_children(static_cast<std::size_t>(~c));
+        Found<T> at{T(0), classes + path[0], 0.0};
+        for (std::size_t d = 0; d + 1 < path.size(); ++d) {
+            const double below =
+                at.log_p + static_cast<double>(log_p(static_cast<std::size_t>(path[d]))[static_cast<std::size_t>(steps[d])]);
+            if (below < least) break;
+            at = {static_cast<T>(below), classes + path[d + 1], below};
+        }
+        return at;
+    }
+
+    const HierarchyView& h_;
+    const SearchOptions& options_;
+    std::size_t limit_;
+    double least_step_;  // log P of the least likely step that is looked at
+    std::vector<Found<T>> found_;
+    T best_left_ = 0, worst_ = 0;
+};
+
+}  // namespace sparseops::detail
