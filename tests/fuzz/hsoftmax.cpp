@@ -155,7 +155,7 @@ void train(Input& in) {
     o.first = {first.data(), state_rows, width}, o.second = {second.data(), state_rows, width}, o.b_first = b_first, o.b_second = b_second;
     const auto W = c.W, b = c.b;
     const bool no_step = refused([&] {
-        hsoftmax_update(*plan, input, MatrixView<T>{c.W.data(), input.W.rows, input.W.cols}, std::span<T>(c.b), o, std::span<T>(loss),
+        hsoftmax_update(*plan, input, MatrixView<T>{c.W.data(), input.W.rows(), input.W.cols()}, std::span<T>(c.b), o, std::span<T>(loss),
                         dX_view);
     });
     must(no_step || !no, "the update is refused as the loss is");

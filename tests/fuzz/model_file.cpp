@@ -71,7 +71,7 @@ void load(const std::string& file) {
     if (!model->has_weights()) return;
     std::visit(
         [&]<class T>(const sparseops::ModelWeights<T>& w) {
-            const std::size_t dim = w.W.cols;
+            const std::size_t dim = w.W.cols();
             must(model->features() == (w.has_embedding() ? w.E.rows : dim), "features are columns of the rows taken");
             if (dim > 4096) return;
             const std::vector<T> x(dim, T(0.5));
