@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _hierarchy_plot
+from . import _taxonomy as taxonomies
 from ._arrays import (
     FLOAT32,
     INDICES,
@@ -36,6 +37,7 @@ from ._hierarchy_reports import HierarchyChoice, HierarchyReport, PruneReport
 from ._runtime import resolve_threads
 from ._sparse import as_csr, is_sparse
 from ._storage import load_arrays, save_arrays
+from ._taxonomy import Taxonomy
 
 __all__ = ["Hierarchy"]
 
@@ -81,6 +83,8 @@ class Hierarchy:
         Node v owns the rows ``row_ptr[v]:row_ptr[v+1]`` of W.
     prune_report : PruneReport or None
         On a tree that `prune` returned.
+    class_names, node_names : tuple of str, or None
+        Of a tree that was built with names.
 
     Examples
     --------
@@ -91,7 +95,7 @@ class Hierarchy:
     True
     """
 
-    __slots__ = (*_NAMES, "_tree", "prune_report")
+    __slots__ = (*_NAMES, "_taxonomy", "_tree", "prune_report")
 
     path_ptr: npt.NDArray[np.int64]
     path_node: npt.NDArray[np.int32]
@@ -99,6 +103,7 @@ class Hierarchy:
     child_ptr: npt.NDArray[np.int64]
     child: npt.NDArray[np.int32]
     row_ptr: npt.NDArray[np.int64]
+    _taxonomy: Taxonomy | None
     _tree: Any
     prune_report: PruneReport | None
 
@@ -119,6 +124,11 @@ class Hierarchy:
             object.__setattr__(self, name, array)
         object.__setattr__(self, "_tree", core.Tree([getattr(self, name) for name in _NAMES]))
         object.__setattr__(self, "prune_report", None)
+        object.__setattr__(self, "_taxonomy", None)
+        return self
+
+    def _named(self, taxonomy: Taxonomy | None) -> Self:
+        object.__setattr__(self, "_taxonomy", taxonomy)
         return self
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -406,6 +416,7 @@ class Hierarchy:
         cls,
         parents: npt.ArrayLike,
         *,
+        names: Iterable[str] | None = None,
         classes: npt.ArrayLike | None = None,
         counts: npt.ArrayLike | None = None,
         max_children: int | None = None,
@@ -418,6 +429,8 @@ class Hierarchy:
         parents : array_like of int, shape (nodes,)
             ``parents[i]`` is the parent of node i, -1 for the root. Leaves may lie at any depth;
             chains of nodes with a single child are collapsed.
+        names : sequence of str, shape (nodes,), optional
+            The name of every node; all differ. A classifier matches labels with them.
         classes : array_like of int, shape (C,), optional
             The leaves in class order. Default: by node id.
         counts : array_like of shape (C,), optional
@@ -448,11 +461,73 @@ class Hierarchy:
         if counts is not None and len(tally) == 0:
             raise ValueError("counts must not be empty")
         width = 0 if max_children is None else _limit("max_children", max_children, 2)
-        return cls._from_buffers(
-            core.from_parents(
-                as_integers("parents", parents), ids, tally, width, as_flag("logistic", logistic)
-            )
-        )
+        try:
+            above, single = as_integers("parents", parents), as_flag("logistic", logistic)
+        except TypeError:
+            if not taxonomies.holds_names(parents):
+                raise
+            raise TypeError(
+                "parents must be numbers of nodes, got names "
+                "(Hierarchy.from_table takes a column of names and one of their parents)"
+            ) from None
+        tree = cls._from_buffers(core.from_parents(above, ids, tally, width, single))
+        if names is None:
+            return tree
+        given = taxonomies.as_node_names(names, len(above))
+        if classes is None:
+            inner = np.zeros(len(above), bool)
+            inner[above[above >= 0]] = True
+            ids = np.flatnonzero(~inner)
+        return tree._named(Taxonomy(above.copy(), given, ids.copy(), width, single))
+
+    @classmethod
+    def from_table(
+        cls,
+        child: Iterable[str],
+        parent: Iterable[str | None],
+        *,
+        counts: npt.ArrayLike | Mapping[str, float] | None = None,
+        max_children: int | None = None,
+        logistic: bool = True,
+    ) -> Self:
+        """Build a tree from two columns of names, such as those of a CSV file or a pandas frame.
+
+        Parameters
+        ----------
+        child, parent : sequence of str
+            A row says that `child` lies below `parent`; rows may stand in any order and be
+            repeated. None, NaN, "" or the child itself for the parent of a root; several such rows
+            are joined by a root without a name.
+        counts : dict of str to number, or array_like of shape (C,), optional
+            How often each class occurs, by name or in class order, for `max_children`.
+        max_children : int, optional
+            Split wider nodes into a Huffman subtree of this arity.
+        logistic : bool, default True
+
+        Returns
+        -------
+        Hierarchy
+            Its classes are the names that are nobody's parent, sorted.
+
+        Raises
+        ------
+        TypeError
+            If a name is no str.
+        ValueError
+            If a child has two parents, or the rows are not one tree.
+
+        Examples
+        --------
+        >>> h = Hierarchy.from_table(["cat", "dog", "oak", "animal"], ["animal", "animal", "", ""])
+        >>> h.class_names, h.node_names
+        (('cat', 'dog', 'oak'), ('', 'animal'))
+        """
+        parents, names = taxonomies.read_table(child, parent)
+        leaves = taxonomies.leaves_by_name(parents, names)
+        if isinstance(counts, Mapping):
+            counts = [counts.get(names[leaf], 0.0) for leaf in leaves.tolist()]
+        shape: dict[str, Any] = dict(counts=counts, max_children=max_children, logistic=logistic)
+        return cls.from_parents(parents, names=names, classes=leaves, **shape)
 
     @classmethod
     def from_paths(
@@ -602,6 +677,42 @@ class Hierarchy:
         """The steps of the longest path."""
         return int(self._tree.depth)
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The name of each class, of a tree with names."""
+        return None if self._taxonomy is None else taxonomies.class_names(self._taxonomy)
+
+    @property
+    def node_names(self) -> tuple[str, ...] | None:
+        """The name of each inner node, of a tree with names: what `max_children` splits has the
+        name of the whole."""
+        if self._taxonomy is None:
+            return None
+        return taxonomies.node_names(self._taxonomy, self.path_ptr, self.path_node, self.n_nodes)
+
+    def _with_classes(self, names: Sequence[str], counts: Array | None = None) -> Self:
+        """The tree whose class i has the i-th of these names, one for every class at least.
+
+        A name of an inner node gets a leaf of its own below it, which stands for what is that and
+        nothing narrower.
+        """
+        taxonomy = self._taxonomy
+        assert taxonomy is not None
+        own = set(names) - set(taxonomies.class_names(taxonomy))
+        tree, cls = self, type(self)
+        if own:
+            taxonomy = taxonomies.with_own_leaves(taxonomy, own)
+            tree = cls.from_parents(taxonomy.parents, counts=counts, **taxonomy.shape())
+        found = taxonomies.class_names(taxonomy)
+        if found == tuple(names):
+            return tree._named(taxonomy) if own else tree
+        number = {name: at for at, name in enumerate(found)}
+        order = np.array([number[name] for name in names], np.int64)
+        ptr, at = taxonomies.in_class_order(tree.path_ptr, order)
+        single = np.diff(tree.row_ptr) == 1
+        ordered = cls.from_paths(ptr, tree.path_node[at], tree.path_child[at], logistic=single)
+        return ordered._named(taxonomy._replace(leaf=taxonomy.leaf[order]))
+
     def __repr__(self) -> str:
         size = f"{self.n_nodes} nodes, {self.n_rows} rows, depth {self.depth}"
         return f"<Hierarchy of {self.n_classes} classes: {size}>"
@@ -627,19 +738,21 @@ class Hierarchy:
         return Hierarchy.from_arrays, (self.to_arrays(),)
 
     def to_arrays(self) -> dict[str, Array]:
-        """Return the six arrays that define the tree, by name.
+        """Return the six arrays that define the tree, by name, and those of its names.
 
         Returns
         -------
         dict of str to ndarray
-            The attributes from path_ptr to row_ptr, read-only.
+            The attributes from path_ptr to row_ptr, read-only; of a tree with names also arrays
+            that begin with ``names.``.
 
         Examples
         --------
         >>> Hierarchy.huffman([3, 2, 1]).to_arrays()["path_ptr"]
         array([0, 1, 3, 5])
         """
-        return {name: getattr(self, name) for name in _NAMES}
+        arrays = {name: getattr(self, name) for name in _NAMES}
+        return arrays if self._taxonomy is None else arrays | taxonomies.to_arrays(self._taxonomy)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], *, copy: bool = True) -> Hierarchy:
@@ -678,7 +791,11 @@ class Hierarchy:
         own, buffers = as_flag("copy", copy), []
         for name, dtype in zip(_NAMES, _DTYPES, strict=True):
             buffers.append(as_exact(name, arrays[name], np.dtype(dtype), copy=own))
-        return cls._from_buffers(buffers)
+        tree = cls._from_buffers(buffers)
+        taxonomy = taxonomies.from_arrays(arrays, tree.n_classes)
+        if taxonomy is not None:  # one tree, whose leaves are the classes
+            core.from_parents(taxonomy.parents, taxonomy.leaf, _NO_COUNTS, 0, True)
+        return tree._named(taxonomy)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tree to a file that `load` can memory-map.
@@ -766,7 +883,9 @@ class Hierarchy:
         >>> np.diff(h.path_ptr).tolist()
         [2, 2, 1]
         """
-        return self._from_buffers(core.optimal_codes(self._tree, as_counts(counts)))
+        tree = self._from_buffers(core.optimal_codes(self._tree, as_counts(counts)))
+        named = self._taxonomy
+        return tree._named(None if named is None else taxonomies.only_classes(named))
 
     def prune(
         self,
@@ -816,6 +935,7 @@ class Hierarchy:
         if not np.isfinite(limit):
             raise ValueError(f"{name} must be finite, got {limit}")
         pruned = self._from_buffers(core.prune(self._tree, as_counts(counts), name, limit))
+        pruned._named(self._taxonomy)
         before, after = self.report(counts), pruned.report(counts)
         told = PruneReport(
             before.n_nodes,

@@ -23,7 +23,7 @@ from cython_sparseops._arrays import Array, as_plain, find_sorted, is_one_of
 from cython_sparseops._arrays import cast as convert
 from cython_sparseops._models.bag import BLOCK, OPTIMIZERS, TREES, BagModel, BagTrainer, Progress
 from cython_sparseops._models.file import load_classifier, save_classifier
-from cython_sparseops._models.labels import label_array, unique_labels
+from cython_sparseops._models.labels import label_array, named_classes, unique_labels
 from cython_sparseops._models.progress import shown
 from cython_sparseops._sparse import SparseMatrix
 
@@ -76,9 +76,11 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     hidden_dim : int
         Width of the embedding bag in front of the tree; not used for dense `X`.
     hierarchy : {"huffman", "two_level", "balanced"} or Hierarchy
-        The tree, built from the class counts, or a tree of your own: its class ``i`` is
-        ``classes_[i]``. If integer labels use only some of the numbers below
-        ``hierarchy.n_classes``, ``classes_`` is all of them.
+        The tree, built from the class counts, or a tree of your own. Labels are matched with its
+        names (``Hierarchy.from_table``), and ``classes_`` is all of them: classes may have no rows,
+        and rows may be labeled with an inner category, which then is a class of its own below that
+        category. Of a tree without names class ``i`` is ``classes_[i]``; if integer labels use only
+        some of the numbers below ``hierarchy.n_classes``, ``classes_`` is all of them.
     optimizer : {"adagrad", "rowwise_adagrad", "sgd", "adam"}
         The update rule. ``"rowwise_adagrad"`` keeps one value per row as its state, where
         ``"adagrad"`` keeps one per weight: half the memory, and less of it to move in each step.
@@ -416,6 +418,56 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return TopK(self.classes_[found], log_probs)
 
+    def predict_nodes(self, X: Rows, min_prob: float = 0.5) -> TopK:
+        """Return the narrowest category of each row that is as likely as asked for, by its name.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (N, F)
+            Rows.
+        min_prob : float in (0, 1]
+            Least probability of the answer. The likeliest class that reaches it, or the deepest
+            node above the likeliest class that does; the root always does.
+
+        Returns
+        -------
+        TopK
+            ``labels`` (N,), names of classes and of inner nodes, and ``log_probs`` (N,).
+
+        Raises
+        ------
+        ValueError
+            If the tree has no names.
+
+        Examples
+        --------
+        >>> h = Hierarchy.from_table(["cat", "dog", "animal"], ["animal", "animal", None])
+        >>> classifier = HSoftmaxClassifier(hierarchy=h).fit([[-1.0], [1.0]], ["cat", "dog"])
+        >>> classifier.predict_nodes([[9.0], [0.0]], 0.9).labels.tolist()
+        ['dog', 'animal']
+        """
+        check_is_fitted(self)
+        inner = self.hierarchy_.node_names
+        if inner is None:
+            raise ValueError(
+                "hierarchy must have names (Hierarchy.from_table, from_parents(names=)), got none"
+            )
+        rows, model = self._check_rows(X), self.model_
+        found = np.empty(rows.shape[0], dtype=np.int64)
+        log_probs = np.empty(rows.shape[0], dtype=model.W.dtype)
+        for block, hidden in self._hidden_blocks(rows):
+            best = hsoftmax_search(
+                hidden,
+                model.W,
+                model.b,
+                model.hierarchy,
+                min_prob=min_prob,
+                num_threads=self.num_threads,
+            )
+            found[block], log_probs[block] = best.classes[:, 0], best.log_probs[:, 0]
+        names = np.array([*self.classes_.tolist(), *inner], dtype=object)
+        return TopK(names[found], log_probs)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a checksummed file that `load` can map into memory.
 
@@ -529,14 +581,27 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _class_list(self, y: Array, given: Any) -> Array:
         classes = unique_labels("y", y) if given is None else unique_labels("classes", given)
-        if not isinstance(self.hierarchy, Hierarchy) or self.hierarchy.n_classes == len(classes):
+        if not isinstance(self.hierarchy, Hierarchy):
             return classes
-        n_classes = self.hierarchy.n_classes
+        n_classes, text = self.hierarchy.n_classes, classes.dtype.kind in "UO"
+        if self.hierarchy.class_names is not None:
+            return named_classes("y" if given is None else "classes", classes, self.hierarchy)
+        if n_classes == len(classes):
+            if text:
+                warnings.warn(
+                    f"hierarchy has no names: its class i is taken to be the i-th label in sorted "
+                    f"order, 0 is {str(classes[0])!r} and {n_classes - 1} is {str(classes[-1])!r}; "
+                    "Hierarchy.from_table and from_parents(names=) match by name",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            return classes
         if classes.dtype.kind in "iu" and classes[0] >= 0 and classes[-1] < n_classes:
             return np.arange(n_classes, dtype=classes.dtype)
         raise ValueError(
             f"hierarchy must have one class for each of the {len(classes)} labels, "
             f"or labels be integers in [0, {n_classes}), got {n_classes} classes"
+            + (" (Hierarchy.from_table matches by name)" if text else "")
         )
 
     def _class_numbers(self, y: Array) -> npt.NDArray[np.int64]:
@@ -556,6 +621,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         counts = np.bincount(labels, weights=weight, minlength=len(self.classes_))
         if isinstance(self.hierarchy, Hierarchy):
             self.hierarchy_ = self.hierarchy
+            if self.hierarchy.class_names is not None:
+                self.hierarchy_ = self.hierarchy._with_classes(self.classes_.tolist(), counts)
         elif self.hierarchy == "balanced":
             self.hierarchy_ = Hierarchy.balanced(len(counts))
         else:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cython_sparseops._arrays import Array, as_plain
+from cython_sparseops._hierarchy import Hierarchy
 
 
 def as_labels(strings: Sequence[str]) -> Array:
@@ -79,3 +80,25 @@ def unique_labels(name: str, labels: Any) -> Array:
     if unique.dtype.kind == "f" and not np.isfinite(unique).all():
         raise ValueError(f"{name} must be finite, got {unique[~np.isfinite(unique)][0]}")
     return as_labels(unique.tolist()) if unique.dtype.kind == "U" else unique
+
+
+def named_classes(name: str, labels: Array, h: Hierarchy) -> Array:
+    """The classes of a tree with names, and the inner categories among the labels, sorted.
+
+    Raises
+    ------
+    ValueError
+        If a label is no name of the tree.
+
+    Examples
+    --------
+    >>> h = Hierarchy.from_table(["cat", "dog", "animal"], ["animal", "animal", None])
+    >>> named_classes("y", np.array(["animal", "cat"]), h)
+    array(['animal', 'cat', 'dog'], dtype='<U6')
+    """
+    found, taxonomy = set(h.class_names or ()), h._taxonomy
+    known = found if taxonomy is None else {*taxonomy.names}
+    for label in labels.tolist():
+        if not isinstance(label, str) or label not in known or not label:
+            raise ValueError(f"{name} must hold names of the hierarchy, got {label!r}")
+    return as_labels(sorted(found.union(labels.tolist())))
