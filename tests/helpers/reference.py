@@ -236,7 +236,7 @@ def search(
         best = [(i, -minus) for minus, i in sorted(found)[:k]]
         if min_prob is not None:
             climbed = (climb(tree, class_log_p, node_log_p, s, i, min_prob) for i, _ in best)
-            best = list(dict.fromkeys(climbed))
+            best = sorted(dict.fromkeys(climbed), key=lambda found: (-found[1], found[0]))
         for place, (i, score) in enumerate(best):
             ids[s, place], scores[s, place] = i, score
         dropped = np.setdiff1d(np.arange(C), classes)

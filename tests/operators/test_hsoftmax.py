@@ -194,6 +194,46 @@ def test_samples_have_the_frequencies_of_the_probabilities(name):
     assert (first == cso.hsoftmax_sample(X, W, b, h, 50, rng=np.random.default_rng(1))).all()
 
 
+def test_a_class_that_cannot_be_is_never_drawn():
+    """Draw 670,897 of seed 21 falls into what rounding leaves of 1; the last child took that."""
+    h = Hierarchy.balanced(15, arity=15)
+    W = np.zeros((15, 1), np.float32)
+    W[-1] = -10_000
+    draws = cso.hsoftmax_sample(np.ones((1, 1), np.float32), W, None, h, 670_900, rng=21)
+    assert draws.max() == 13
+
+
+def wide_logits(C):
+    """Logits of C children: random, equal, and terms that float sums round the same way."""
+    rng = np.random.default_rng(0)
+    yield rng.standard_normal(C)
+    yield np.zeros(C)
+    yield np.where(np.arange(C) % 16 == 0, 0, -0.34)
+    yield np.linspace(-6, 6, C)
+
+
+@pytest.mark.parametrize("C", [1_000, 20_000, 100_000, 1_000_000])
+def test_probabilities_of_one_wide_node_sum_to_1(C):
+    """Summed in float32, a million of them were off by 9e-4."""
+    h = Hierarchy.balanced(C, arity=C)
+    x = np.ones((1, 1), np.float32)
+    for z in wide_logits(C):
+        W = z[:, None].astype(np.float32)
+        log_p = cso.hsoftmax_log_proba(x, W, None, h)
+        assert abs(np.exp(log_p, dtype=float).sum() - 1) <= 1e-6
+        wide = W.astype(float)
+        exact = wide[:, 0] - np.logaddexp.reduce(wide[:, 0])
+        # one rounding of the result and one of z - max, both of numbers below 18
+        assert np.abs(log_p[0] - exact).max() <= 2 * np.spacing(np.float32(18))
+        label = [C - 1]
+        assert cso.hsoftmax(x, W, None, label, h)[0] == -log_p[0, -1]
+        top = cso.hsoftmax_search(x, W, None, h, 3)
+        assert (top.log_probs == log_p[0, top.classes]).all()
+        gradient = cso.hsoftmax_gradient(x, W, None, label, h)
+        # it is p - onehot, whose sum is 0: each entry is one rounding off
+        assert abs(gradient.W.sum(dtype=float)) <= 2e-7
+
+
 def test_first_weights_depend_on_the_seed_alone():
     h = BUILDERS["huffman of arity 5"](40)
     W, b = cso.init_weights(h, 6, dtype=np.float64, rng=3)

@@ -92,6 +92,17 @@ def test_min_prob_climbs_to_the_deepest_sure_ancestor(p, k, least, nodes):
     assert_is(search(p, k, min_prob=least, nodes=nodes), expected)
 
 
+def test_results_that_climbed_are_best_first():
+    """Found with a tree of four classes, whose second result had climbed above the first."""
+    h = cso.Hierarchy.balanced(4)
+    W = np.array([[0.4], [-3.0], [0.1]], np.float32)  # the first result stays, the second climbs
+    for least in (0.2, 0.4, 0.45):
+        got = cso.hsoftmax_search(np.ones((1, 1), np.float32), W, None, h, 4, min_prob=least)
+        found = got.log_probs[got.classes >= 0]
+        assert len(found) > 1
+        assert (np.diff(found) <= 0).all()
+
+
 # ---- mathematics --------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Processes: forks at bad moments, joblib, ends at bad moments, signals, lack of threads."""
 
 import faulthandler
+import multiprocessing
 import os
 import signal
 import sys
@@ -242,3 +243,16 @@ def test_a_subinterpreter_refuses_the_package_clearly(child):
         pytest.skip("this Python has no module to make subinterpreters")
     done = child.run(load_in_a_subinterpreter)
     assert "refused:" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads cannot be counted")
+@pytest.mark.parametrize("called_before", [False, True])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_process_has_threads_unless_forked_from_running_ones(child, method, called_before):
+    """A server that imports the library and forks, Python 3.14's default, has started none."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"{method} does not exist here")
+    program = PROGRAMS / "start_methods.py"
+    done = child.run(program, method, str(int(called_before)), OMP_NUM_THREADS="2")
+    workers = int(done.stdout)
+    assert workers == (0 if method == "fork" and called_before else 2)

@@ -197,6 +197,22 @@ def test_a_large_call_starts_the_threads_that_were_asked_for_and_no_more(child):
     child.run(start_workers, **TWO_THREADS)
 
 
+def end_extra_workers():
+    call, before = LargeCall(rows=1000), len(tasks())
+    expected = call(num_threads=1).tobytes()
+    assert call(num_threads=200).tobytes() == expected
+    few, end = max(8, os.cpu_count()), time.monotonic() + 20
+    while len(tasks()) >= before + few and time.monotonic() < end:
+        time.sleep(0.01)
+    assert len(tasks()) < before + few, f"{len(tasks()) - before} workers stayed"
+    assert call(num_threads=200).tobytes() == expected
+
+
+@needs_tasks
+def test_threads_beyond_the_cores_end_after_the_call_that_asked_for_them(child):
+    child.run(end_extra_workers, **TWO_THREADS)
+
+
 def move_between_cores():
     call, others = LargeCall(rows=1000), tasks()
     call(num_threads=2)

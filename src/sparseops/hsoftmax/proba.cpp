@@ -200,6 +200,23 @@ bool child_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, const d
     return finite;
 }
 
+// The child at u in [0, 1) of the probabilities laid end to end: of their sum, which rounding keeps from 1, so that what is left
+// over falls to nobody. A child of probability 0 is never drawn.
+template <Real T>
+std::size_t draw_child(std::span<const T> log_p, double u) {
+    double total = 0;
+    for (const T l : log_p) total += std::exp(static_cast<double>(l));
+    const double at = u * total;
+    std::size_t child = 0;
+    double sum = 0;
+    for (std::size_t j = 0; j < log_p.size() && (sum == 0 || at >= sum); ++j) {
+        const double p = std::exp(static_cast<double>(log_p[j]));
+        sum += p;
+        if (p > 0) child = j;
+    }
+    return child;
+}
+
 }  // namespace
 
 template <Real T>
@@ -271,11 +288,7 @@ void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::ui
                 const double u = detail::unit_double(words[2 * (depth % 2)], words[2 * (depth % 2) + 1]);
                 const auto children = h.children(static_cast<std::size_t>(at));
                 if (!child_log_proba(h, in, scorer, i, static_cast<std::size_t>(at), z, z + width) && in.check_finite) bad.report(i);
-                std::size_t j = 0;
-                for (double sum = std::exp(static_cast<double>(log_p[0])); j + 1 < children.size() && u >= sum;
-                     sum += std::exp(static_cast<double>(log_p[j])))
-                    ++j;
-                at = children[j];
+                at = children[draw_child(std::span<const T>(log_p, children.size()), u)];
             }
             out.row(i)[m] = ~at;
         }

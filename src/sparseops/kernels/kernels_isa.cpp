@@ -2,6 +2,7 @@
 // Compiled once per instruction set with -DSPARSEOPS_ISA_NAME=…; exports its table and nothing else.
 #include "kernels.hpp"
 #include "simd.hpp"
+#include "simd_convert.hpp"
 #include "simd_math.hpp"
 #include "simd_products.hpp"
 
@@ -76,7 +77,7 @@ void softmax_nll(const T* z, std::size_t k, T* nll, T* probability) {
     }
     const T largest = z[top];
     const V vmax = splat<V>(largest);
-    V sum{};
+    Vec<double> sum{};                         // a million terms in float would be off by 1e-3 of their sum
     T* const terms = nll ? nll : probability;  // where e^(z - largest) waits for its sum, not over z if z is still needed
     // The largest term is left out of the sum and put back by log1p: a probability near 1 keeps its digits.
     each_vector<T>(k, [&](std::size_t i, std::size_t m) {
@@ -84,13 +85,20 @@ void softmax_nll(const T* z, std::size_t k, T* nll, T* probability) {
         store(e, exp_nonpositive<T>(load_m(z + i, m, T(-__builtin_inf())) - vmax));
         if (probability) std::memcpy(terms + i, e, m * sizeof(T));
         if (top >= i && top < i + m) e[top - i] = T(0);
-        sum = sum + load<V>(e);
+        for (std::size_t j = 0; j < lanes<T>; j += lanes<double>) sum = sum + load_doubles(e + j, lanes<double>);
     });
-    const T rest = sum_lanes(sum);
-    const V vlog = splat<V>(log1p_any(rest)), inverse = splat<V>(T(1) / (T(1) + rest));
+    const double rest = sum_lanes(sum);
+    // log(1 + rest) as two Ts: one is a float's rounding off, the same way for all children, so their probabilities would not sum to 1.
+    T log_high = log1p_unit<T, T>(static_cast<T>(rest)), log_low = T(0);
+    if (rest > 1) {
+        const double log = log1p_any(rest);
+        log_high = static_cast<T>(log);
+        log_low = static_cast<T>(log - static_cast<double>(log_high));
+    }
+    const V high = splat<V>(log_high), low = splat<V>(log_low), inverse = splat<V>(static_cast<T>(1 / (1 + rest)));
     each_vector<T>(k, [&](std::size_t i, std::size_t m) {
         const V x = load_m(z + i, m, T(0)), e = probability ? load_m(terms + i, m, T(0)) : V{};
-        if (nll) store_m(nll + i, m, (vmax - x) + vlog);
+        if (nll) store_m(nll + i, m, ((vmax - x) + low) + high);
         if (probability) store_m(probability + i, m, e * inverse);
     });
 }

@@ -111,6 +111,7 @@ private:
             const Found<T> at = found.log_p >= least ? found : ancestor(found, least, log_p);
             if (std::none_of(kept.begin(), kept.end(), [&](const Found<T>& other) { return other.id == at.id; })) kept.push_back(at);
         }
+        std::sort(kept.begin(), kept.end(), better<T>);  // what climbed further is likelier
         found_.swap(kept);
     }
 
