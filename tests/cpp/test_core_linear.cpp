@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Training of sparse rows: its kernels against one lane written out, its solutions against their optimality conditions.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include <sparseops/cluster.hpp>
+#include <sparseops/kernels/linear.hpp>
+#include <sparseops/linear.hpp>
+#include <sparseops/linear/node_scores.hpp>
+
+#include "check.hpp"
+#include "kernel_tables.hpp"
+
+namespace {
+
+using namespace sparseops;
+using namespace sparseops_test;
+using detail::linear_lanes;
+using detail::LinearEntry;
+using detail::LinearKernels;
+
+struct NamedLinear {
+    std::string name;
+    const LinearKernels* table;
+    bool fma;
+};
+
+std::vector<NamedLinear> linear_tables() {
+    std::vector<NamedLinear> list;
+    [[maybe_unused]] const auto add = [&](const char* name, const LinearKernels& table) {
+        if (can_run(name)) list.push_back({name, &table, std::string(name) != "baseline"});
+    };
+#if defined(SPARSEOPS_HAS_BASELINE)
+    add("baseline", detail::linear_baseline);
+#endif
+#if defined(SPARSEOPS_HAS_AVX2)
+    add("avx2", detail::linear_avx2);
+#endif
+#if defined(SPARSEOPS_HAS_AVX512)
+    add("avx512", detail::linear_avx512);
+#endif
+#if defined(SPARSEOPS_HAS_NEON)
+    add("neon", detail::linear_neon);
+#endif
+    return list;
+}
+
+// Random examples of a node, and what a kernel changes.
+struct NodeData {
+    std::size_t features = 40, examples = 150, width = linear_lanes;
+    std::vector<std::size_t> ptr{0};
+    std::vector<LinearEntry> entries;
+    std::vector<float> squares, cost;
+    std::vector<std::uint16_t> positive;
+    std::vector<std::int32_t> target, visit;
+    std::vector<float> memory;
+    float *weights = nullptr, *dual = nullptr, *bias = nullptr, *scratch = nullptr;
+
+    explicit NodeData(std::size_t lanes, std::uint64_t seed) : width(lanes) {
+        Random random(seed);
+        for (std::size_t i = 0; i < examples; ++i) {
+            float sum = 1;
+            const std::size_t n = random.below(9), first = random.below(features);
+            for (std::size_t e = 0; e < n; ++e) {  // no feature twice
+                const auto x = static_cast<float>(random.uniform(-1, 1));
+                entries.push_back({static_cast<std::int32_t>((first + 3 * e) % features), x});
+                sum += x * x;
+            }
+            ptr.push_back(entries.size());
+            squares.push_back(sum);
+            cost.push_back(static_cast<float>(random.uniform(0.5, 2)));
+            positive.push_back(static_cast<std::uint16_t>(random.below(3) == 0 ? random.bits() : 1u << random.below(16)));
+            target.push_back(static_cast<std::int32_t>(random.below(width)));
+        }
+        visit.resize(examples);
+        std::iota(visit.begin(), visit.end(), 0);
+        memory.assign((features + examples + 6) * width + 16, 0.0f);
+        weights = memory.data() + (16 - reinterpret_cast<std::uintptr_t>(memory.data()) / 4 % 16) % 16;
+        dual = weights + features * width;
+        bias = dual + examples * width;
+        scratch = bias + width;
+    }
+    detail::LinearExamples view() const { return {ptr.data(), entries.data(), squares.data(), cost.data()}; }
+    detail::LinearBlock block(std::size_t live) { return {positive.data(), weights, dual, bias, -1.0f, live}; }
+    detail::LinearSoftmax softmax(std::size_t live) { return {target.data(), weights, dual, bias, scratch, width, live}; }
+    std::vector<float> result() const { return {weights, scratch}; }
+};
+
+float mul_add(bool fused, float a, float b, float c) { return fused ? std::fma(a, b, c) : a * b + c; }
+
+// One pass of squared_hinge, lane by lane.
+void reference_pass(NodeData& data, bool fused, float leave, std::size_t live, float& lowest, float& highest) {
+    for (std::int32_t& place : data.visit) {
+        const auto i = static_cast<std::size_t>(place);
+        const float ridge = 0.5f / data.cost[i], inverse = 1.0f / (data.squares[i] + ridge);
+        bool at_work = false;
+        for (std::size_t l = 0; l < linear_lanes; ++l) {
+            float even = 0, odd = 0;
+            const std::size_t first = data.ptr[i], last = data.ptr[i + 1];
+            for (std::size_t e = first; e < last; ++e) {
+                const float w = data.weights[static_cast<std::size_t>(data.entries[e].feature) * linear_lanes + l];
+                float& sum = (e - first) % 2 == 0 ? even : odd;
+                sum = mul_add(fused, w, data.entries[e].value, sum);
+            }
+            float& alpha = data.dual[i * linear_lanes + l];
+            const float sign = data.positive[i] >> l & 1 ? 1.0f : -1.0f, score = (even + odd) + (data.bias[l] + -1.0f);
+            float gradient = mul_add(fused, sign, score, mul_add(fused, alpha, ridge, -1.0f));
+            if (l >= live) gradient = std::numeric_limits<float>::infinity();
+            const float projected = alpha > 0 ? gradient : std::min(gradient, 0.0f);
+            lowest = std::min(lowest, projected);
+            highest = std::max(highest, projected);
+            at_work = at_work || alpha > 0 || !(gradient > leave);
+            const float updated = std::max(mul_add(fused, gradient, -inverse, alpha), 0.0f), step = (updated - alpha) * sign;
+            alpha = updated;
+            data.bias[l] += step;
+            for (std::size_t e = first; e < last; ++e) {
+                float& w = data.weights[static_cast<std::size_t>(data.entries[e].feature) * linear_lanes + l];
+                w = mul_add(fused, step, data.entries[e].value, w);
+            }
+        }
+        if (!at_work) place = ~place;
+    }
+}
+
+void the_squared_hinge_is_each_lane_written_out() {
+    std::size_t left = 0;
+    for (const NamedLinear& isa : linear_tables()) {
+        for (const std::size_t live : {1u, 7u, 16u}) {
+            NodeData data(linear_lanes, live), wanted(linear_lanes, live);
+            for (const float leave : {std::numeric_limits<float>::infinity(), 0.1f, 0.0f}) {
+                const std::size_t before = left;
+                float low[2] = {1e30f, 1e30f}, high[2] = {-1e30f, -1e30f};
+                isa.table->squared_hinge(data.view(), data.block(live), data.visit.data(), data.visit.size(), leave, &low[0], &high[0]);
+                reference_pass(wanted, isa.fma, leave, live, low[1], high[1]);
+                check(same_bytes(data.result(), wanted.result()), isa.name, ": weights of ", live, " lanes");
+                check(data.visit == wanted.visit, isa.name, ": examples that leave, ", live, " lanes");
+                check(low[0] == low[1] && high[0] == high[1], isa.name, ": projected gradients of ", live, " lanes");
+                const auto gone = [](std::int32_t i) { return i < 0; };
+                left += static_cast<std::size_t>(std::count_if(data.visit.begin(), data.visit.end(), gone));
+                std::erase_if(data.visit, gone);
+                std::erase_if(wanted.visit, gone);
+                check(!std::isinf(leave) || left == before, "no example leaves in the first pass");
+            }
+        }
+    }
+    check(left > 0, "some examples leave later");
+}
+
+void sets_with_fma_agree_and_the_baseline_nearly() {
+    for (const std::size_t live : {3u, 16u, 40u}) {
+        std::vector<float> first_hinge, first_softmax;
+        for (const NamedLinear& isa : linear_tables()) {
+            NodeData data(linear_lanes, 7), node((live + 15) / 16 * 16, 8);
+            for (std::int32_t& t : node.target) t %= static_cast<std::int32_t>(live);
+            double residual = 0, start = 0;
+            for (int pass = 0; pass < 60; ++pass) {
+                isa.table->logistic(data.view(), data.block(std::min<std::size_t>(live, 16)), data.visit.data(), data.visit.size(),
+                                    pass == 0);
+                if (pass == 1) start = residual;
+                residual = isa.table->softmax(node.view(), node.softmax(live), node.visit.data(), node.visit.size(), pass == 0);
+            }
+            check(residual < start / 20, isa.name, ": the softmax converges, from ", start, " to ", residual);
+            for (auto [mine, first] : {std::pair(data.result(), &first_hinge), std::pair(node.result(), &first_softmax)}) {
+                if (!isa.fma) continue;
+                if (first->empty()) *first = mine;
+                check(same_bytes(mine, *first), isa.name, ": the bytes of the other sets, ", live, " rows");
+            }
+        }
+    }
+}
+
+// Bags of words around a taste of each class, unit rows; each example has one class or, if `several`, up to three.
+struct Corpus {
+    std::vector<std::int32_t> indptr{0}, indices;
+    std::vector<float> data;
+    std::vector<std::int64_t> label_ptr{0}, label;
+    std::size_t features, classes;
+
+    Corpus(std::size_t n, std::size_t f, std::size_t c, bool several) : features(f), classes(c) {
+        Random random(n);
+        for (std::size_t i = 0; i < n; ++i) {
+            std::vector<std::int64_t> own;
+            for (std::size_t k = several ? random.below(4) : 1; k > 0; --k) own.push_back(static_cast<std::int64_t>(random.below(classes)));
+            std::sort(own.begin(), own.end());
+            own.erase(std::unique(own.begin(), own.end()), own.end());
+            std::vector<float> row(features, 0.0f);
+            for (const std::int64_t k : own) {
+                for (int draw = 0; draw < 4; ++draw) row[(static_cast<std::size_t>(k) * 5 + random.below(7)) % features] += 1;
+            }
+            row[random.below(features)] += 1;
+            double squares = 0;
+            for (const float x : row) squares += static_cast<double>(x) * static_cast<double>(x);
+            for (std::size_t j = 0; j < features; ++j) {
+                if (row[j] == 0) continue;
+                indices.push_back(static_cast<std::int32_t>(j));
+                data.push_back(static_cast<float>(static_cast<double>(row[j]) / std::sqrt(squares)));
+            }
+            indptr.push_back(static_cast<std::int32_t>(indices.size()));
+            label.insert(label.end(), own.begin(), own.end());
+            label_ptr.push_back(static_cast<std::int64_t>(label.size()));
+        }
+    }
+    CsrView<const float, std::int32_t> X() const { return {indptr, indices, data, features}; }
+    LabelsView several() const { return {label_ptr, label}; }
+    LabelsView one() const { return {{}, label}; }
+};
+
+bool equal(const SparseRows& a, const SparseRows& b) {
+    return a.feature_ptr == b.feature_ptr && a.feature == b.feature && a.entry_ptr == b.entry_ptr && a.slot == b.slot &&
+           same_bytes(a.weight, b.weight) && same_bytes(a.bias, b.bias) && same_bytes(a.temperature, b.temperature);
+}
+
+void pieces_and_threads_change_nothing() {
+    const Corpus corpus(6000, 200, 90, false);
+    ClusterOptions shape;
+    shape.arity = 4;
+    shape.leaf = 20;
+    const Hierarchy tree = cluster(class_centroids(corpus.X(), corpus.one(), 90, true, 1).view(), shape);
+    const HierarchyIndex h(tree);
+    for (const LinearLoss loss : {LinearLoss::squared_hinge, LinearLoss::softmax, LinearLoss::logistic}) {
+        LinearOptions options;
+        options.loss = loss;
+        options.num_threads = 1;
+        const SparseRows wanted = linear_train(h.view(), corpus.X(), corpus.one(), options);
+        require_sparse_rows(wanted.view());
+        for (const int threads : {1, 3}) {
+            options.num_threads = threads;
+            LinearTrainer trainer(h.view(), corpus.X(), corpus.one(), options);
+            double before = 0;
+            while (trainer.done() < trainer.tasks()) {
+                trainer.run(threads == 1 ? 1 : trainer.piece());
+                check(trainer.progress() > before, "progress rises");
+                before = trainer.progress();
+            }
+            check(std::fabs(before - 1) < 1e-9, "progress ends with 1, it is ", before);
+            check(equal(trainer.finish(), wanted), "task by task, ", threads, " threads");
+        }
+        const SparseRows pruned = prune(wanted.view(), 0.2f);
+        require_sparse_rows(pruned.view());
+        check(pruned.weight.size() < wanted.weight.size(), "pruning leaves fewer weights");
+    }
+    LinearTrainer unfinished(h.view(), corpus.X(), corpus.one(), {});
+    check_refused("tasks must all be done, got 0 of " + std::to_string(unfinished.tasks()), [&] { unfinished.finish(); });
+}
+
+// Every row of a tree of independent nodes is a squared hinge of its own over the examples that reach its node: the gradient of
+// ½|w|² + ½(b + 1)² + C Σ max(0, 1 - y s)² is zero.
+void independent_nodes_train_each_child_on_its_own() {
+    const Corpus corpus(500, 60, 24, true);
+    const Hierarchy tree = balanced(24, 5, false);
+    HierarchyIndex index(tree);
+    HierarchyView h = index.view();
+    h.independent = true;
+    LinearOptions options;
+    options.tol = 1e-6;
+    options.max_iter = 3000;
+    options.threshold = 0;
+    options.validation = 0;
+    const SparseRows W = linear_train(h, corpus.X(), corpus.several(), options);
+    std::vector<std::vector<std::size_t>> reaches(h.nodes());
+    std::vector<std::vector<std::uint8_t>> yes(corpus.X().rows(), std::vector<std::uint8_t>(h.rows(), 0));
+    for (std::size_t i = 0; i < corpus.X().rows(); ++i) {
+        reaches[0].push_back(i);
+        for (const std::int64_t c : corpus.several().of(i)) {
+            const auto nodes = h.path_nodes(static_cast<std::size_t>(c)), children = h.path_children(static_cast<std::size_t>(c));
+            for (std::size_t d = 0; d < nodes.size(); ++d) {
+                const auto v = static_cast<std::size_t>(nodes[d]);
+                if (reaches[v].empty() || reaches[v].back() != i) reaches[v].push_back(i);
+                yes[i][h.row(v) + static_cast<std::size_t>(children[d])] = 1;
+            }
+        }
+    }
+    for (std::size_t v = 0; v < h.nodes(); ++v) {
+        const std::size_t k = h.row_count(v);
+        std::vector<double> gradient(k * (corpus.features + 1), 0);
+        std::vector<float> scores(k);
+        for (const std::size_t i : reaches[v]) {
+            const auto x = detail::example(corpus.X(), i);
+            detail::node_scores(W.view(), v, x, scores.data());
+            for (std::size_t j = 0; j < k; ++j) {
+                const double y = yes[i][h.row(v) + j] ? 1 : -1, slack = std::max(0.0, 1 - y * static_cast<double>(scores[j]));
+                double* const g = gradient.data() + j * (corpus.features + 1);
+                for (std::size_t e = 0; e < x.size; ++e) g[x.index[e]] -= 2 * y * slack * static_cast<double>(x.value[e]);
+                g[corpus.features] -= 2 * y * slack;
+            }
+        }
+        for (auto f = static_cast<std::size_t>(W.feature_ptr[v]); f < static_cast<std::size_t>(W.feature_ptr[v + 1]); ++f) {
+            for (auto e = static_cast<std::size_t>(W.entry_ptr[f]); e < static_cast<std::size_t>(W.entry_ptr[f + 1]); ++e) {
+                gradient[W.slot[e] * (corpus.features + 1) + static_cast<std::size_t>(W.feature[f])] += static_cast<double>(W.weight[e]);
+            }
+        }
+        for (std::size_t j = 0; j < k; ++j)
+            gradient[j * (corpus.features + 1) + corpus.features] += static_cast<double>(W.bias[h.row(v) + j]) + 1;
+        double worst = 0;
+        for (const double g : gradient) worst = std::max(worst, std::fabs(g));
+        check(worst < 1e-3, "the gradient at node ", v, " is ", worst);
+    }
+    options.loss = LinearLoss::softmax;
+    check_refused("loss must be squared_hinge or logistic for independent nodes, got softmax",
+                  [&] { linear_train(h, corpus.X(), corpus.several(), options); });
+    check_refused("labels must be one a row unless the nodes of the tree are independent, got several",
+                  [&] { linear_train(index.view(), corpus.X(), corpus.several(), {}); });
+}
+
+void galloping_and_the_table_of_an_open_node_agree() {
+    const Corpus corpus(800, 120, 30, false);
+    const Hierarchy tree = balanced(30, 6, false);
+    const HierarchyIndex h(tree);
+    const SparseRows W = linear_train(h.view(), corpus.X(), corpus.one(), {});
+    detail::OpenNode table(corpus.features);
+    std::vector<float> a(6), b(6);
+    Random random(5);
+    for (std::size_t v = 0; v < h.view().nodes(); ++v) {
+        table.open(W.view(), v);
+        for (int trial = 0; trial < 200; ++trial) {  // in any order, some twice
+            auto index = random.indices<std::int32_t>(random.below(12), corpus.features);
+            if (trial % 2 == 0) std::sort(index.begin(), index.end());
+            const auto value = random.vector<float>(index.size());
+            const detail::SparseExample<std::int32_t> x{index.data(), value.data(), index.size()};
+            detail::node_scores(W.view(), v, x, a.data());
+            table.scores(W.view(), x, b.data());
+            check(same_bytes(a, b), "scores of node ", v);
+        }
+        table.close(W.view());
+    }
+}
+
+}  // namespace
+
+int main() {
+    the_squared_hinge_is_each_lane_written_out();
+    sets_with_fma_agree_and_the_baseline_nearly();
+    pieces_and_threads_change_nothing();
+    independent_nodes_train_each_child_on_its_own();
+    galloping_and_the_table_of_an_open_node_agree();
+    return finish("linear");
+}
