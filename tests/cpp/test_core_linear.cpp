@@ -7,9 +7,9 @@
 #include <utility>
 
 #include <sparseops/cluster.hpp>
+#include <sparseops/hsoftmax/node_scores.hpp>
 #include <sparseops/kernels/linear.hpp>
 #include <sparseops/linear.hpp>
-#include <sparseops/linear/node_scores.hpp>
 
 #include "check.hpp"
 #include "kernel_tables.hpp"

@@ -177,9 +177,9 @@ def test_malformed_input_is_refused():
         class_centroids(bad, labels, 4)
     bad = X.copy()
     bad.data[2] = np.nan
-    with pytest.raises(ValueError, match=r"^X.data must be finite, got nan at index 2$"):
+    with pytest.raises(ValueError, match=r"^X must be finite, got nan at stored value 2$"):
         class_centroids(bad, labels, 4)
-    with pytest.raises(ValueError, match=r"^vectors.data must be finite, got nan at index 2$"):
+    with pytest.raises(ValueError, match=r"^vectors must be finite, got nan at stored value 2$"):
         Hierarchy.cluster(bad)
     with pytest.raises(ValueError, match=r"^labels must be in \[0, 2\), got \d at index \d+$"):
         class_centroids(X, labels, 2)

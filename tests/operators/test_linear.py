@@ -272,7 +272,7 @@ def test_malformed_input_is_refused():
     refused(bad, labels, r"^X.indices must be in \[0, 60\), got -1 at index 7$")
     bad = X.copy()
     bad.data[7] = np.inf
-    refused(bad, labels, r"^X.data must be finite, got inf at index 7$")
+    refused(bad, labels, r"^X must be finite, got inf at stored value 7$")
     bad = X.copy()
     bad.data[bad.indptr[3]] = 2e6
     refused(bad, labels, r"^X must have rows of norm 1e6 at most, got a longer one at row 3$")

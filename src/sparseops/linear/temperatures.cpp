@@ -12,6 +12,11 @@ float candidate(std::size_t g) noexcept { return std::exp2(static_cast<float>(g)
 
 constexpr std::size_t least_examples = 50;
 
+// The held-out examples are easier than new ones, for a tree that was clustered knew them, and they say nothing of nodes off their
+// path, where a class of the wrong node should not look too likely. On rows of WordNet that were not even clustered, 0.85 of the
+// temperature they ask for has the least loss (−0.03) and gains half a point of P@1.
+constexpr double caution = 0.85;
+
 // Adds one example: `target` 1 at its children, 0 elsewhere. apart: every row is a yes or no of its own.
 void add_example(std::span<const float> scores, std::span<const float> target, bool apart, double weight, std::vector<float>& scaled,
                  std::vector<float>& change, Slopes& slopes) {
@@ -39,7 +44,7 @@ float best_of(const Slopes& slopes, float usual) {
     if (g == 0) return candidate(0);
     if (g == Slopes::grid) return candidate(g - 1);
     const double before = slopes.sum[g - 1], after = slopes.sum[g];
-    return candidate(g - 1) * static_cast<float>(std::exp2(0.5 * before / (before - after)));
+    return candidate(g - 1) * static_cast<float>(caution * std::exp2(0.5 * before / (before - after)));
 }
 
 }  // namespace
