@@ -305,6 +305,24 @@ void independent_nodes_train_each_child_on_its_own() {
                   [&] { linear_train(index.view(), corpus.X(), corpus.several(), {}); });
 }
 
+void independent_nodes_have_temperatures_too() {
+    const Corpus corpus(6000, 60, 24, true);
+    const Hierarchy tree = balanced(24, 5, false);
+    HierarchyIndex index(tree);
+    HierarchyView h = index.view();
+    h.independent = true;
+    for (const LinearLoss loss : {LinearLoss::squared_hinge, LinearLoss::logistic}) {
+        LinearOptions options;
+        options.loss = loss;
+        options.num_threads = 1;
+        const SparseRows wanted = linear_train(h, corpus.X(), corpus.several(), options);
+        const float usual = loss == LinearLoss::squared_hinge ? 3.0f : 1.0f;
+        for (const float t : wanted.temperature) check(t > 0.25f && t < 16 && t != usual, "a temperature is ", t);
+        options.num_threads = 3;
+        check(equal(linear_train(h, corpus.X(), corpus.several(), options), wanted), "several labels, three threads");
+    }
+}
+
 void galloping_and_the_table_of_an_open_node_agree() {
     const Corpus corpus(800, 120, 30, false);
     const Hierarchy tree = balanced(30, 6, false);
@@ -335,6 +353,7 @@ int main() {
     sets_with_fma_agree_and_the_baseline_nearly();
     pieces_and_threads_change_nothing();
     independent_nodes_train_each_child_on_its_own();
+    independent_nodes_have_temperatures_too();
     galloping_and_the_table_of_an_open_node_agree();
     return finish("linear");
 }
