@@ -236,8 +236,8 @@ class Hierarchy:
         n_groups : int, optional
             Default ``ceil(sqrt(C))``. A group of one class is the class itself.
         by : {"frequency", "size"}
-            Groups of about equal count, from the most frequent class down, or of equal size in
-            class order.
+            Groups of about equal count, from the most frequent class down, to which classes that
+            do not occur are dealt evenly; or groups of equal size in class order.
         logistic : bool, default True
 
         Returns
@@ -736,6 +736,15 @@ class Hierarchy:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Hierarchy.from_arrays, (self.to_arrays(),)
+
+    def __getstate__(self) -> dict[str, Array]:
+        return self.to_arrays()
+
+    def __setstate__(self, arrays: dict[str, Array]) -> None:
+        """What skops calls in place of `__reduce__`: it runs no function that a file names."""
+        tree = Hierarchy.from_arrays(arrays)
+        for name in self.__slots__:
+            object.__setattr__(self, name, getattr(tree, name))
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the six arrays that define the tree, by name, and those of its names.

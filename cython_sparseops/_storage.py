@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from . import _safetensors as safetensors
 from ._arrays import Array, as_flag, as_little_endian, describe
 
 __all__ = ["load_arrays", "save_arrays"]
@@ -44,7 +45,8 @@ def save_arrays(
     Parameters
     ----------
     path : str or path-like
-        The file to write.
+        The file to write. One whose name ends in ``.safetensors`` gets that format, which other
+        tools read.
     arrays : mapping of str to ndarray
         Integer or floating arrays of 1 to 8 bytes an element.
     metadata : mapping, optional
@@ -89,13 +91,21 @@ def save_arrays(
             "crc32": zlib.crc32(_bytes(array)),
         }
         offset = _aligned(offset + array.nbytes)
+    foreign = target.endswith(safetensors.SUFFIX)
     try:
         text = json.dumps(header, sort_keys=True).encode()
+        if foreign:
+            text, order = safetensors.header_of(ready, header["metadata"])
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"metadata must be JSON, got {describe(metadata)}: {error}") from None
     start = _aligned(_PREAMBLE.size + len(text))
 
     def write(file: IO[bytes]) -> None:
+        if foreign:
+            file.write(text)
+            for name in order:
+                file.write(_bytes(ready[name]))
+            return
         file.write(_PREAMBLE.pack(_MAGIC, _VERSION, zlib.crc32(text), len(text)) + text)
         for name, array in ready.items():
             file.seek(start + header["arrays"][name]["offset"])
@@ -197,7 +207,8 @@ def load_arrays(
     Parameters
     ----------
     path : str or path-like
-        The file.
+        The file; of a name that ends in ``.safetensors``, any file of that format with arrays of
+        the dtypes that `save_arrays` takes.
     mmap : bool, default True
         Map the arrays instead of copying them: processes that load the same file share its memory.
         The arrays are read-only then. Either way everything is read once for its checksum. A mapped
@@ -232,19 +243,31 @@ def load_arrays(
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"path must be a file, got {describe(name)}")
-        header, length = _read_header(name, file, status.st_size)
+        foreign = name.endswith(safetensors.SUFFIX)
+        header, length = ({}, 0) if foreign else _read_header(name, file, status.st_size)
         file.seek(0)
-        if mapped:
+        if mapped and status.st_size:
             block: Array = np.memmap(file, np.uint8, "r")
         else:
             block = np.frombuffer(file.read(), np.uint8)
         try:
-            arrays = _read_arrays(name, header, _PREAMBLE.size + length, block)
+            if foreign:
+                arrays, metadata = _read_foreign(name, block)
+            else:
+                arrays = _read_arrays(name, header, _PREAMBLE.size + length, block)
+                metadata = header["metadata"]
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _damaged(name, f"its header is malformed ({error})") from error
         if os.fstat(file.fileno()).st_size != status.st_size:
             raise _damaged(name, "its size changed meanwhile; mmap=False reads a copy")
-    return arrays, header["metadata"]
+    return arrays, metadata
+
+
+def _read_foreign(path: str, block: Array) -> tuple[dict[str, Array], dict[str, Any]]:
+    try:
+        return safetensors.read(block)
+    except (ValueError, OverflowError, struct.error) as error:
+        raise _damaged(path, f"{error}") from None
 
 
 def _read_arrays(path: str, header: Any, header_end: int, block: Array) -> dict[str, Array]:

@@ -12,20 +12,27 @@ from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array, issparse
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from cython_sparseops import Hierarchy, hsoftmax_log_proba, hsoftmax_search
 from cython_sparseops._arrays import Array, as_plain, find_sorted, is_one_of
 from cython_sparseops._arrays import cast as convert
 from cython_sparseops._models.bag import BLOCK, OPTIMIZERS, TREES, BagModel, BagTrainer, Progress
 from cython_sparseops._models.file import load_classifier, save_classifier
-from cython_sparseops._models.labels import label_array, named_classes, unique_labels
+from cython_sparseops._models.labels import label_array, named_classes, refuse_text, unique_labels
 from cython_sparseops._models.progress import shown
 from cython_sparseops._sparse import SparseMatrix
+
+try:
+    from scipy.sparse import csr_array, issparse
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        f"cython_sparseops.sklearn needs scikit-learn: pip install 'cython-sparseops[sklearn]' "
+        f"({error})"
+    ) from error
 
 __all__ = ["HSoftmaxClassifier", "TopK"]
 
@@ -568,6 +575,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[Any, Array, Any]:
         _refuse_masked(X=X, sample_weight=sample_weight)
+        refuse_text("X", X)
         y = label_array("y", y)
         dtype = [np.float32, np.float64] if issparse(X) else [np.float64, np.float32]
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=dtype, reset=reset)
@@ -675,6 +683,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_rows(self, X: Any) -> Any:
         check_is_fitted(self)
         _refuse_masked(X=X)
+        refuse_text("X", X)
         return validate_data(self, X, accept_sparse="csr", dtype=self.model_.W.dtype, reset=False)
 
     def _model_input(self, X: Any) -> Any:

@@ -181,12 +181,12 @@ def _node_names(data: WordNet) -> list[str]:
 
 
 def _print_tables(trained: dict[str, Trained], predictions: list[dict[str, Any]]) -> None:
-    headers = ["tree", "P@1", "P@5", "nll", "training ex/s", "seconds", "peak memory"]
+    headers = ["tree", "P@1", "R@5", "nll", "training ex/s", "seconds", "peak memory"]
     rows = [
         (
             name,
-            one.test.p_at_1,
-            one.test.p_at_k,
+            one.test.r_at_1,
+            one.test.r_at_k,
             one.test.nll,
             one.examples_per_second,
             one.seconds,
@@ -217,8 +217,8 @@ def _as_json(
         "classes": len(data.classes),
         "trees": {
             name: {
-                "p_at_1": one.test.p_at_1,
-                "p_at_5": one.test.p_at_k,
+                "p_at_1": one.test.r_at_1,
+                "r_at_5": one.test.r_at_k,
                 "nll": one.test.nll,
                 "examples_per_second": one.examples_per_second,
                 "seconds": one.seconds,

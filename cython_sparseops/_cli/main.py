@@ -57,7 +57,8 @@ examples:
   sparseops test reviews.sops held-out.txt
   sparseops test reviews.sops held-out.txt -k 10 --json
 
-P@k is the share of examples whose (first) label is among the k likeliest classes; nll is the mean
+P@k is the share of the k likeliest classes that are the example's (first) label, at most 1 / k; R@k
+is the share of examples whose label is among them: both as fastText counts them. nll is the mean
 negative log-probability of the label, in nats. Labels unknown to the model count as misses and have
 no nll.
 """
@@ -175,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("test", _test, "measure a model on labeled examples", TEST_EXAMPLES)
     sub.add_argument("model")
     sub.add_argument("input", help="labeled examples, - for stdin")
-    sub.add_argument("-k", type=_positive, default=5, help="for P@k (default %(default)s)")
+    sub.add_argument("-k", type=_positive, default=5, help="for P@k and R@k (default %(default)s)")
     _add_threads(sub)
     sub = add("predict", _predict, "print the likeliest labels of each line", PREDICT_EXAMPLES)
     sub.add_argument("model")
@@ -322,8 +323,10 @@ def _test(arguments: argparse.Namespace) -> None:
     values = {
         "examples": found.examples,
         "unknown labels": found.unknown_labels,
-        "P@1": found.p_at_1,
-        f"P@{found.k}": found.p_at_k,
+        "P@1": found.r_at_1,
+        "R@1": found.r_at_1,
+        f"P@{found.k}": found.r_at_k / found.k,
+        f"R@{found.k}": found.r_at_k,
         "nll": found.nll,
         "examples/s": round(found.examples_per_second),
     }

@@ -75,8 +75,8 @@ class Evaluation(NamedTuple):
 
     examples: int
     unknown_labels: int
-    p_at_1: float
-    p_at_k: float
+    r_at_1: float  # share of rows whose label is the likeliest class: precision too, of one label
+    r_at_k: float  # share of rows whose label is among the k likeliest
     k: int
     nll: float | None
     examples_per_second: float
@@ -94,7 +94,7 @@ def evaluate(classifier: HSoftmaxClassifier, X: Any, y: npt.NDArray[Any], k: int
     y : ndarray of shape (N,)
         Labels, of the same kind as the classifier's.
     k : int
-        P@k is the share of examples whose label is among the k likeliest.
+        R@k is the share of examples whose label is among the k likeliest.
 
     Returns
     -------
@@ -117,8 +117,8 @@ def evaluate(classifier: HSoftmaxClassifier, X: Any, y: npt.NDArray[Any], k: int
     return Evaluation(
         examples=len(y),
         unknown_labels=len(y) - len(known),
-        p_at_1=float(hits[:, 0].mean()),
-        p_at_k=float(hits.any(axis=1).mean()),
+        r_at_1=float(hits[:, 0].mean()),
+        r_at_k=float(hits.any(axis=1).mean()),
         k=k,
         nll=nll / len(known) if len(known) else None,
         examples_per_second=len(y) / max(seconds, 1e-9),

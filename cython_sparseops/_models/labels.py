@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cython_sparseops._arrays import Array, as_plain
+from cython_sparseops._arrays import Array, as_plain, describe
 from cython_sparseops._hierarchy import Hierarchy
 
 
@@ -31,18 +31,28 @@ def as_labels(strings: Sequence[str]) -> Array:
 
 
 def label_array(name: str, labels: Any) -> Any:
-    """Give back labels, those of NumPy's StringDType as other strings; masked ones are refused.
+    """Give back labels, those of NumPy's StringDType as other strings.
 
     Raises
     ------
     ValueError
-        If a label is masked or missing.
+        If a label is masked or missing, or a row has several.
 
     Examples
     --------
     >>> label_array("y", ["ant", "bee"])
     ['ant', 'bee']
     """
+    several = _row_of_several(labels)
+    if several is not None:
+        raise ValueError(
+            f"{name} must hold one label a row, got several in row {several} (repeat the row for "
+            "each, or give an indicator matrix to sklearn.multiclass.OneVsRestClassifier)"
+        )
+    return _without_string_dtype(name, labels)
+
+
+def _without_string_dtype(name: str, labels: Any) -> Any:
     if not isinstance(labels, np.ndarray):
         return labels
     array = as_plain(name, labels)
@@ -53,6 +63,42 @@ def label_array(name: str, labels: Any) -> Any:
     if missing:
         raise ValueError(f"{name} must hold no missing labels, got one at index {missing[0]}")
     return as_labels(strings).reshape(array.shape)
+
+
+def _row_of_several(labels: Any) -> int | None:
+    """The first row with a collection of labels that are not one."""
+    shape = getattr(labels, "shape", None)
+    if isinstance(shape, tuple) and len(shape) == 2:
+        return 0 if shape[1] > 1 else None
+    if not isinstance(labels, (list, tuple, np.ndarray)):
+        return None
+    kinds = (list, tuple, set, frozenset, np.ndarray)
+    rows = enumerate(labels) if getattr(labels, "dtype", None) in (None, object) else ()
+    return next(
+        (at for at, row in rows if isinstance(row, kinds) and np.size(list(row)) != 1), None
+    )
+
+
+def refuse_text(name: str, rows: Any) -> None:
+    """Say what to do with raw text.
+
+    Raises
+    ------
+    ValueError
+        If the first row is text.
+
+    Examples
+    --------
+    >>> refuse_text("X", [[0.0, 1.0]])
+    """
+    column = isinstance(rows, (list, tuple, np.ndarray)) or hasattr(rows, "iloc")
+    column &= getattr(rows, "ndim", 1) == 1  # a frame gives the names of its columns
+    first = rows if isinstance(rows, str) else next(iter(rows), None) if column else None
+    if isinstance(first, str):
+        raise ValueError(
+            f"{name} must be numbers, got text, {describe(str(first))} (count its words first: "
+            "make_pipeline(CountVectorizer(), classifier))"
+        )
 
 
 def unique_labels(name: str, labels: Any) -> Array:
@@ -69,7 +115,7 @@ def unique_labels(name: str, labels: Any) -> Array:
     array(['ant', 'bee'], dtype='<U3')
     """
     try:
-        array = as_plain(name, label_array(name, labels))
+        array = as_plain(name, _without_string_dtype(name, labels))
         unique = np.unique(array)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be labels of one kind, got {error}") from None

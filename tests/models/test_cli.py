@@ -178,7 +178,8 @@ def test_test_measures(model, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["examples"] == 3
     assert result["unknown labels"] == 1
-    assert result["P@1"] == result["P@4"] == pytest.approx(2 / 3)
+    assert result["P@1"] == result["R@1"] == result["R@4"] == pytest.approx(2 / 3)
+    assert result["P@4"] == pytest.approx(2 / 3 / 4)
     classifier = HSoftmaxClassifier.load(model)
     vocabulary = sorted({word for line in LINES for word in line.split()[1:]})
     X = data.token_counter(vocabulary).transform(["it purrs", "barks a lot"])
@@ -288,14 +289,14 @@ def test_the_demo_runs(folder, capsys):
     pytest.importorskip("matplotlib")
     assert main(["demo", "--quick", "--quiet", "--output", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert "P@5" in out
+    assert "R@5" in out
     assert out.count("%") == 25
     picture = folder / "sparseops-demo.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert main(["demo", "--quick", "--quiet", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["classes"] == 19381
-    assert 0 < result["trees"]["taxonomy"]["p_at_1"] <= result["trees"]["taxonomy"]["p_at_5"] < 1
+    assert 0 < result["trees"]["taxonomy"]["p_at_1"] <= result["trees"]["taxonomy"]["r_at_5"] < 1
     for one in result["predictions"]:
         assert sorted(one["probabilities"], reverse=True) == one["probabilities"]
 

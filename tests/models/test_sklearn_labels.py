@@ -1,8 +1,10 @@
 """Labels, counts and arrays as users of the classifier have them."""
 
 import copy
+import importlib
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -181,3 +183,41 @@ def test_no_setting_of_numpy_reaches_a_prediction():
     with np.errstate(all="raise"):
         assert np.isfinite(model.predict_proba(X * 1e4)).all()
         model.top_k(X.toarray() * 1e4, 2)
+
+
+# ---- what is given in place of rows and labels
+
+
+@pytest.mark.parametrize(
+    "text", [["a cat", "the dog"], np.array(["a cat", "the dog"]), "a cat", ("a cat", "the dog")]
+)
+def test_raw_text_is_told_what_to_do(text):
+    with pytest.raises(ValueError, match=r"X must be numbers, got text, 'a cat' .*CountVectorizer"):
+        new().fit(text, [0, 1])
+    with pytest.raises(ValueError, match="X must be numbers, got text"):
+        new().fit(X, Y).predict(text)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [["a"], ["a", "b"]],
+        [{"a"}, {"a", "b"}],
+        np.array([[0, 1], [1, 0]]),
+        sp.csr_array(np.eye(2)),
+        np.array([["a"], ["a", "b"]], dtype=object),
+    ],
+)
+def test_several_labels_a_row_are_told_what_to_do(y):
+    for call in (new().fit, new().partial_fit):
+        with pytest.raises(ValueError, match=r"y must hold one label a row, got several in row"):
+            call([[0.0], [1.0]], y)
+
+
+def test_without_scikit_learn_the_module_says_what_to_install(monkeypatch):
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "sklearn" or name == "cython_sparseops.sklearn":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"needs scikit-learn: pip install 'cython-sparseops.skl"):
+        importlib.import_module("cython_sparseops.sklearn")

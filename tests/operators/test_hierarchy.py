@@ -418,3 +418,24 @@ def every_builder():
 
 def test_builders_give_the_same_bytes_in_another_process(child):
     assert child.call(every_builder) == every_builder()
+
+
+@pytest.mark.parametrize(
+    ("n", "seen", "groups"), [(10_000, 495, 100), (12, 5, 4), (12, 3, 6), (7, 0, 3), (5, 4, 5)]
+)
+def test_two_level_deals_classes_that_do_not_occur_evenly(n, seen, groups):
+    counts = np.zeros(n)
+    counts[np.random.default_rng(0).permutation(n)[:seen]] = 1000 // np.arange(1, seen + 1)
+    h = Hierarchy.two_level(counts, n_groups=groups)
+    group = np.full(n, -1)
+    for c in range(n):
+        group[c] = h.path_child[h.path_ptr[c]]
+    sizes = np.bincount(group[counts == 0], minlength=groups)
+    others = np.bincount(group[counts > 0], minlength=groups)
+    alone = others == 0
+    assert np.ptp(sizes - alone) <= 1 or (sizes - alone).min() >= 0
+    assert (sizes + others).min() >= 1
+    dealt = (sizes - alone)[~alone] if (~alone).any() else sizes
+    assert np.ptp(dealt) <= 1
+    if n == 10_000:
+        assert h.report(counts).expected_rows < 260

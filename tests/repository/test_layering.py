@@ -260,7 +260,7 @@ FLOORS = [
     {"__init__"},
     {"_models"},
     set(),  # the operators: every other module
-    {"_arrays", "_sparse", "_runtime", "_storage", "_table", "_devel"},
+    {"_arrays", "_sparse", "_runtime", "_storage", "_safetensors", "_table", "_devel"},
     {"_core"},
 ]
 

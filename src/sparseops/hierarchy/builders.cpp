@@ -180,24 +180,33 @@ Hierarchy two_level(std::int64_t n_classes, std::span<const double> counts, std:
     std::iota(order.begin(), order.end(), 0);
     if (!counts.empty()) order = by_weight(counts);
     double left = std::accumulate(counts.begin(), counts.end(), 0.0);
+    // Classes that do not occur have no share: they are dealt evenly, one at least to a group that has no other.
+    const auto seen =
+        counts.empty() ? n : static_cast<std::size_t>(std::count_if(counts.begin(), counts.end(), [](double c) { return c > 0; }));
+    const std::size_t with_seen = std::min(groups, seen), spare = n - seen - (groups - with_seen);
     Shape shape;
     std::vector<std::int32_t> top;
-    std::size_t at = 0;
+    std::size_t at = 0, unseen = seen;
     for (std::size_t g = 0; g < groups; ++g) {
-        const std::size_t from = at, most = n - (groups - 1 - g);  // one class at least for every later group
+        const std::size_t from = at;
         if (counts.empty()) {
             at = n * (g + 1) / groups;
-        } else {  // until the group holds its share of what is left
-            const double share = left / static_cast<double>(groups - g);
+        } else if (g < with_seen) {                               // until the group holds its share of what is left
+            const std::size_t most = seen - (with_seen - 1 - g);  // one class at least for every later group
+            const double share = left / static_cast<double>(with_seen - g);
             double sum = 0;
             do sum += counts[static_cast<std::size_t>(order[at++])];
-            while (at < most && (sum + counts[static_cast<std::size_t>(order[at])] / 2 < share || g + 1 == groups));
+            while (at < most && (sum + counts[static_cast<std::size_t>(order[at])] / 2 < share || g + 1 == with_seen));
             left -= sum;
         }
-        if (at - from == 1) {
-            top.push_back(~order[from]);
+        std::vector<std::int32_t> members(order.begin() + static_cast<std::ptrdiff_t>(from),
+                                          order.begin() + static_cast<std::ptrdiff_t>(at));
+        const std::size_t dealt = spare * (g + 1) / groups - spare * g / groups + (g < with_seen ? 0 : 1);
+        for (std::size_t i = 0; i < dealt; ++i) members.push_back(order[unseen++]);
+        if (members.size() == 1) {
+            top.push_back(~members.front());
         } else {
-            for (std::size_t i = from; i < at; ++i) shape.child.push_back(~order[i]);
+            for (const std::int32_t c : members) shape.child.push_back(~c);
             top.push_back(shape.close_node());
         }
     }

@@ -1,0 +1,121 @@
+"""Models for other tools: safetensors files, skops."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+import cython_sparseops as cso
+
+ARRAYS = {
+    "bytes": np.arange(5, dtype=np.uint8),
+    "wide": np.arange(6.0).reshape(2, 3),
+    "half": np.ones((3, 1), np.float16),
+    "none": np.empty((0, 4), np.float32),
+    "scalar": np.array(7, np.int64),
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "a.safetensors"
+    cso.save_arrays(path, ARRAYS, {"kind": "some", "nested": [1, {"x": None}]})
+    return path
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_safetensors_are_read_back_with_the_same_bytes(path, mmap):
+    arrays, metadata = cso.load_arrays(path, mmap=mmap)
+    assert metadata == {"kind": "some", "nested": [1, {"x": None}]}
+    for name, array in ARRAYS.items():
+        assert (arrays[name].dtype, arrays[name].shape) == (array.dtype, array.shape)
+        assert arrays[name].tobytes() == array.tobytes()
+        assert arrays[name].flags.aligned
+
+
+def test_the_library_of_safetensors_reads_and_writes_the_same(path, tmp_path):
+    library = pytest.importorskip("safetensors.numpy")
+    found = library.load_file(path)
+    assert {name: a.tobytes() for name, a in found.items()} == {
+        name: a.tobytes() for name, a in ARRAYS.items()
+    }
+    other = tmp_path / "b.safetensors"
+    library.save_file(ARRAYS, other)
+    arrays, metadata = cso.load_arrays(other)
+    assert {name: a.tobytes() for name, a in arrays.items()} == {
+        name: a.tobytes() for name, a in ARRAYS.items()
+    }
+    assert metadata == {}
+
+
+def test_damaged_safetensors_are_refused(path):
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+
+    def forged(name="wide", **entry):
+        changed = {**header, name: header[name] | entry}
+        text = json.dumps(changed).encode()
+        return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+    for bad in (
+        b"",
+        b"12345678",
+        data[:-1],
+        data + b"1",
+        data[:-9] + b"x" + data[-8:],
+        struct.pack("<Q", 1 << 62) + data[8:],
+        forged(shape=[2, 4]),
+        forged(shape=[-1, 3]),
+        forged(shape="ab"),
+        forged(dtype="F128"),
+        forged(dtype=[1]),
+        forged(data_offsets=[0, 48]),
+        forged(data_offsets=[0, 1 << 70]),
+        forged(data_offsets=None),
+        struct.pack("<Q", 2) + b"[]",
+    ):
+        path.write_bytes(bad)
+        for mmap in (True, False):
+            with pytest.raises(ValueError, match="must be an undamaged"):
+                cso.load_arrays(path, mmap=mmap)
+
+
+def test_trees_and_classifiers_are_exported(tmp_path):
+    h = cso.Hierarchy.from_table(["cat", "dog", "animal"], ["animal", "animal", None])
+    h.save(tmp_path / "h.safetensors")
+    assert cso.Hierarchy.load(tmp_path / "h.safetensors").class_names == ("cat", "dog")
+    HSoftmaxClassifier = pytest.importorskip("cython_sparseops.sklearn").HSoftmaxClassifier
+    model = HSoftmaxClassifier(hierarchy=h).fit(np.eye(2), ["cat", "dog"])
+    model.save(tmp_path / "m.safetensors")
+    model.save(tmp_path / "m.sops")
+    one, two = (cso.load_arrays(tmp_path / f"m.{kind}")[0] for kind in ("safetensors", "sops"))
+    assert {name: a.tobytes() for name, a in one.items()} == {
+        name: a.tobytes() for name, a in two.items()
+    }
+    again = HSoftmaxClassifier.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.predict_proba(np.eye(2)), model.predict_proba(np.eye(2)))
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_skops_dumps_and_loads_a_classifier(named, sparse):
+    skops = pytest.importorskip("skops.io")
+    csr_array = pytest.importorskip("scipy.sparse").csr_array
+    from cython_sparseops.sklearn import HSoftmaxClassifier
+
+    X, y = np.eye(3, dtype=np.float32), ["a", "b", "c"]
+    X = csr_array(X) if sparse else X
+    h = cso.Hierarchy.from_table([*y, "r"], ["r", "r", "r", None]) if named else "huffman"
+    model = HSoftmaxClassifier(4, hierarchy=h, random_state=0).fit(X, y)
+    data = skops.dumps(model)
+    types = skops.get_untrusted_types(data=data)
+    assert all(name.startswith("cython_sparseops.") for name in types)
+    again = skops.loads(data, trusted=types)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    assert again.hierarchy_ == model.hierarchy_
+    assert again.history_ == model.history_
+    again.partial_fit(X, y)
+    with pytest.raises(AttributeError):
+        again.hierarchy_.path_ptr = None
