@@ -122,7 +122,7 @@ def hsoftmax_search(
     classes, log_probs = reserve("k", (n, count), INT64), reserve("k", (n, count), x.dtype)
     bound = np.empty(n, x.dtype)
     _SEARCH[x.dtype](
-        tree, x, w, bias, check, count, width, edge, inner, least, classes, log_probs, bound,
-        threads,
+        tree, x, w, bias, classes, log_probs, bound, k=count, beam=width, edge_beam=edge,
+        nodes=inner, min_prob=least, check_finite=check, num_threads=threads,
     )  # fmt: skip
     return SearchResult(classes, log_probs, bound)

@@ -86,15 +86,15 @@ class _Optimizer:
         self.step_count = 0
         self.state: dict[str, Array] = {}
 
-    def _settings(self) -> Any:
+    def _settings(self) -> core.Settings:
+        """What a compiled call takes, without the state."""
         raise NotImplementedError
 
-    def _checked(self, *more: str) -> tuple[float, ...]:
+    def _make(self, method: str, **more: float) -> core.Settings:
         """The attributes may have been set to anything since: a schedule sets lr."""
-        return tuple(_number(name, getattr(self, name)) for name in ("lr", "weight_decay", *more))
-
-    def _next_step(self) -> int:
-        return as_integer("step_count", as_integer("step_count", self.step_count, 0) + 1)
+        step = as_integer("step_count", as_integer("step_count", self.step_count, 0) + 1)
+        lr, decay = _number("lr", self.lr), _number("weight_decay", self.weight_decay)
+        return core.Settings(method, self, step=step, lr=lr, weight_decay=decay, **more)
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {}
@@ -269,7 +269,7 @@ class SGD(_Optimizer):
         super().__init__(lr, weight_decay)
 
     def _settings(self) -> Any:
-        return core.Settings("sgd", *self._checked())
+        return self._make("sgd")
 
 
 class Adagrad(_Optimizer):
@@ -313,9 +313,8 @@ class Adagrad(_Optimizer):
         self.rowwise = as_flag("rowwise", rowwise)
 
     def _settings(self) -> Any:
-        return core.Settings(
-            "rowwise_adagrad" if self.rowwise else "adagrad", *self._checked("eps")
-        )
+        method = "rowwise_adagrad" if self.rowwise else "adagrad"
+        return self._make(method, eps=_number("eps", self.eps))
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {"first": (rows, 1 if self.rowwise else dim), "b_first": (rows,)}
@@ -369,12 +368,8 @@ class Adam(_Optimizer):
         self.eps = _number("eps", eps)
 
     def _settings(self) -> Any:
-        return core.Settings(
-            "adam",
-            *self._checked("eps"),
-            *_as_betas(self.betas),
-            self._next_step(),
-        )
+        beta1, beta2 = _as_betas(self.betas)
+        return self._make("adam", eps=_number("eps", self.eps), beta1=beta1, beta2=beta2)
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {
@@ -469,16 +464,18 @@ def hsoftmax_update(
     tree, y, ignored = as_tree(h), as_labels(labels, n), as_ignored(ignore_index)
     smoothing = as_float("label_smoothing", label_smoothing)
     check, threads = as_flag("check_finite", check_finite), resolve_threads(num_threads)
-    step, settings = optimizer._next_step(), optimizer._settings()
+    settings = optimizer._settings()
     if w.shape != (h.n_rows, x.shape[1]):
         raise ValueError(f"W must have shape ({h.n_rows}, {x.shape[1]}), got {w.shape}")
     fresh = not optimizer.state
-    state = optimizer.prepare(w.shape, w.dtype)
+    settings.state = optimizer.prepare(w.shape, w.dtype)
     try:
-        inputs = (tree, x, w, bias, y, ignored, weight, smoothing, check)
-        nll, dX = _UPDATE[w.dtype](*inputs, settings, *state, threads, optimizer, step)
+        nll, dX = _UPDATE[w.dtype](
+            tree, x, w, bias, y, settings, weight=weight, label_smoothing=smoothing,
+            ignore_index=ignored, check_finite=check, num_threads=threads,
+        )  # fmt: skip
     except BaseException:
-        if fresh and optimizer.step_count != step:  # refused: not bound to this W
+        if fresh and optimizer.step_count != settings.step:  # refused: not bound to this W
             optimizer.state = {}
         raise
     return HSoftmaxUpdate(nll, dX)

@@ -15,7 +15,7 @@ from cython_sparseops._core.types cimport (
     span,
     uint64_t,
 )
-from cython_sparseops._core.update cimport Optimizer, Settings, set_optimizer
+from cython_sparseops._core.update cimport Optimizer, Settings, count_steps, set_optimizer
 
 from libcpp cimport bool as cbool
 
@@ -61,39 +61,34 @@ def shuffled_order(uint64_t seed, uint64_t epoch, int64_t[::1] order):
         cpp_shuffled_order(seed, epoch, as_span(&order[0], order.shape[0]))
 
 
-cdef BagSchedule as_schedule(size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads) noexcept:
-    cdef BagSchedule s
-    s.batch_size, s.decay, s.done, s.total = batch_size, decay, done, total
-    s.check_input, s.num_threads = check_input, num_threads
-    return s
+cdef class Schedule:
+    """BagSchedule of <sparseops/bag.hpp>, by names."""
+    cdef BagSchedule of
+
+    def __init__(self, *, size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads,
+                 double dropout, int64_t replacement, uint64_t seed, uint64_t epoch):
+        self.of.batch_size, self.of.decay, self.of.done, self.of.total = batch_size, decay, done, total
+        self.of.check_input, self.of.num_threads = check_input, num_threads
+        self.of.dropout, self.of.replacement, self.of.seed, self.of.epoch = dropout, replacement, seed, epoch
 
 
 # Whatever interrupts a training, weights, counts and history belong together: no bytecode runs, and so no signal is noticed, between a
-# call of C++ and these.
-cdef int count_steps(owner, int64_t steps) except -1:
-    owner.step_count += steps
-    return 0
-
-
+# call of C++ and count_steps and this.
 cdef int keep(record, size_t examples, int64_t total, double nll) except -1:
     history, kind, epoch, done, lr = record
     history.append(tuple.__new__(kind, (epoch, done, total, nll / examples, lr)))
     return 0
 
 
-def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indices, const real[::1] data, const int64_t[::1] labels,
-              const real[::1] weight, const int64_t[::1] order, bint mean, real[:, ::1] E, real[:, ::1] W, real[::1] b,
-              Settings E_settings not None, E_first, E_second, Settings W_settings not None, W_first, W_second, b_first, b_second,
-              size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads,
-              double dropout, int64_t replacement, uint64_t seed, uint64_t epoch, E_owner, W_owner, record):
-    cdef Optimizer[real] E_optimizer, W_optimizer
-    cdef BagSchedule schedule = as_schedule(batch_size, decay, done, total, check_input, num_threads)
+def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indices, const real[::1] data, real[:, ::1] E, real[:, ::1] W,
+              real[::1] b, *, bint mean, const int64_t[::1] labels, const real[::1] weight, const int64_t[::1] order,
+              Settings E_optimizer not None, Settings W_optimizer not None, Schedule schedule not None, record):
+    cdef Optimizer[real] E_steps, W_steps
     cdef span[const real] weights
     cdef BagMode mode = BagMode.mean if mean else BagMode.sum
     cdef double nll = 0
-    set_optimizer[real](&E_optimizer, E_settings, E_first, E_second, None, None)
-    set_optimizer[real](&W_optimizer, W_settings, W_first, W_second, b_first, b_second)
-    schedule.dropout, schedule.replacement, schedule.seed, schedule.epoch = dropout, replacement, seed, epoch
+    set_optimizer[real](&E_steps, E_optimizer)
+    set_optimizer[real](&W_steps, W_optimizer)
     if weight is not None:
         weights = as_const_span(&weight[0], weight.shape[0])
     try:
@@ -101,28 +96,26 @@ def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indi
             nll = cpp_bag_train(tree.view[0], as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.shape[0]),
                                 as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]),
                                 mode, as_matrix(&E[0, 0], E.shape[0], E.shape[1]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
-                                as_span(&b[0], b.shape[0]), E_optimizer, W_optimizer, schedule)
+                                as_span(&b[0], b.shape[0]), E_steps, W_steps, schedule.of)
     finally:  # after a refusal too: steps before it were made
-        count_steps(E_owner, E_optimizer.step - E_settings.step)
-        count_steps(W_owner, W_optimizer.step - W_settings.step)
-    keep(record, order.shape[0], total, nll)
+        count_steps(E_optimizer, E_steps.step)
+        count_steps(W_optimizer, W_steps.step)
+    keep(record, order.shape[0], schedule.of.total, nll)
 
 
-def dense_train(Tree tree not None, const real[:, ::1] X, const int64_t[::1] labels, const real[::1] weight, const int64_t[::1] order,
-                real[:, ::1] W, real[::1] b, Settings W_settings not None, W_first, W_second, b_first, b_second,
-                size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads, W_owner, record):
-    cdef Optimizer[real] W_optimizer
-    cdef BagSchedule schedule = as_schedule(batch_size, decay, done, total, check_input, num_threads)
+def dense_train(Tree tree not None, const real[:, ::1] X, real[:, ::1] W, real[::1] b, *, const int64_t[::1] labels, const real[::1] weight,
+                const int64_t[::1] order, Settings W_optimizer not None, Schedule schedule not None, record):
+    cdef Optimizer[real] W_steps
     cdef span[const real] weights
     cdef double nll = 0
-    set_optimizer[real](&W_optimizer, W_settings, W_first, W_second, b_first, b_second)
+    set_optimizer[real](&W_steps, W_optimizer)
     if weight is not None:
         weights = as_const_span(&weight[0], weight.shape[0])
     try:
         with nogil:
             nll = cpp_dense_train(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]), as_const_span(&labels[0], labels.shape[0]),
                                   weights, as_const_span(&order[0], order.shape[0]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
-                                  as_span(&b[0], b.shape[0]), W_optimizer, schedule)
+                                  as_span(&b[0], b.shape[0]), W_steps, schedule.of)
     finally:
-        count_steps(W_owner, W_optimizer.step - W_settings.step)
-    keep(record, order.shape[0], total, nll)
+        count_steps(W_optimizer, W_steps.step)
+    keep(record, order.shape[0], schedule.of.total, nll)

@@ -22,8 +22,8 @@ share_thread_pool(thread_pool_of_runtime())
 use_numpy()
 
 
-def search(Tree tree not None, X, W, b, bint check_finite, size_t k, beam, edge_beam, bint nodes, min_prob,
-           classes, log_probs, real[::1] bound, int num_threads):
+def search(Tree tree not None, X, W, b, classes, log_probs, real[::1] bound, *, size_t k, beam, edge_beam, bint nodes, min_prob,
+           bint check_finite, int num_threads):
     cdef HSoftmaxInput[real] inp
     cdef MatrixView[int64_t] classes_view
     cdef MatrixView[real] log_probs_view

@@ -27,10 +27,15 @@ cdef extern from "<sparseops/update.hpp>" namespace "sparseops" nogil:
 
 
 cdef class Settings:
-    """The numbers of an optimiser; its state comes with each call."""
+    """An optimizer for one call: its numbers, and its state for W and b, (first, second, b_first, b_second), each None or an array."""
     cdef Method method
-    cdef public double lr, weight_decay, eps, beta1, beta2, max_norm
-    cdef public int64_t step
+    cdef readonly double lr, weight_decay, eps, beta1, beta2
+    cdef readonly int64_t step
+    cdef public double max_norm
+    cdef public tuple state
+    cdef object owner
 
 
-cdef int set_optimizer(Optimizer[real]* o, Settings settings, first, second, b_first, b_second) except -1
+cdef int set_optimizer(Optimizer[real]* o, Settings settings) except -1
+# The owner's count after a call: `step` is the next one.
+cdef int count_steps(Settings settings, int64_t step) except -1

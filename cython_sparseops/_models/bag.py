@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from typing import cast as cast_to
 
 import numpy as np
@@ -388,7 +388,7 @@ class BagTrainer:
                     optimizer.state[name] = _writable_copy(array)
         self.W_state = self.W_optimizer.prepare(model.W.shape, model.W.dtype)
         self.E_state = (
-            None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)[:2]
+            None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)
         )
 
     def _as_dropout(self, dropout: object, replacement: int | str) -> tuple[float, int]:
@@ -490,30 +490,42 @@ class BagTrainer:
     ) -> None:
         """Train on a part of the examples; what was done is counted by the compiled call itself, so
         that no interrupt comes in between."""
-        model, W_settings = self.model, self.W_optimizer._settings()
-        W_settings.max_norm = self.max_norm
-        decay = 0.0 if self.lr_schedule == "constant" else 1.0
-        after = done + len(order)
+        model, after = self.model, done + len(order)
         lr = self.W_optimizer.lr * self._factor(after, total)
-        record = (self.history, Progress, self.epochs_done, after, lr)
-        tail = (self.batch_size, decay, done, total, done == 0, resolve_threads(self.num_threads))
+        schedule = core.Schedule(
+            batch_size=self.batch_size,
+            decay=0.0 if self.lr_schedule == "constant" else 1.0,
+            done=done,
+            total=total,
+            check_input=done == 0,
+            num_threads=resolve_threads(self.num_threads),
+            dropout=self.dropout,
+            replacement=self.replacement,
+            seed=self.seed,
+            epoch=self.epochs_done,
+        )
+        run: dict[str, Any] = {
+            "labels": y,
+            "weight": weight,
+            "order": order,
+            "W_optimizer": self._settings(self.W_optimizer, self.W_state),
+            "schedule": schedule,
+            "record": (self.history, Progress, self.epochs_done, after, lr),
+        }
         tree = as_tree(model.hierarchy)
         if isinstance(data, np.ndarray):
-            _DENSE_TRAIN[data.dtype](
-                tree, data, y, weight, order, model.W, model.b, W_settings, *self.W_state, *tail,
-                self.W_optimizer, record,
-            )  # fmt: skip
+            _DENSE_TRAIN[data.dtype](tree, data, model.W, model.b, **run)
             return
-        assert self.E_state is not None
-        assert model.E is not None
-        E_settings = self.E_optimizer._settings()
-        E_settings.max_norm = self.max_norm
-        drops = (self.dropout, self.replacement, self.seed, self.epochs_done)
+        E_optimizer = self._settings(self.E_optimizer, self.E_state)
         _TRAIN[data.indptr.dtype, data.data.dtype](
-            tree, data.indptr, data.indices, data.data, y, weight, order, model.mode == "mean",
-            model.E, model.W, model.b, E_settings, *self.E_state, W_settings, *self.W_state,
-            *tail, *drops, self.E_optimizer, self.W_optimizer, record,
+            tree, data.indptr, data.indices, data.data, model.E, model.W, model.b,
+            mean=model.mode == "mean", E_optimizer=E_optimizer, **run,
         )  # fmt: skip
+
+    def _settings(self, optimizer: SGD | Adagrad | Adam, state: object) -> core.Settings:
+        settings = optimizer._settings()
+        settings.max_norm, settings.state = self.max_norm, state
+        return settings
 
 
 def _writable_copy(array: Array) -> Array:
