@@ -481,7 +481,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         path : str or path-like
-            Replaced in one step, if it exists. The optimizer's state is not stored.
+            Replaced in one step, if it exists. The optimizer's state is not stored, nor are
+            `num_threads` and `verbose`: the same training is the same file.
 
         Raises
         ------

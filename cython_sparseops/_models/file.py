@@ -16,6 +16,9 @@ from cython_sparseops._models.labels import as_labels
 from cython_sparseops._storage import load_arrays, save_arrays
 
 KIND = "HSoftmaxClassifier"
+# Parameters that are no part of a model: the same training is the same file wherever it runs, and
+# a file orders nothing of whoever loads it.
+_OF_THE_MACHINE = {"num_threads": None, "verbose": 0}
 Arrays = dict[str, Array]
 
 
@@ -193,6 +196,7 @@ def save_classifier(
     params = classifier.get_params(deep=False)
     given = not isinstance(params["hierarchy"], str)
     plain = {name: _plain(value) for name, value in params.items() if name != "hierarchy"}
+    plain |= _OF_THE_MACHINE
     names = getattr(classifier, "feature_names_in_", None)
     arrays = {
         **(extra_arrays or {}),
@@ -262,10 +266,7 @@ def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
     params = dict(metadata["params"])
     if params["hierarchy"] is None:
         params["hierarchy"] = hierarchy
-    # What suited the machine of whoever wrote the file is no order to this one.
-    if isinstance(params.get("num_threads"), int):
-        params["num_threads"] = min(params["num_threads"], os.cpu_count() or 1)
-    classifier = cls(**params)
+    classifier = cls(**{**params, **_OF_THE_MACHINE})
     classifier.hierarchy_ = hierarchy
     classifier.classes_ = unpack_labels(under("classes", arrays), metadata["label_dtype"])
     if len(classifier.classes_) != hierarchy.n_classes:

@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from cython_sparseops import BagTrainer
 from cython_sparseops._cli import readers as data
 from cython_sparseops._cli.streams import InputError, Lines, open_lines, tokens
 from cython_sparseops._cli.svmlight import looks_like_svmlight
@@ -262,3 +264,24 @@ def test_a_matrix_is_the_same_whatever_the_order_of_its_indices(folder):
     a, b = read("a").X, read("b").X
     for part in ("indptr", "indices", "data"):
         assert getattr(a, part).tobytes() == getattr(b, part).tobytes()
+
+
+def test_one_command_is_one_file_whatever_the_threads_and_the_clock(folder, capsys, monkeypatch):
+    """Progress lay where the clock was, and the saved file with it."""
+    (folder / "t").write_text(TEXT)
+    whole, names = BagTrainer._run, []
+
+    def slow(self, *arguments):
+        time.sleep(0.03)
+        return whole(self, *arguments)
+
+    for threads, pause in ((1, False), (2, False), (2, True)):
+        if pause:
+            monkeypatch.setattr(BagTrainer, "_run", slow)
+        names.append(f"m{len(names)}")
+        options = ["--epoch", "20", "--dim", "40", "--threads", str(threads), "--json"]
+        code, out, _ = run(capsys, "train", "t", "-o", names[-1], *options)
+        assert code == 0
+        names[-1] = names[-1], json.loads(out)["nll"]
+    files = {((folder / name).read_bytes(), nll) for name, nll in names}
+    assert len(files) == 1

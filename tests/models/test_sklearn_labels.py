@@ -2,7 +2,6 @@
 
 import copy
 import importlib
-import os
 import pickle
 import sys
 
@@ -16,6 +15,7 @@ from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.multioutput import MultiOutputClassifier
 
+from cython_sparseops import load_arrays, save_arrays
 from cython_sparseops._models.labels import as_labels
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
@@ -171,11 +171,16 @@ def test_several_outputs_train_in_processes_and_again():
     assert outputs.predict(X).shape == (60, 2)
 
 
-def test_the_threads_of_a_file_are_at_most_the_cores_here(tmp_path):
-    new(num_threads=1024).fit(X, Y).save(tmp_path / "m")
-    assert HSoftmaxClassifier.load(tmp_path / "m").num_threads <= os.cpu_count()
-    new(num_threads=1).fit(X, Y).save(tmp_path / "m")
-    assert HSoftmaxClassifier.load(tmp_path / "m").num_threads == 1
+def test_a_file_orders_no_threads_and_is_the_same_whatever_their_number(tmp_path):
+    for n, verbose in ((1024, 0), (1, 1), (None, 0)):
+        new(num_threads=n, verbose=verbose, epochs=3).fit(X, Y).save(tmp_path / f"m{n}")
+        assert HSoftmaxClassifier.load(tmp_path / f"m{n}").num_threads is None
+    arrays, metadata = load_arrays(tmp_path / "m1")
+    assert (tmp_path / "m1024").read_bytes() == (tmp_path / "m1").read_bytes()
+    assert (tmp_path / "mNone").read_bytes() == (tmp_path / "m1").read_bytes()
+    metadata["params"]["num_threads"] = 1024
+    save_arrays(tmp_path / "forged", arrays, metadata)
+    assert HSoftmaxClassifier.load(tmp_path / "forged").num_threads is None
 
 
 def test_no_setting_of_numpy_reaches_a_prediction():
