@@ -19,6 +19,9 @@ from cython_sparseops._core.update cimport Optimizer, Settings, count_steps, set
 
 from libcpp cimport bool as cbool
 
+cdef extern from "<sparseops/detail/random.hpp>" namespace "sparseops::detail" nogil:
+    void cpp_shuffled_order "sparseops::detail::shuffled_order"(uint64_t seed, uint64_t epoch, span[int64_t] order)
+
 cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
     enum class BagMode:
         mean
@@ -38,7 +41,6 @@ cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
 
     void cpp_embedding_bag "sparseops::embedding_bag" [T, I](CsrView[const T, I] X, MatrixView[const T] E, BagMode mode, MatrixView[T] out,
             int num_threads) except +
-    void cpp_shuffled_order "sparseops::shuffled_order"(uint64_t seed, uint64_t epoch, span[int64_t] order)
     double cpp_bag_train "sparseops::bag_train" [T, I](const HierarchyView& h, CsrView[const T, I] X, span[const int64_t] labels, span[const T] weight,
             span[const int64_t] order, BagMode mode, MatrixView[T] E, MatrixView[T] W, span[T] b, Optimizer[T]& E_optimizer, Optimizer[T]& W_optimizer,
             const BagSchedule& schedule) except +

@@ -27,13 +27,17 @@ cdef extern from "<sparseops/dropout.hpp>" namespace "sparseops" nogil:
         span[const U] values
         size_t repeat
 
-    Block cpp_philox "sparseops::philox4x32_10"(uint64_t key, uint64_t counter_low, uint64_t counter_high)
-    void cpp_dropout "sparseops::dropout" [U](span[const U] x, const Drops& drops, Replacement[U] replacement, U exponent, span[U] y, span[uint8_t] packed,
-                                             span[uint8_t] bools, int num_threads) except +
     void cpp_gradient "sparseops::dropout_gradient" [T](span[const T] grad, span[const uint8_t] packed, span[T] dx, size_t repeat, span[T] d_replacement, int num_threads) except +
     void cpp_centers "sparseops::nonzero_centers" [T](span[const T] x, span[const int64_t] offsets, Center center, span[T] out, int num_threads) except +
     size_t cpp_lengths "sparseops::dropout_lengths"(span[const int64_t] lengths, size_t ids, const Drops& drops, span[int64_t] new_lengths) except +
     void cpp_ids "sparseops::dropout_ids" [I](span[const I] ids, span[const int64_t] lengths, const Drops& drops, I replacement, span[I] new_ids) except +
+
+cdef extern from "<sparseops/dropout/bits.hpp>" namespace "sparseops" nogil:
+    void cpp_dropout "sparseops::dropout_bits" [U](span[const U] x, const Drops& drops, Replacement[U] replacement, U exponent, span[U] y, span[uint8_t] packed,
+                                             span[uint8_t] bools, int num_threads) except +
+
+cdef extern from "<sparseops/detail/random.hpp>" namespace "sparseops::detail" nogil:
+    Block cpp_philox "sparseops::detail::philox"(uint64_t key, uint64_t counter_low, uint64_t counter_high)
 
 ctypedef fused item:
     uint16_t

@@ -17,6 +17,9 @@ from cython_sparseops._core.types cimport (
     span,
 )
 
+cdef extern from "<sparseops/normalize/named_rows.hpp>" namespace "sparseops" nogil:
+    size_t cpp_distinct_rows "sparseops::distinct_rows"(span[const int64_t] rows, size_t size, span[int64_t] out) except +
+
 cdef extern from "<sparseops/normalize.hpp>" namespace "sparseops" nogil:
     cppclass float16:
         pass
@@ -41,7 +44,6 @@ cdef extern from "<sparseops/normalize.hpp>" namespace "sparseops" nogil:
     void cpp_csr_columns "sparseops::normalize_columns" [T, I](CsrView[const T, I] x, span[T] out, span[double] norms, const Normalize& options) except +
     void cpp_dense_rows "sparseops::normalize_rows" [T](MatrixView[const T] x, MatrixView[T] out, span[double] norms, const Normalize& options) except +
     void cpp_dense_columns "sparseops::normalize_columns" [T](MatrixView[const T] x, MatrixView[T] out, span[double] norms, const Normalize& options) except +
-    size_t cpp_distinct_rows "sparseops::distinct_rows"(span[const int64_t] rows, size_t size, span[int64_t] out) except +
     void cpp_indexed_rows "sparseops::normalize_indexed_rows" [T](MatrixView[T] param, span[const int64_t] rows, span[double] norms, double norm,
                                                                 cbool max_norm, cbool check_finite, int num_threads) except +
     void cpp_csr_rows_gradient "sparseops::normalize_rows_gradient" [T, I](CsrView[const T, I] x, span[const T] g, span[T] dx, const Normalize& options) except +

@@ -10,7 +10,9 @@ cdef extern from "<sparseops/runtime.hpp>" namespace "sparseops" nogil:
     vector[string] cpp_compiled_isas "sparseops::compiled_isas"() except +
     vector[string] cpp_available_isas "sparseops::available_isas"() except +
     string cpp_active_isa "sparseops::active_isa"() except +
-    void* cpp_thread_pool "sparseops::thread_pool"()
+
+cdef extern from "<sparseops/detail/parallel.hpp>" namespace "sparseops::detail" nogil:
+    void* cpp_thread_pool "sparseops::detail::thread_pool"()
 
 
 cdef void* thread_pool_of_runtime() noexcept:

@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t
 
 # Every module holds its own copy of the core; share_thread_pool(thread_pool_of_runtime()) gives all of them one team.
-cdef extern from "<sparseops/runtime.hpp>" namespace "sparseops" nogil:
+cdef extern from "<sparseops/detail/parallel.hpp>" namespace "sparseops::detail" nogil:
     void share_thread_pool(void* other)
 
 ctypedef fused real:

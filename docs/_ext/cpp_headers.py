@@ -88,7 +88,8 @@ def outline(code):
 
 class CppHeaders(SphinxDirective):
     def run(self):
-        found = {path.stem: path for path in sorted(HEADERS.glob("*.hpp"))}
+        headers = sorted(path for path in HEADERS.glob("*.hpp") if path.stem != "sparseops")
+        found = {path.stem: path for path in headers}
         return [self.section(found[stem]) for stem in dict.fromkeys([*FIRST, *found])]
 
     def section(self, path):

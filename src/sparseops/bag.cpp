@@ -9,12 +9,14 @@
 #include <optional>
 #include <vector>
 
+#include "detail/csr.hpp"
 #include "detail/parallel.hpp"
 #include "detail/random.hpp"
 #include "detail/require.hpp"
-#include "dropout.hpp"
+#include "dropout/bits.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/prefetch.hpp"
+#include "update/steps.hpp"
 
 namespace sparseops {
 namespace {
@@ -26,17 +28,10 @@ constexpr std::size_t feature_block = 32;
 constexpr std::size_t ahead = 4;  // examples and rows that are asked for before their turn
 
 template <Real T, Index I>
-void require_csr(CsrView<const T, I> X, std::size_t features) {
-    require(!X.indptr.empty() && X.indptr[0] == 0, "X.indptr must start with 0");
-    require(X.indices.size() == X.data.size(), "X.indices must have ", X.data.size(), " entries, got ", X.indices.size());
+void require_bags(CsrView<const T, I> X, std::size_t features) {
+    detail::require_csr(X, "X");
     require(X.cols == features, "X must have ", features, " columns, got ", X.cols);
     require(features < (std::size_t{1} << 31), "X must have fewer than 2**31 columns, got ", features);
-    for (std::size_t i = 0; i < X.rows(); ++i) {
-        require(X.indptr[i + 1] >= X.indptr[i], "X.indptr must not decrease, got ", X.indptr[i + 1], " after ", X.indptr[i], " at index ",
-                i + 1);
-    }
-    require(static_cast<std::size_t>(X.indptr.back()) <= X.indices.size(), "X.indptr must end by ", X.indices.size(), ", got ",
-            X.indptr.back());
     for (std::size_t j = 0; j < static_cast<std::size_t>(X.indptr.back()); ++j) {
         require(X.indices[j] >= 0 && static_cast<std::size_t>(X.indices[j]) < features, "X.indices must be in [0, ", features, "), got ",
                 X.indices[j], " at index ", j);
@@ -294,9 +289,9 @@ double each_batch(std::span<const std::int64_t> order, const BagSchedule& s, dou
 
 template <Real T, Index I>
 void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, MatrixView<T> out, int num_threads) {
-    require_csr(X, E.rows);
-    require(out.rows == X.rows() && out.cols == E.cols, "out must have shape (", X.rows(), ", ", E.cols, "), got (", out.rows, ", ",
-            out.cols, ")");
+    require_bags(X, E.rows);
+    detail::require_data("E", E.data, E.size());
+    detail::require_matrix("out", out, X.rows(), E.cols);
     constexpr std::size_t stretch = 4096;
     Bags<T> bags;
     for (std::size_t from = 0; from < X.rows(); from += stretch) {
@@ -305,23 +300,14 @@ void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, M
     }
 }
 
-void shuffled_order(std::uint64_t seed, std::uint64_t epoch, std::span<std::int64_t> order) {
-    std::iota(order.begin(), order.end(), std::int64_t{0});
-    const std::uint64_t stream = (static_cast<std::uint64_t>(detail::Stream::shuffle) << 56) | epoch;
-    for (std::size_t i = order.size(); i > 1; --i) {
-        const auto words = detail::philox(seed, i, stream);
-        const auto j = static_cast<std::size_t>(detail::unit_double(words[0], words[1]) * static_cast<double>(i));
-        std::swap(order[i - 1], order[j]);
-    }
-}
-
 template <Real T, Index I>
 double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const std::int64_t> labels, std::span<const T> weight,
                  std::span<const std::int64_t> order, BagMode mode, MatrixView<T> E, MatrixView<T> W, std::span<T> b,
                  Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule) {
-    if (schedule.check_input) require_csr(X, E.rows);
+    if (schedule.check_input) require_bags(X, E.rows);
     require_training(h, X.rows(), labels, weight, order, schedule);
-    require(W.cols == E.cols, "W must have as many columns as E, ", E.cols, ", got ", W.cols);
+    detail::require_data("E", E.data, E.size());
+    detail::require_matrix("W", W, h.rows(), E.cols);
     require_optimizer(E_optimizer, E.rows, E.cols, false);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
     TreeStep<T> tree(W, b, W_optimizer, schedule.num_threads);
@@ -356,6 +342,8 @@ double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<cons
                    const BagSchedule& schedule) {
     require_training(h, X.rows, labels, weight, order, schedule);
     require(X.cols == W.cols, "X must have ", W.cols, " columns, got ", X.cols);
+    detail::require_data("X", X.data, X.size());
+    detail::require_matrix("W", W, h.rows(), X.cols);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
     TreeStep<T> tree(W, b, W_optimizer, schedule.num_threads);
     const auto step = [&](const Prepared<T>& batch, double factor) {

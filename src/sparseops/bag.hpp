@@ -16,10 +16,7 @@ enum class BagMode { mean, sum };
 // out (N, H), row i = Σ_j x_ij E_j, over Σ_j |x_ij| for the mean; an empty row gives zeros.
 // Throws std::invalid_argument on shapes that do not fit and on indices out of range.
 template <Real T, Index I>
-void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, MatrixView<T> out, int num_threads);
-
-// A permutation of 0 … n-1 that depends on (seed, epoch) alone (Fisher-Yates).
-void shuffled_order(std::uint64_t seed, std::uint64_t epoch, std::span<std::int64_t> order);
+void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, MatrixView<T> out, int num_threads = 0);
 
 // What one run over a stretch of examples needs. The learning rate of a step is that of the optimisers times
 // 1 - decay · (done / total), done counting the examples before it.

@@ -14,11 +14,12 @@ namespace sparseops {
 // Sums are taken in double, in the order of the rows. O(nnz · labels a row). The result does not depend on num_threads.
 // Throws std::invalid_argument if X, its numbers or the labels are not as they must be, or a sum leaves the range of T.
 template <Real T, Index I>
-CsrMatrix<T, I> class_centroids(CsrView<const T, I> X, const LabelsView& labels, std::int64_t n_classes, bool normalize, int num_threads);
+CsrMatrix<T, I> class_centroids(CsrView<const T, I> X, const LabelsView& labels, std::int64_t n_classes, bool normalize = true,
+                                int num_threads = 0);
 
 // The same of dense rows, to out (n_classes, D).
 template <Real T>
-void class_centroids(MatrixView<const T> X, const LabelsView& labels, bool normalize, MatrixView<T> out, int num_threads);
+void class_centroids(MatrixView<const T> X, const LabelsView& labels, bool normalize, MatrixView<T> out, int num_threads = 0);
 
 // What the two halves of a bisection share equally: the number of classes, or their counts.
 enum class Balance { automatic, classes, mass };
@@ -26,7 +27,7 @@ enum class Balance { automatic, classes, mass };
 struct ClusterOptions {
     int arity = 16;                        // a power of two
     std::int64_t leaf = 128;               // about so many classes hang below the last nodes: between 0.7 and 1.4 of it
-    std::span<const double> counts;        // C, or empty; for the balance by mass
+    std::span<const double> counts = {};   // C, or empty; for the balance by mass
     Balance balance = Balance::automatic;  // by mass if one class holds more than a twentieth of the counts
     std::uint64_t seed = 0;
     int max_iter = 10;  // rounds of 2-means a bisection

@@ -19,20 +19,20 @@ namespace sparseops {
 
 // What every operator takes. C classes, V inner nodes, R rows, P path steps in all.
 struct HierarchyView {
-    std::span<const std::int64_t> path_ptr;    // C + 1: class c's steps, root first, are path_ptr[c] .. path_ptr[c+1]
-    std::span<const std::int32_t> path_node;   // P
-    std::span<const std::int32_t> path_child;  // P: which child of the node
-    std::span<const std::int64_t> child_ptr;   // V + 1
-    std::span<const std::int32_t> child;       // C + V - 1: >= 0 an inner node, < 0 the class ~child
-    std::span<const std::int64_t> row_ptr;     // V + 1
-    std::span<const std::int32_t> preorder;    // V: the nodes depth first, children in their order
-    std::span<const std::int32_t> leaf_rank;   // C: place of each class in the same walk
-    bool ordered = true;                       // preorder is 0, 1, 2, …
-    bool logistic = true;                      // every node is logistic: row v belongs to node v
-    std::int32_t depth = 0;                    // longest path
-    std::size_t widest = 0;                    // most rows that a node owns
-    bool independent = false;                  // every child is its own yes or no, P = σ(its row); no node is logistic then
-    std::span<const std::int32_t> level = {};  // V: depth of each node, the root's is 0
+    std::span<const std::int64_t> path_ptr = {};    // C + 1: class c's steps, root first, are path_ptr[c] .. path_ptr[c+1]
+    std::span<const std::int32_t> path_node = {};   // P
+    std::span<const std::int32_t> path_child = {};  // P: which child of the node
+    std::span<const std::int64_t> child_ptr = {};   // V + 1
+    std::span<const std::int32_t> child = {};       // C + V - 1: >= 0 an inner node, < 0 the class ~child
+    std::span<const std::int64_t> row_ptr = {};     // V + 1
+    std::span<const std::int32_t> preorder = {};    // V: the nodes depth first, children in their order
+    std::span<const std::int32_t> leaf_rank = {};   // C: place of each class in the same walk
+    bool ordered = true;                            // preorder is 0, 1, 2, …
+    bool logistic = true;                           // every node is logistic: row v belongs to node v
+    std::int32_t depth = 0;                         // longest path
+    std::size_t widest = 0;                         // most rows that a node owns
+    bool independent = false;                       // every child is its own yes or no, P = σ(its row); no node is logistic then
+    std::span<const std::int32_t> level = {};       // V: depth of each node, the root's is 0
 
     std::size_t classes() const noexcept { return path_ptr.empty() ? 0 : path_ptr.size() - 1; }
     std::size_t nodes() const noexcept { return row_ptr.empty() ? 0 : row_ptr.size() - 1; }
@@ -52,18 +52,22 @@ private:
     std::size_t steps(std::size_t c) const noexcept { return static_cast<std::size_t>(path_ptr[c + 1] - path_ptr[c]); }
 };
 
-// A checked view with the derived arrays that it points to. Movable; the six arrays must outlive it.
-// The constructor throws std::invalid_argument unless the arrays are one tree and its paths. O(P + V + C).
+// A checked tree with the derived arrays that operators need. Movable. Made of a Hierarchy it owns the six arrays (which are moved
+// out of a temporary); made of a view it points to them, and they must outlive it.
+// The constructors throw std::invalid_argument unless the arrays are one tree and its paths. O(P + V + C).
 class HierarchyIndex {
 public:
     HierarchyIndex() = default;
     HierarchyIndex(HierarchyIndex&&) noexcept = default;  // moved vectors keep their elements, so the view stays right
     HierarchyIndex& operator=(HierarchyIndex&&) noexcept = default;
     explicit HierarchyIndex(const HierarchyView& arrays);
-    explicit HierarchyIndex(const Hierarchy& h);
+    explicit HierarchyIndex(Hierarchy h);
     const HierarchyView& view() const noexcept { return view_; }
 
 private:
+    void check();
+
+    Hierarchy owned_;
     HierarchyView view_;
     std::vector<std::int32_t> preorder_, leaf_rank_, level_;
 };

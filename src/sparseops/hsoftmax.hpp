@@ -96,17 +96,6 @@ struct HSoftmaxInput {
     int num_threads = 0;
 };
 
-// Throw std::invalid_argument unless W and b fit the tree and X; unless X is finite, if that is to be checked; unless both.
-template <Real T>
-void require_shapes(const HierarchyView& h, const HSoftmaxInput<T>& in);
-template <Real T>
-void require_finite(const HSoftmaxInput<T>& in);
-template <Real T>
-void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
-    require_shapes(h, in);
-    require_finite(in);
-}
-
 // Writes nll (N), and if not empty residuals (n_logits(), example by example, steps from the root down).
 // Throws std::invalid_argument on shapes that do not fit and on numbers that are not finite; then nll is unspecified.
 template <Real T>
@@ -122,22 +111,6 @@ void hsoftmax_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std
 template <Real T>
 void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
                              std::span<T> db);
-
-// Where the gradient of a row goes. target(self, slot, row) is where its D numbers are to be written, or null for scratch;
-// it may be asked for more than once. done(self, slot, row, grad, bias) is called once they are, once a slot, on any thread. Unless
-// `at_once`, that is after all nll, dX and checks are complete: then `done` may write W (dX belongs to the old one). It may use grad
-// as it likes.
-template <Real T>
-struct GradientSink {
-    void* self = nullptr;
-    T* (*target)(void* self, std::size_t slot, std::size_t row) = nullptr;
-    void (*done)(void* self, std::size_t slot, std::size_t row, T* grad, T bias) = nullptr;
-    void (*soon)(void* self, std::size_t row) = nullptr;  // may be null: `done` comes a few rows later, time to prefetch
-    bool at_once = false;                                 // as soon as the row's examples are done: what they meet is in the caches
-};
-template <Real T>
-void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
-                       const GradientSink<T>& sink);
 
 // log P(class | x) of all classes, (N, C).
 template <Real T>

@@ -21,11 +21,11 @@ enum class LinearLoss { squared_hinge, softmax, logistic };
 struct LinearOptions {
     LinearLoss loss = LinearLoss::squared_hinge;
     double C = 1;
-    float threshold = 0.1f;                // weights of |w| <= threshold are dropped; biases stay
-    double tol = 0.3;                      // a node stops where the projected gradients (squared hinge) or log-probabilities are this near
-    int max_iter = 10;                     // passes over the examples of a node
-    std::span<const float> sample_weight;  // N, or empty: all 1. Times C; 0 leaves the example out
-    std::span<const float> class_weight;   // classes, or empty: all 1. Times C; of several labels the mean
+    float threshold = 0.1f;  // weights of |w| <= threshold are dropped; biases stay
+    double tol = 0.3;        // a node stops where the projected gradients (squared hinge) or log-probabilities are this near
+    int max_iter = 10;       // passes over the examples of a node
+    std::span<const float> sample_weight = {};  // N, or empty: all 1. Times C; 0 leaves the example out
+    std::span<const float> class_weight = {};   // classes, or empty: all 1. Times C; of several labels the mean
     // This share of the examples, at most 5,000, is kept out until a node is trained, fits one temperature a depth, and trains the
     // node then too. With fewer than 200 of them, and with 0, the temperatures are 3, but 8 at the last depth, for the squared
     // hinge, and 1 for the others.

@@ -25,44 +25,36 @@ struct Normalize {
 
 // Rows of a CSR matrix (columns of CSC): out x.data.size() · norms x.rows() · x.indices not read. O(nnz).
 template <Real T, Index I>
-void normalize_rows(CsrView<const T, I> x, std::span<T> out, std::span<double> norms, const Normalize& options);
+void normalize_rows(CsrView<const T, I> x, std::span<T> out, std::span<double> norms, const Normalize& options = {});
 
 // Columns of a CSR matrix (rows of CSC): out x.data.size() · norms x.cols. O(nnz + blocks · cols), blocks <= 64 a function
 // of nnz and cols: each block of entries has sums of its own, added in block order.
 template <Real T, Index I>
-void normalize_columns(CsrView<const T, I> x, std::span<T> out, std::span<double> norms, const Normalize& options);
+void normalize_columns(CsrView<const T, I> x, std::span<T> out, std::span<double> norms, const Normalize& options = {});
 
 // The same for a dense matrix: norms x.rows or x.cols.
 template <Real T>
-void normalize_rows(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options);
+void normalize_rows(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options = {});
 template <Real T>
-void normalize_columns(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options);
+void normalize_columns(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options = {});
 
-// The distinct values of rows, ascending, to the front of `out` (rows.size()); returns how many.
-// Throws if one is outside [0, size).
-std::size_t distinct_rows(std::span<const std::int64_t> rows, std::size_t size, std::span<std::int64_t> out);
-
-// The rows of param named by `rows` (ascending, distinct, in range: see distinct_rows), l2, in place. T: float, double,
+// The rows of param named by `rows` (ascending, distinct, in range), l2, in place. T: float, double,
 // float16 or bfloat16, the last two with float32 arithmetic. norms rows.size(). O(rows · cols). A row that is not finite is
 // refused, or without check_finite NaN, and its norm.
 template <class T>
-void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> rows, std::span<double> norms, double norm, bool max_norm,
-                            bool check_finite, int num_threads);
-
-// Scales w (n) down to l2 norm `norm` if it is longer. What normalize_indexed_rows does to a row; nothing is checked.
-template <Real T>
-void limit_row(T* w, std::size_t n, double norm);
+void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> rows, std::span<double> norms, double norm = 1,
+                            bool max_norm = false, bool check_finite = true, int num_threads = 0);
 
 // dx for upstream g, l2: (g - u (u · g)) · norm / |x| with u = x / |x| for each vector that is scaled, g for the others, NaN
 // where an entry of x is not finite. g and dx have the entries of x; dx may be g. options.threshold is not read: every entry
 // counts. Columns are summed in blocks as in normalize_columns.
 template <Real T, Index I>
-void normalize_rows_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options);
+void normalize_rows_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options = {});
 template <Real T, Index I>
-void normalize_columns_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options);
+void normalize_columns_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options = {});
 template <Real T>
-void normalize_rows_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options);
+void normalize_rows_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options = {});
 template <Real T>
-void normalize_columns_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options);
+void normalize_columns_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options = {});
 
 }  // namespace sparseops

@@ -76,6 +76,8 @@ void require_within(MatrixView<const float> W, QuantizedKind kind, int num_threa
 void quantize(MatrixView<const float> W, QuantizedKind kind, void* data, std::span<float> scale, int num_threads) {
     const std::size_t scales = kind == QuantizedKind::int8 ? W.rows : 0;
     require(scale.size() == scales, "scale must have ", scales, " entries, got ", scale.size());
+    detail::require_data("W", W.data, W.size());
+    detail::require_data("data", data, W.size());
     require_within(W, kind, num_threads);
     each_block(W.rows, W.cols, num_threads, [&](std::size_t first, std::size_t end) {
         if (kind == QuantizedKind::int8) {
@@ -92,8 +94,8 @@ void quantize(MatrixView<const float> W, QuantizedKind kind, void* data, std::sp
 }
 
 void dequantize(const QuantizedView& W, MatrixView<float> out, int num_threads) {
-    require(out.rows == W.rows && out.cols == W.cols, "out must have shape (", W.rows, ", ", W.cols, "), got (", out.rows, ", ", out.cols,
-            ")");
+    detail::require_data("W", W.data, W.rows * W.cols);
+    detail::require_matrix("out", out, W.rows, W.cols);
     require(W.kind != QuantizedKind::int8 || W.scale.size() == W.rows, "scale must have ", W.rows, " entries, got ", W.scale.size());
     each_block(W.rows, W.cols, num_threads, [&](std::size_t first, std::size_t end) {
         if (W.kind == QuantizedKind::int8) {

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "types.hpp"  // for its check of the language
+
 namespace sparseops {
 
 // The library's version, "major.minor.patch".
@@ -20,11 +22,6 @@ int get_num_threads() noexcept;
 // True if the library was built with OpenMP. Work runs on the library's own threads either way; OpenMP says how many are
 // wanted (OMP_NUM_THREADS, threadpoolctl) and whether a call comes from inside a team, which then runs on one thread.
 bool has_openmp() noexcept;
-
-// The worker threads of this copy of the library, and the order to use those of another copy in the process: several
-// statically linked copies need not each start their own. Call it before any work.
-void* thread_pool();
-void share_thread_pool(void* other) noexcept;
 
 // Instruction sets in this build, those that this machine can run, and the one in use. The last throws
 // std::invalid_argument if SPARSEOPS_ISA names one that is unknown or that the machine lacks.

@@ -9,6 +9,7 @@
 
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"
+#include "hsoftmax/backward.hpp"
 #include "hsoftmax/child_log_p.hpp"
 #include "hsoftmax/score.hpp"
 #include "kernels/kernels.hpp"
@@ -223,8 +224,8 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
                      MatrixView<T> log_probs, std::span<T> bound) {
     require_options(options);
     const std::size_t n = in.X.rows();
-    require(classes.rows == n && classes.cols == options.k, "classes must have shape (", n, ", ", options.k, ")");
-    require(log_probs.rows == n && log_probs.cols == options.k, "log_probs must have shape (", n, ", ", options.k, ")");
+    detail::require_matrix("classes", classes, n, options.k);
+    detail::require_matrix("log_probs", log_probs, n, options.k);
     require(bound.size() == n, "bound must have ", n, " entries, got ", bound.size());
     require_input(h, in);
     if constexpr (std::is_same_v<T, float>) {

@@ -2,6 +2,10 @@
 // Views that every operator takes: they own nothing and copy nothing.
 #pragma once
 
+#if (defined(_MSVC_LANG) ? _MSVC_LANG : __cplusplus) <= 201703L
+#error "sparseops needs C++20: compile with -std=c++20 or a later standard"
+#endif
+
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -44,9 +48,9 @@ struct MatrixView {
 // A CSC matrix is the CSR view of its transpose.
 template <class T, Index I>
 struct CsrView {
-    std::span<const I> indptr;   // rows + 1, non-decreasing from 0
-    std::span<const I> indices;  // in [0, cols)
-    std::span<T> data;
+    std::span<const I> indptr = {};   // rows + 1, non-decreasing from 0
+    std::span<const I> indices = {};  // in [0, cols)
+    std::span<T> data = {};
     std::size_t cols = 0;
 
     std::size_t rows() const noexcept { return indptr.empty() ? 0 : indptr.size() - 1; }
@@ -55,8 +59,8 @@ struct CsrView {
 // A compressed sparse row matrix, owned.
 template <class T, Index I>
 struct CsrMatrix {
-    std::vector<I> indptr, indices;
-    std::vector<T> data;
+    std::vector<I> indptr = {}, indices = {};
+    std::vector<T> data = {};
     std::size_t cols = 0;
 
     CsrView<const T, I> view() const noexcept { return {indptr, indices, data, cols}; }
@@ -64,7 +68,7 @@ struct CsrMatrix {
 
 // The classes of N examples: one each, label[i], if ptr is empty; otherwise label[ptr[i] .. ptr[i+1]), none twice.
 struct LabelsView {
-    std::span<const std::int64_t> ptr, label;
+    std::span<const std::int64_t> ptr = {}, label = {};
 
     bool single() const noexcept { return ptr.empty(); }
     std::size_t rows() const noexcept { return single() ? label.size() : ptr.size() - 1; }
@@ -76,11 +80,11 @@ struct LabelsView {
 
 // The arrays that define a class tree (hierarchy.hpp says what they mean), owned: what the builders return.
 struct Hierarchy {
-    std::vector<std::int64_t> path_ptr;
-    std::vector<std::int32_t> path_node, path_child;
-    std::vector<std::int64_t> child_ptr;
-    std::vector<std::int32_t> child;
-    std::vector<std::int64_t> row_ptr;
+    std::vector<std::int64_t> path_ptr = {};
+    std::vector<std::int32_t> path_node = {}, path_child = {};
+    std::vector<std::int64_t> child_ptr = {};
+    std::vector<std::int32_t> child = {};
+    std::vector<std::int64_t> row_ptr = {};
     bool independent = false;
 };
 

@@ -21,25 +21,11 @@ template <Real T>
 struct Optimizer {
     Method method = Method::sgd;
     double lr = 0, weight_decay = 0, eps = 0, beta1 = 0, beta2 = 0;
-    double max_norm = 0;             // above 0: a row that a step leaves longer (l2) is scaled down to it
-    std::int64_t step = 1;           // adam: this is the step-th call, from 1
-    MatrixView<T> first, second;     // (R, D): adagrad s; adam m, v. rowwise_adagrad: first is (R, 1)
-    std::span<T> b_first, b_second;  // R: the same for biases
+    double max_norm = 0;                       // above 0: a row that a step leaves longer (l2) is scaled down to it
+    std::int64_t step = 1;                     // adam: this is the step-th call, from 1
+    MatrixView<T> first = {}, second = {};     // (R, D): adagrad s; adam m, v. rowwise_adagrad: first is (R, 1)
+    std::span<T> b_first = {}, b_second = {};  // R: the same for biases
 };
-
-// Throws std::invalid_argument unless the settings are in range and the state fits (rows, cols), with a bias or without.
-template <Real T>
-void require_optimizer(const Optimizer<T>& optimizer, std::size_t rows, std::size_t cols, bool bias);
-
-// Asks for what the step of this row reads.
-template <Real T>
-void prefetch_row(const Optimizer<T>& optimizer, std::size_t row, MatrixView<T> W);
-
-// One row's step. grad (cols) is used up. Not checked.
-template <Real T>
-void step_row(const Optimizer<T>& optimizer, std::size_t row, T* grad, T* w, std::size_t cols);
-template <Real T>
-void step_bias(const Optimizer<T>& optimizer, std::size_t row, T grad, T* b);
 
 // nll, dX at the old W, and the step on the touched rows of W and b (empty if there is none); in.W and in.b are W and b.
 // With in.check_finite nothing is written to W, b or the state if a logit is not finite.

@@ -309,7 +309,7 @@ void test_refusals() {
     options.k = 0;
     check_refused("k must be at least 1, got 0", search);
     options.k = 2;
-    check_refused("classes must have shape (4, 2)", search);
+    check_refused("classes must have shape (4, 2), got (4, 1)", search);
     options = {}, options.beam = 0;
     check_refused("beam must be at least 1, got 0", search);
     options = {}, options.edge_beam = -1;

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include <sparseops/detail/random.hpp>
 #include <sparseops/dropout.hpp>
+#include <sparseops/dropout/bits.hpp>
 
 #include "check.hpp"
 
@@ -32,8 +34,6 @@ std::vector<bool> mask_of(const Drops& drops, std::size_t n) {
 }
 
 void test_draws(Random& random) {
-    for (const auto& [key, low, high] : {std::array<std::uint64_t, 3>{0, 0, 0}, {1, 2, 3}, {random.bits(), random.bits(), random.bits()}})
-        check(philox4x32_10(key, low, high) == detail::philox(key, low, high), "the block of ", key, " should be that of Philox");
     const std::uint64_t part = (std::uint64_t{1} << 56) - 1,
                         wrap = std::uint64_t{1} << 34;  // draws where the low word of blocks is 0 again
     for (const double rate : {0.0, 1e-300, 1e-9, 0.25, 0.3, 0.5, 0.999, 1 - 0x1p-53, 1.0}) {
@@ -79,13 +79,36 @@ void test_dropout(Random& random, U exponent) {
                 exact_packed[i / 8] = static_cast<std::uint8_t>(exact_packed[i / 8] | (mask[i] ? 1u << (i % 8) : 0u));
             }
             const Replacement<U> replacement{r, repeat};
-            dropout<U>(x, drops, replacement, exponent, y, packed, bools, 1);
-            dropout<U>(in_place, drops, replacement, exponent, in_place, {}, {}, 1);
-            dropout<U>(x, drops, replacement, 0, plain, {}, {}, 1);
+            dropout_bits<U>(x, drops, replacement, exponent, y, packed, bools, 1);
+            dropout_bits<U>(in_place, drops, replacement, exponent, in_place, {}, {}, 1);
+            dropout_bits<U>(x, drops, replacement, 0, plain, {}, {}, 1);
             check(y == exact && in_place == exact && plain == exact, n, " entries of ", sizeof(U), " bytes, ", cells, " cells of ", repeat,
                   ": y should be the replacement where a draw drops");
             check(packed == exact_packed && bools == exact_bools, n, " entries of ", sizeof(U), " bytes: the masks should tell the draws");
         }
+    }
+}
+
+// Values are dropped as the bits that they are.
+template <class T, class U>
+void test_values(Random& random, U exponent) {
+    const std::size_t n = 700;
+    const auto bits = items<U>(random, n, exponent);
+    std::vector<T> x(n), y(n), r(1);
+    std::memcpy(x.data(), bits.data(), n * sizeof(T));
+    const std::vector<U> cell{1};
+    std::memcpy(r.data(), cell.data(), sizeof(T));
+    std::vector<U> exact(n), got(n);
+    const Drops drops{.seed = 9, .rate = 0.3};
+    dropout_bits<U>(bits, drops, {cell, 1}, exponent, exact, {}, {}, 1);
+    dropout<T>(x, drops, {r}, y);
+    std::memcpy(got.data(), y.data(), n * sizeof(T));
+    check(got == exact, "values of ", sizeof(T), " bytes should be dropped as their bits");
+    if constexpr (std::is_floating_point_v<T>) {
+        x[3] = std::numeric_limits<T>::infinity();
+        check_refused("x must be finite, got nan or inf at stored value 3", [&] { dropout<T>(x, drops, {r}, y); });
+        dropout<T>(x, {.rate = 0}, {r}, y, {}, {}, false);
+        check(y[3] == x[3], "without the check what is not finite should be let through");
     }
 }
 
@@ -97,18 +120,18 @@ void test_threads_and_splits(Random& random, U exponent) {
     const Drops drops{77, 12345, 0.3, DropPurpose::entries, 1};
     std::vector<U> first(n);
     Bytes first_packed((n + 7) / 8), first_bools(n);
-    dropout<U>(x, drops, {r, 3}, exponent, first, first_packed, first_bools, 1);
+    dropout_bits<U>(x, drops, {r, 3}, exponent, first, first_packed, first_bools, 1);
     for (const int threads : {2, 3}) {
         std::vector<U> y(n), in_place = x;
         Bytes packed((n + 7) / 8), bools(n);
-        dropout<U>(x, drops, {r, 3}, exponent, y, packed, bools, threads);
-        dropout<U>(in_place, drops, {r, 3}, exponent, in_place, {}, {}, threads);
+        dropout_bits<U>(x, drops, {r, 3}, exponent, y, packed, bools, threads);
+        dropout_bits<U>(in_place, drops, {r, 3}, exponent, in_place, {}, {}, threads);
         check(y == first && in_place == first && packed == first_packed && bools == first_bools, threads,
               " threads should give the bytes of one");
     }
     const std::span<const U> all(x);
     const auto one = std::span(r).first(1);
-    dropout<U>(x, drops, {one, 1}, exponent, first, {}, first_bools, 3);
+    dropout_bits<U>(x, drops, {one, 1}, exponent, first, {}, first_bools, 3);
     for (int round = 0; round < 5; ++round) {
         std::vector<U> y(n);
         Bytes bools(n);
@@ -116,8 +139,8 @@ void test_threads_and_splits(Random& random, U exponent) {
             const std::size_t count = std::min(n - from, round == 0 ? std::size_t{400000} : 1 + random.below(100000));
             Drops here = drops;
             here.first += from;
-            dropout<U>(all.subspan(from, count), here, {one, 1}, exponent, std::span(y).subspan(from, count), {},
-                       std::span(bools).subspan(from, count), 2);
+            dropout_bits<U>(all.subspan(from, count), here, {one, 1}, exponent, std::span(y).subspan(from, count), {},
+                            std::span(bools).subspan(from, count), 2);
             from += count;
         }
         check(y == first && bools == first_bools, "pieces should give the bytes of the whole");
@@ -138,8 +161,8 @@ void test_refusals(Random& random, U exponent) {
     const auto refused = [&](const std::string& text, double rate, std::span<const U> values, std::size_t repeat, std::size_t y_size,
                              std::size_t packed_size, std::size_t bools_size) {
         check_refused(text, [&] {
-            dropout<U>(x, {.rate = rate}, {values, repeat}, exponent, std::span(y).first(y_size), std::span(packed).first(packed_size),
-                       std::span(bools).first(bools_size), 1);
+            dropout_bits<U>(x, {.rate = rate}, {values, repeat}, exponent, std::span(y).first(y_size), std::span(packed).first(packed_size),
+                            std::span(bools).first(bools_size), 1);
         });
     };
     refused("rate must be in [0, 1], got -0.1", -0.1, r, 1, n, 0, 0);
@@ -147,7 +170,7 @@ void test_refusals(Random& random, U exponent) {
     refused("rate must be in [0, 1], got nan", std::numeric_limits<double>::quiet_NaN(), r, 1, n, 0, 0);
     refused("y must have 1100 entries, got 1099", 0.5, r, 1, n - 1, 0, 0);
     check_refused("start must leave 1100 draws below 2**64, got 18446744073709550516", [&] {  // found by fuzzing
-        dropout<U>(x, {.first = ~std::uint64_t{0} - n + 1, .rate = 0.5}, {r, 1}, exponent, y, {}, {}, 1);
+        dropout_bits<U>(x, {.first = ~std::uint64_t{0} - n + 1, .rate = 0.5}, {r, 1}, exponent, y, {}, {}, 1);
     });
     refused("packed must have 138 entries, got 137", 0.5, r, 1, n, 137, 0);
     refused("bools must have 1100 entries, got 1", 0.5, r, 1, n, 138, 1);
@@ -161,11 +184,11 @@ void test_refusals(Random& random, U exponent) {
             odd[n - 1] = exponent;
             const auto before = odd;
             const std::string text = "x must be finite, got nan or inf at stored value " + std::to_string(at);
-            check_refused(text, [&] { dropout<U>(odd, {.rate = rate}, {r, 1}, exponent, y, {}, {}, 1); });
+            check_refused(text, [&] { dropout_bits<U>(odd, {.rate = rate}, {r, 1}, exponent, y, {}, {}, 1); });
             packed.assign(packed.size(), 7);
-            check_refused(text, [&] { dropout<U>(odd, {.rate = rate}, {r, 1}, exponent, odd, packed, {}, 1); });
+            check_refused(text, [&] { dropout_bits<U>(odd, {.rate = rate}, {r, 1}, exponent, odd, packed, {}, 1); });
             check(odd == before && packed == Bytes(packed.size(), 7), "a refusal in place should leave everything");
-            dropout<U>(odd, {.rate = rate}, {r, 1}, 0, odd, {}, {}, 1);
+            dropout_bits<U>(odd, {.rate = rate}, {r, 1}, 0, odd, {}, {}, 1);
             check(odd[at] == (drops_at({.rate = rate}, at) ? U(1) : exponent),
                   "without the check what is not finite should be let through");
         }
@@ -353,5 +376,9 @@ int main() {
     test_centers<double>(random);
     test_segments<std::int32_t>(random);
     test_segments<std::int64_t>(random);
+    test_values<float>(random, 0x7f800000u);
+    test_values<double>(random, std::uint64_t{0x7ff} << 52);
+    test_values<std::int32_t>(random, std::uint32_t{0});
+    test_values<std::int64_t>(random, std::uint64_t{0});
     return finish("dropout");
 }

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include <sparseops/normalize.hpp>
+#include <sparseops/normalize/named_rows.hpp>
 
 #include "check.hpp"
 #include "kernel_tables.hpp"

@@ -36,9 +36,9 @@ void test_philox() {
     check(detail::unit_double(0, 0) == 0 && detail::unit_double(~0u, ~0u) == 1 - 0x1p-53, "unit_double should cover [0, 1)");
     for (const std::size_t n : {0u, 1u, 2u, 1000u}) {
         std::vector<std::int64_t> order(n), again(n), other(n);
-        shuffled_order(5, 1, order);
-        shuffled_order(5, 1, again);
-        shuffled_order(5, 2, other);
+        detail::shuffled_order(5, 1, order);
+        detail::shuffled_order(5, 1, again);
+        detail::shuffled_order(5, 2, other);
         check(order == again && (n < 3 || order != other), "a shuffle should depend on seed and epoch alone");
         std::sort(order.begin(), order.end());
         for (std::size_t i = 0; i < n; ++i) check(order[i] == static_cast<std::int64_t>(i), "a shuffle should be a permutation");

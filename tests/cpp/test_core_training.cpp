@@ -4,7 +4,9 @@
 #include <functional>
 
 #include <sparseops/bag.hpp>
+#include <sparseops/detail/random.hpp>
 #include <sparseops/update.hpp>
+#include <sparseops/update/steps.hpp>
 
 #include "check.hpp"
 #include "trees.hpp"
@@ -198,7 +200,7 @@ struct Bag {
         weight = random.vector<T>(n, 0.5, 1.5);
         labels = random.indices<std::int64_t>(n, 60);
         order.resize(n);
-        shuffled_order(3, 0, order);
+        detail::shuffled_order(3, 0, order);
     }
     CsrView<const T, I> X() const { return {indptr, indices, data, features}; }
 };
@@ -292,7 +294,7 @@ void test_dense_train() {
     const Problem<T> p(h, 70, 13, 25);
     Trained<T> trained(h.rows(), p.dim, Method::adam, 26), by_hand = trained;
     Labels order(p.n);
-    shuffled_order(1, 1, order);
+    detail::shuffled_order(1, 1, order);
     BagSchedule schedule;
     schedule.batch_size = 32;
     const double loss = dense_train<T>(h, p.x_view(), p.labels, {}, order, trained.view(), trained.b, trained.optimizer, schedule);

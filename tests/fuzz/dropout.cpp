@@ -4,7 +4,8 @@
 #include <numeric>
 
 #include <sparseops/bag.hpp>
-#include <sparseops/dropout.hpp>
+#include <sparseops/detail/random.hpp>
+#include <sparseops/dropout/bits.hpp>
 
 #include "input.hpp"
 
@@ -28,7 +29,7 @@ bool valid(const Drops& d, std::size_t n) { return d.rate >= 0 && d.rate <= 1 &&
 bool drops(const Drops& d, std::size_t i) {
     if (d.rate == 0 || d.rate == 1) return d.rate == 1;
     const std::uint64_t draw = d.first + i;
-    const auto words = sparseops::philox4x32_10(d.seed, draw / 4, (static_cast<std::uint64_t>(d.purpose) << 56) | d.part);
+    const auto words = sparseops::detail::philox(d.seed, draw / 4, (static_cast<std::uint64_t>(d.purpose) << 56) | d.part);
     return words[draw % 4] < std::clamp(std::nearbyint(d.rate * 0x1p32), 1.0, 0x1p32 - 1);
 }
 
@@ -49,8 +50,8 @@ void entries(Input& in, U exponent) {
                 !values.empty() && repeat >= 1;
     for (const U v : x) good = good && !(checks && (v & exponent) == exponent);
     const bool no = refused([&] {
-        dropout(in_place ? std::span<const U>(y) : std::span<const U>(x), d, sparseops::Replacement<U>{values, repeat},
-                checks ? exponent : U(0), std::span<U>(y), packed, bools, static_cast<int>(in.below(4)));
+        dropout_bits(in_place ? std::span<const U>(y) : std::span<const U>(x), d, sparseops::Replacement<U>{values, repeat},
+                     checks ? exponent : U(0), std::span<U>(y), packed, bools, static_cast<int>(in.below(4)));
     });
     must(no == !good, "dropout refuses what is not valid");
     if (no) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include <sparseops/normalize.hpp>
+#include <sparseops/normalize/named_rows.hpp>
 
 #include "input.hpp"
 

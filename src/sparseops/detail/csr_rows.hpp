@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "../types.hpp"
+#include "csr.hpp"
 #include "parallel.hpp"
 #include "require.hpp"
 
@@ -36,16 +37,9 @@ void each_row_block(const CsrView<T, I>& x, int num_threads, const F& f) {
 // whether the indices rise in every row, so that none comes twice.
 template <Real T, Index I>
 bool require_csr_rows(const CsrView<const T, I>& x, const char* name, int num_threads, bool check_finite = true) {
-    require(!x.indptr.empty() && x.indptr[0] == 0, name, ".indptr must start with 0");
+    require_csr(x, name);
     require(x.cols <= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()), name, " must have fewer than 2**31 columns, got ",
             x.cols);
-    require(x.indices.size() == x.data.size(), name, ".indices must have ", x.data.size(), " entries, got ", x.indices.size());
-    for (std::size_t i = 0; i < x.rows(); ++i) {
-        require(x.indptr[i + 1] >= x.indptr[i], name, ".indptr must not decrease, got ", x.indptr[i + 1], " after ", x.indptr[i],
-                " at index ", i + 1);
-    }
-    require(static_cast<std::size_t>(x.indptr.back()) <= x.data.size(), name, ".indptr must end by ", x.data.size(), ", got ",
-            x.indptr.back());
     FirstPlace outside, infinite, unordered;
     each_row_block(x, num_threads, [&](std::size_t first, std::size_t end) {
         for (std::size_t i = first; i < end; ++i) {

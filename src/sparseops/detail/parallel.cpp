@@ -321,9 +321,6 @@ void after_fork() {
 
 }  // namespace
 
-void* thread_pool() { return &pool(); }
-void share_thread_pool(void* other) noexcept { shared_pool.store(static_cast<Pool*>(other), std::memory_order_release); }
-
 void set_num_threads(int n) {
     detail::require(n >= 0, "n must be at least 0, got ", n);
     chosen_threads.store(std::min(n, most_threads));
@@ -346,6 +343,9 @@ bool has_openmp() noexcept {
 }
 
 namespace detail {
+
+void* thread_pool() { return &pool(); }
+void share_thread_pool(void* other) noexcept { shared_pool.store(static_cast<Pool*>(other), std::memory_order_release); }
 
 int team_size(int requested, double work) noexcept {
     constexpr double work_worth_a_team = 2e5;  // multiply-adds: about 15 µs; a caller does not wait for threads that come late

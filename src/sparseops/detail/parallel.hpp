@@ -12,6 +12,11 @@ namespace sparseops::detail {
 // What workers write each for himself lies this far apart: a cache line, and the one that the hardware fetches with it.
 constexpr std::size_t apart = 128;
 
+// The worker threads of this copy of the library, and the order to use those of another copy in the process: several
+// statically linked copies need not each start their own. Call it before any work.
+void* thread_pool();
+void share_thread_pool(void* other) noexcept;
+
 // The team size for `work` elementary operations: 1 for small work, inside another team, and in a forked child.
 // `requested` <= 0 means the process's default (runtime.hpp).
 int team_size(int requested, double work) noexcept;

@@ -6,6 +6,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
+#include <span>
+#include <utility>
 
 namespace sparseops::detail {
 
@@ -42,6 +45,17 @@ enum class Stream : std::uint64_t {
     linear = 8,
     held_out = 9
 };
+
+// A permutation of 0 … n-1 that depends on (seed, epoch) alone (Fisher-Yates).
+inline void shuffled_order(std::uint64_t seed, std::uint64_t epoch, std::span<std::int64_t> order) {
+    std::iota(order.begin(), order.end(), std::int64_t{0});
+    const std::uint64_t stream = (static_cast<std::uint64_t>(Stream::shuffle) << 56) | epoch;
+    for (std::size_t i = order.size(); i > 1; --i) {
+        const auto words = philox(seed, i, stream);
+        const auto j = static_cast<std::size_t>(unit_double(words[0], words[1]) * static_cast<double>(i));
+        std::swap(order[i - 1], order[j]);
+    }
+}
 
 // One number after another, from a key and the high half of the counter: the stream, and what in it this is for.
 class Draws {

@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "../types.hpp"
+
 namespace sparseops::detail {
 
 template <class... Parts>
@@ -21,6 +23,16 @@ template <class... Parts>
 inline void require(bool holds, const Parts&... parts) {
     if (!holds) [[unlikely]]
         refuse(parts...);
+}
+
+inline void require_data(const char* name, const void* data, std::size_t size) {
+    require(data || size == 0, name, " must point to ", size, " values, got a null pointer");
+}
+
+template <class T>
+void require_matrix(const char* name, const MatrixView<T>& m, std::size_t rows, std::size_t cols) {
+    require(m.rows == rows && m.cols == cols, name, " must have shape (", rows, ", ", cols, "), got (", m.rows, ", ", m.cols, ")");
+    require_data(name, m.data, m.size());
 }
 
 }  // namespace sparseops::detail

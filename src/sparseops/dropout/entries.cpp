@@ -5,12 +5,14 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "../detail/parallel.hpp"
 #include "../detail/random.hpp"
 #include "../detail/require.hpp"
 #include "../kernels/stream.hpp"
+#include "bits.hpp"
 
 namespace sparseops {
 namespace {
@@ -92,10 +94,6 @@ void require_finite(std::span<const U> x, U exponent) {
 
 }  // namespace
 
-std::array<std::uint32_t, 4> philox4x32_10(std::uint64_t key, std::uint64_t counter_low, std::uint64_t counter_high) noexcept {
-    return detail::philox(key, counter_low, counter_high);
-}
-
 namespace {
 
 void draw(const Drops& drops, std::size_t n, std::span<std::uint64_t> bits, detail::Ahead ahead) noexcept {
@@ -123,8 +121,8 @@ void draw(const Drops& drops, std::size_t n, std::span<std::uint64_t> bits, deta
 void draw_drops(const Drops& drops, std::size_t n, std::span<std::uint64_t> bits) noexcept { draw(drops, n, bits, {}); }
 
 template <class U>
-void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacement, U exponent, std::span<U> y,
-             std::span<std::uint8_t> packed, std::span<std::uint8_t> bools, int num_threads) {
+void dropout_bits(std::span<const U> x, const Drops& drops, Replacement<U> replacement, U exponent, std::span<U> y,
+                  std::span<std::uint8_t> packed, std::span<std::uint8_t> bools, int num_threads) {
     const std::size_t n = x.size();
     require(drops.rate >= 0 && drops.rate <= 1, "rate must be in [0, 1], got ", drops.rate);
     require(drops.first <= ~std::uint64_t{0} - n, "start must leave ", n, " draws below 2**64, got ", drops.first);
@@ -162,6 +160,29 @@ void dropout(std::span<const U> x, const Drops& drops, Replacement<U> replacemen
         if (!bools.empty()) unpack(bits, count, bools.data() + from);
     });
     if (!in_place && any_bad()) require_finite(x, exponent);
+}
+
+namespace {
+
+template <class T>
+struct Bits {
+    using Type = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
+    static constexpr Type exponent = !std::is_floating_point_v<T> ? Type{0}
+                                     : sizeof(T) == 8             ? static_cast<Type>(std::uint64_t{0x7ff} << 52)
+                                                                  : static_cast<Type>(0x7f800000u);
+    static const Type* of(const T* p) noexcept { return reinterpret_cast<const Type*>(p); }
+    static Type* of(T* p) noexcept { return reinterpret_cast<Type*>(p); }
+};
+
+}  // namespace
+
+template <class T>
+void dropout(std::span<const T> x, const Drops& drops, Replacement<T> replacement, std::span<T> y, std::span<std::uint8_t> packed,
+             std::span<std::uint8_t> bools, bool check_finite, int num_threads) {
+    using B = Bits<T>;
+    using U = typename B::Type;
+    dropout_bits<U>({B::of(x.data()), x.size()}, drops, {{B::of(replacement.values.data()), replacement.values.size()}, replacement.repeat},
+                    check_finite ? B::exponent : U{0}, {B::of(y.data()), y.size()}, packed, bools, num_threads);
 }
 
 template <Real T>
@@ -202,12 +223,20 @@ void dropout_gradient(std::span<const T> grad, std::span<const std::uint8_t> pac
     }
 }
 
-template void dropout(std::span<const std::uint16_t>, const Drops&, Replacement<std::uint16_t>, std::uint16_t, std::span<std::uint16_t>,
-                      std::span<std::uint8_t>, std::span<std::uint8_t>, int);
-template void dropout(std::span<const std::uint32_t>, const Drops&, Replacement<std::uint32_t>, std::uint32_t, std::span<std::uint32_t>,
-                      std::span<std::uint8_t>, std::span<std::uint8_t>, int);
-template void dropout(std::span<const std::uint64_t>, const Drops&, Replacement<std::uint64_t>, std::uint64_t, std::span<std::uint64_t>,
-                      std::span<std::uint8_t>, std::span<std::uint8_t>, int);
+template void dropout_bits(std::span<const std::uint16_t>, const Drops&, Replacement<std::uint16_t>, std::uint16_t,
+                           std::span<std::uint16_t>, std::span<std::uint8_t>, std::span<std::uint8_t>, int);
+template void dropout_bits(std::span<const std::uint32_t>, const Drops&, Replacement<std::uint32_t>, std::uint32_t,
+                           std::span<std::uint32_t>, std::span<std::uint8_t>, std::span<std::uint8_t>, int);
+template void dropout_bits(std::span<const std::uint64_t>, const Drops&, Replacement<std::uint64_t>, std::uint64_t,
+                           std::span<std::uint64_t>, std::span<std::uint8_t>, std::span<std::uint8_t>, int);
+template void dropout(std::span<const float>, const Drops&, Replacement<float>, std::span<float>, std::span<std::uint8_t>,
+                      std::span<std::uint8_t>, bool, int);
+template void dropout(std::span<const double>, const Drops&, Replacement<double>, std::span<double>, std::span<std::uint8_t>,
+                      std::span<std::uint8_t>, bool, int);
+template void dropout(std::span<const std::int32_t>, const Drops&, Replacement<std::int32_t>, std::span<std::int32_t>,
+                      std::span<std::uint8_t>, std::span<std::uint8_t>, bool, int);
+template void dropout(std::span<const std::int64_t>, const Drops&, Replacement<std::int64_t>, std::span<std::int64_t>,
+                      std::span<std::uint8_t>, std::span<std::uint8_t>, bool, int);
 template void dropout_gradient(std::span<const float>, std::span<const std::uint8_t>, std::span<float>, std::size_t, std::span<float>, int);
 template void dropout_gradient(std::span<const double>, std::span<const std::uint8_t>, std::span<double>, std::size_t, std::span<double>,
                                int);

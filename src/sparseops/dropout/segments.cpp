@@ -7,6 +7,7 @@
 #include "../detail/parallel.hpp"
 #include "../detail/require.hpp"
 #include "../dropout.hpp"
+#include "bits.hpp"
 
 namespace sparseops {
 namespace {

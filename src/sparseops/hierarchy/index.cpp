@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "../detail/require.hpp"
 
@@ -46,11 +47,21 @@ void require_arrays(const HierarchyView& h) {
 
 }  // namespace
 
-HierarchyIndex::HierarchyIndex(const Hierarchy& h)
-    : HierarchyIndex(
-          HierarchyView{h.path_ptr, h.path_node, h.path_child, h.child_ptr, h.child, h.row_ptr, {}, {}, true, true, 0, 0, h.independent}) {}
+HierarchyIndex::HierarchyIndex(const HierarchyView& arrays) : view_(arrays) { check(); }
 
-HierarchyIndex::HierarchyIndex(const HierarchyView& arrays) : view_(arrays) {
+HierarchyIndex::HierarchyIndex(Hierarchy h) : owned_(std::move(h)) {
+    view_.path_ptr = owned_.path_ptr;
+    view_.path_node = owned_.path_node;
+    view_.path_child = owned_.path_child;
+    view_.child_ptr = owned_.child_ptr;
+    view_.child = owned_.child;
+    view_.row_ptr = owned_.row_ptr;
+    view_.independent = owned_.independent;
+    check();
+}
+
+// The walk depth first: every node and class once, every path as it is stored.
+void HierarchyIndex::check() {
     HierarchyView& h = view_;
     require_arrays(h);
     const std::size_t nodes = h.nodes(), classes = h.classes();

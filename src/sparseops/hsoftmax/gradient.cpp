@@ -3,6 +3,7 @@
 #include "../detail/require.hpp"
 #include "../hsoftmax.hpp"
 #include "../kernels/prefetch.hpp"
+#include "backward.hpp"
 
 namespace sparseops {
 namespace {
@@ -31,8 +32,7 @@ template <Real T>
 void write_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
                     std::span<T> db, bool dense) {
     const std::size_t rows = dense ? plan.hierarchy().rows() : plan.touched_rows();
-    require(dW.rows == rows && dW.cols == in.X.cols(), "dW must have shape (", rows, ", ", in.X.cols(), "), got (", dW.rows, ", ", dW.cols,
-            ")");
+    detail::require_matrix("dW", dW, rows, in.X.cols());
     require(db.size() == rows, "db must have ", rows, " entries, got ", db.size());
     Writer<T> writer{dW, db, dense};
     hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&writer, Writer<T>::target, Writer<T>::done, nullptr, true});

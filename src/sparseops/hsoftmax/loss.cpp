@@ -10,6 +10,7 @@
 #include "../detail/require.hpp"
 #include "../kernels/kernels.hpp"
 #include "../kernels/prefetch.hpp"
+#include "backward.hpp"
 #include "node_sums.hpp"
 #include "path_loss.hpp"
 #include "score.hpp"
@@ -429,8 +430,7 @@ void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std
                        const GradientSink<T>& sink) {
     require(!plan.hierarchy().independent, "h must have logistic or softmax nodes for a gradient, got independent nodes");
     require_batch(plan, in, std::span<const T>(nll));
-    require(dX.rows == plan.examples() && dX.cols == in.X.cols(), "dX must have shape (", plan.examples(), ", ", in.X.cols(), "), got (",
-            dX.rows, ", ", dX.cols, ")");
+    detail::require_matrix("dX", dX, plan.examples(), in.X.cols());
     Batch<T> batch(plan, in, {nll, {}, true, dX.data, sink.at_once ? &sink : nullptr});
     batch.score();
     batch.rows(sink);

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "../detail/parallel.hpp"
-#include "../hsoftmax.hpp"
 #include "../kernels/kernels.hpp"
 #include "../types.hpp"
+#include "backward.hpp"
 
 namespace sparseops::detail {
 

@@ -8,6 +8,7 @@
 #include "../hsoftmax.hpp"
 #include "../kernels/kernels.hpp"
 #include "../kernels/prefetch.hpp"
+#include "backward.hpp"
 #include "score.hpp"
 
 namespace sparseops {
@@ -164,7 +165,10 @@ void require_shapes(const HierarchyView& h, const HSoftmaxInput<T>& in) {
         detail::require(in.b.empty(), "b must be empty with sparse weights, whose biases are part of them, got ", in.b.size(), " entries");
     }
     detail::require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
+    if (const auto* X = in.X.dense()) detail::require_data("X", X->data, X->size());
+    if (const auto* W = in.W.dense()) detail::require_data("W", W->data, W->size());
     if (const QuantizedView* q = in.W.quantized()) {
+        detail::require_data("W", q->data, q->rows * q->cols);
         detail::require(q->kind != QuantizedKind::int8 || q->scale.size() == q->rows, "scale must have ", q->rows, " entries, got ",
                         q->scale.size());
     }

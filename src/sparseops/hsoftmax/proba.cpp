@@ -8,6 +8,7 @@
 #include "../detail/require.hpp"
 #include "../hsoftmax.hpp"
 #include "../kernels/kernels.hpp"
+#include "backward.hpp"
 #include "child_log_p.hpp"
 #include "score.hpp"
 
@@ -221,15 +222,13 @@ std::size_t draw_child(std::span<const T> log_p, double u) {
 
 template <Real T>
 void hsoftmax_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out) {
-    require(out.rows == in.X.rows() && out.cols == h.classes(), "out must have shape (", in.X.rows(), ", ", h.classes(), "), got (",
-            out.rows, ", ", out.cols, ")");
+    detail::require_matrix("out", out, in.X.rows(), h.classes());
     walk_all(h, in, out, {});
 }
 
 template <Real T>
 void hsoftmax_node_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out) {
-    require(out.rows == in.X.rows() && out.cols == h.nodes(), "out must have shape (", in.X.rows(), ", ", h.nodes(), "), got (", out.rows,
-            ", ", out.cols, ")");
+    detail::require_matrix("out", out, in.X.rows(), h.nodes());
     walk_all(h, in, {}, out);
 }
 
@@ -237,7 +236,8 @@ template <Real T>
 void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<const std::int64_t> classes, MatrixView<T> out) {
     require_input(h, in);
     require(classes.rows == in.X.rows(), "classes must have one row a row of X, ", in.X.rows(), ", got ", classes.rows);
-    require(out.rows == classes.rows && out.cols == classes.cols, "out must have the shape of classes");
+    detail::require_data("classes", classes.data, classes.size());
+    detail::require_matrix("out", out, classes.rows, classes.cols);
     for (std::size_t i = 0; i < classes.size(); ++i) {
         const std::int64_t c = classes.data[i];
         require(c >= 0 && static_cast<std::size_t>(c) < h.classes(), "classes must be in [0, ", h.classes(), "), got ", c, " at index ", i);
@@ -269,6 +269,7 @@ void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::ui
     require(!h.independent, "h must have logistic or softmax nodes for samples, got independent nodes, which make no one distribution");
     require_input(h, in);
     require(out.rows == in.X.rows(), "out must have one row a row of X, ", in.X.rows(), ", got ", out.rows);
+    detail::require_data("out", out.data, out.size());
     const int threads =
         detail::team_size(in.num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * detail::entries_per_row(in.X));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);

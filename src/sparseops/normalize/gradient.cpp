@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include "../detail/csr.hpp"
 #include "../detail/parallel.hpp"
 #include "../detail/require.hpp"
 #include "../kernels/kernels.hpp"
 #include "../normalize.hpp"
 #include "columns.hpp"
-#include "csr.hpp"
 
 namespace sparseops {
 namespace {
@@ -48,7 +48,7 @@ int require_values(std::span<const T> x, std::span<const T> g, std::span<T> dx, 
 
 template <Real T, Index I>
 void require_csr(CsrView<const T, I> x) {
-    detail::require_csr(x);
+    detail::require_csr(x, "W");
     require(static_cast<std::size_t>(x.indptr.back()) == x.data.size(), "W.indptr must end by ", x.data.size(), ", got ", x.indptr.back());
 }
 
@@ -236,6 +236,7 @@ void normalize_columns_gradient(CsrView<const T, I> x, std::span<const T> g, std
 template <Real T>
 void normalize_rows_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
     const std::span<const T> values(x.data, x.size());
+    detail::require_data("W", x.data, x.size());
     const int threads = require_values(values, g, dx, options);
     by_rows(values, g, dx, x.rows, options, threads, [&](std::size_t r) { return r * x.cols; });
 }
@@ -243,6 +244,7 @@ void normalize_rows_gradient(MatrixView<const T> x, std::span<const T> g, std::s
 template <Real T>
 void normalize_columns_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
     const std::span<const T> values(x.data, x.size());
+    detail::require_data("W", x.data, x.size());
     const int threads = require_values(values, g, dx, options);
     ByColumns(values, g, dx, x.cols, options, threads, [&](std::size_t from, std::size_t to, const auto*, auto f) {
         for (std::size_t e = from, c = from < to ? from % x.cols : 0; e < to; ++e) {

@@ -5,6 +5,7 @@
 #include "../detail/require.hpp"
 #include "../kernels/prefetch.hpp"
 #include "../normalize.hpp"
+#include "named_rows.hpp"
 #include "sizes.hpp"
 
 namespace sparseops {
@@ -82,6 +83,7 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
                             bool check_finite, int num_threads) {
     using R = typename Storage<T>::Real;
     require(std::isfinite(norm) && norm >= 0, "norm must be finite and non-negative, got ", norm);
+    detail::require_data("param", param.data, param.size());
     require(norms.size() == rows.size(), "norms must have ", rows.size(), " entries, got ", norms.size());
     for (std::size_t i = 0; i < rows.size(); ++i) {
         require(rows[i] >= 0 && static_cast<std::size_t>(rows[i]) < param.rows, "rows must be in [0, ", param.rows, "), got ", rows[i],

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "../normalize.hpp"
 
+#include "../detail/csr.hpp"
 #include "../detail/parallel.hpp"
 #include "../detail/require.hpp"
 #include "../kernels/kernels.hpp"
 #include "columns.hpp"
-#include "csr.hpp"
 
 namespace sparseops {
 namespace {
@@ -29,7 +29,7 @@ T limit_of(const Normalize& o) noexcept {  // never an infinity, which would let
 
 template <Real T, Index I>
 void require_csr(CsrView<const T, I> x, std::size_t out) {
-    detail::require_csr(x);
+    detail::require_csr(x, "W");
     require(out == x.data.size(), "out must have ", x.data.size(), " entries, got ", out);
 }
 
@@ -180,8 +180,8 @@ void normalize_rows(CsrView<const T, I> x, std::span<T> out, std::span<double> n
 template <Real T>
 void normalize_rows(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options) {
     require_options(options);
-    require(out.rows == x.rows && out.cols == x.cols, "out must have shape (", x.rows, ", ", x.cols, "), got (", out.rows, ", ", out.cols,
-            ")");
+    detail::require_data("W", x.data, x.size());
+    detail::require_matrix("out", out, x.rows, x.cols);
     Rows(std::span(x.data, x.size()), std::span(out.data, out.size()), x.rows, options, [&](std::size_t i) {
         return i * x.cols;
     }).run(norms);
@@ -231,8 +231,8 @@ void normalize_columns(CsrView<const T, I> x, std::span<T> out, std::span<double
 template <Real T>
 void normalize_columns(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options) {
     require_options(options);
-    require(out.rows == x.rows && out.cols == x.cols, "out must have shape (", x.rows, ", ", x.cols, "), got (", out.rows, ", ", out.cols,
-            ")");
+    detail::require_data("W", x.data, x.size());
+    detail::require_matrix("out", out, x.rows, x.cols);
     require(norms.size() == x.cols, "norms must have ", x.cols, " entries, got ", norms.size());
     const auto& k = detail::norm_kernels<T>();
     const T threshold = limit_of<T>(options);

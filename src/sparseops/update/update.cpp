@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "update.hpp"
+#include "../update.hpp"
 
 #include <cmath>
 
-#include "detail/require.hpp"
-#include "kernels/kernels.hpp"
-#include "kernels/prefetch.hpp"
-#include "normalize.hpp"
+#include "../detail/require.hpp"
+#include "../hsoftmax/backward.hpp"
+#include "../kernels/kernels.hpp"
+#include "../kernels/prefetch.hpp"
+#include "../normalize/named_rows.hpp"
+#include "steps.hpp"
 
 namespace sparseops {
 namespace {
@@ -55,12 +57,14 @@ void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols
     const std::size_t width = o.method == Method::rowwise_adagrad ? 1 : cols;
     require(o.first.rows == rows && o.first.cols == width, "optimizer must have state of shape (", rows, ", ", width, "), got (",
             o.first.rows, ", ", o.first.cols, ")");
+    detail::require_data("optimizer state", o.first.data, o.first.size());
     require(!bias || o.b_first.size() == rows, "optimizer must have bias state of ", rows, " entries, got ", o.b_first.size());
     if (o.method != Method::adam) return;
     require(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1, "betas must be in [0, 1), got ", o.beta1, " and ", o.beta2);
     require(o.step >= 1, "step must be at least 1, got ", o.step);
     require(o.second.rows == rows && o.second.cols == cols, "optimizer must have state of shape (", rows, ", ", cols, "), got (",
             o.second.rows, ", ", o.second.cols, ")");
+    detail::require_data("optimizer state", o.second.data, o.second.size());
     require(!bias || o.b_second.size() == rows, "optimizer must have bias state of ", rows, " entries, got ", o.b_second.size());
 }
 
@@ -123,6 +127,8 @@ void step_bias(const Optimizer<T>& o, std::size_t row, T grad, T* b) {
 template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
                      std::span<T> nll, MatrixView<T> dX) {
+    detail::require_matrix("W", W, plan.hierarchy().rows(), in.X.cols());
+    require(b.size() == in.b.size(), "b must have ", in.b.size(), " entries, got ", b.size());
     require_optimizer(optimizer, W.rows, W.cols, !b.empty());
     Stepper<T> stepper{optimizer, W, b};
     hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, Stepper<T>::target, Stepper<T>::done, Stepper<T>::soon});
