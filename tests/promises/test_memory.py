@@ -92,6 +92,27 @@ def test_the_operators_that_need_no_distribution_make_no_array_of_rows_times_cla
     assert 0.9 < distribution / (500 * C * 4) < 1.2, distribution / MiB  # the measure measures
 
 
+def peak_of_the_loss_on_one_node(N, C, D):
+    """Of the loss alone: no gradient, no residuals."""
+    h = cso.Hierarchy.balanced(C, arity=C)
+    W, b = cso.init_weights(h, D, rng=0)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N, D)).astype("f")
+    labels = rng.integers(0, C, N)
+    cso.hsoftmax(X[:64], W, b, labels[:64], h)  # starts workers
+    with Peak() as peak:
+        cso.hsoftmax(X, W, b, labels, h)
+    return peak.bytes
+
+
+def test_the_loss_on_one_wide_node_makes_no_array_of_rows_times_classes(child):
+    """4,096 rows × 50,000 classes: 781 MiB. Each worker has the logits of 32 rows."""
+    peak = child.call(
+        peak_of_the_loss_on_one_node, 4096, 50_000, 8, timeout=120, OMP_NUM_THREADS="2"
+    )
+    assert peak < 32 * MiB, peak / MiB
+
+
 def peaks_of_the_classifier(N, C, D):
     """Of training, and of use."""
     from cython_sparseops.sklearn import HSoftmaxClassifier
