@@ -32,23 +32,36 @@ class Taxonomy(NamedTuple):
 
 def as_names(name: str, values: Iterable[object], *, missing: bool = False) -> list[str | None]:
     """A column of names; with `missing`, None, NaN and "" are None."""
-    if isinstance(values, (str, bytes)):
+    try:
+        rows = list(values) if not isinstance(values, (str, bytes)) else None
+    except Exception:  # whatever it is, it is no column
+        rows = None
+    if rows is None:
         raise TypeError(f"{name} must be a column of names, got {describe(values)}")
     column: list[str | None] = []
-    for at, value in enumerate(values):
+    for at, value in enumerate(rows):
         if isinstance(value, str) and (value or not missing):
             column.append(str(value))
-        elif missing and (value is None or value == "" or value != value):
+        elif missing and _is_missing(value):
             column.append(None)
         else:
             raise TypeError(f"{name} must hold names (str), got {describe(value)} at index {at}")
     return column
 
 
+def _is_missing(value: object) -> bool:
+    """None, NaN, "" and what pandas has for them."""
+    if isinstance(value, float):
+        return value != value
+    known = type(value).__name__ in ("NAType", "NaTType")
+    return value is None or known or (isinstance(value, str) and not value)
+
+
 def holds_names(values: object) -> bool:
     """Whether names were given where numbers are wanted."""
-    some = itertools.islice(values, 3) if isinstance(values, Iterable) else ()
-    return any(isinstance(value, str) for value in some)
+    if isinstance(values, np.ndarray):
+        values = values.ravel().tolist()
+    return isinstance(values, (list, tuple)) and isinstance(next(iter(values), None), str)
 
 
 def as_node_names(names: Iterable[object], n: int) -> tuple[str, ...]:

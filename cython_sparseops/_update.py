@@ -165,7 +165,7 @@ class _Optimizer:
             )
         if not all(held.flags.writeable for held in self.state.values()):
             raise ValueError(
-                "optimizer must have state that is writeable, got read-only arrays "
+                "optimizer must have state of this W that is writeable, got read-only arrays "
                 "(load_state_dict(state_dict()) copies them)"
             )
         return (

@@ -50,7 +50,7 @@ are. A line with several labels trains the first of them; stderr tells how many 
 
 --hierarchy FILE is an .npz file with an array `parent` (parent[i] is the parent of node i, -1 that
 of the root), or a Hierarchy saved by the library. Labels are then class numbers: class i is the
-i-th leaf.
+i-th leaf; labels of a Hierarchy with names (Hierarchy.from_table) are its names.
 """
 TEST_EXAMPLES = """\
 examples:
@@ -265,9 +265,13 @@ def _train(arguments: argparse.Namespace) -> int:
     folder = os.path.dirname(os.path.abspath(arguments.output))
     if not os.path.isdir(folder):
         raise InputError(f"output must be in a folder that exists, got {arguments.output}")
+    if os.path.exists(arguments.output) and not os.path.isfile(arguments.output):
+        raise InputError(f"output must be a file, got {arguments.output}")
     tree, given = arguments.hierarchy, arguments.hierarchy not in TREES
     if given and not os.path.isfile(tree):
         raise InputError(f"hierarchy must be one of {TREES} or a file, got {tree!r}")
+    named = data.read_named_tree(tree) if given else None
+    given &= named is None
     training = read_training(
         arguments.input, arguments.format, arguments.label, arguments.min_count, numbers=given
     )
@@ -275,7 +279,7 @@ def _train(arguments: argparse.Namespace) -> int:
         say(f"warning: lines with several labels, only the first is trained: {training.several}")
     if given:
         tree = data.read_tree(tree, training.y, arguments.max_children)
-    classifier, interrupted = _classifier(arguments, tree), False
+    classifier, interrupted = _classifier(arguments, named or tree), False
     start = time.perf_counter()
     try:
         classifier.fit(training.X, training.y)

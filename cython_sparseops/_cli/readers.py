@@ -242,6 +242,24 @@ def read_counts(lines: Lines) -> npt.NDArray[np.int64]:
     return np.array(counts, dtype=np.int64)
 
 
+def read_named_tree(path: str) -> Hierarchy | None:
+    """Read a saved `Hierarchy`, if it has names for labels to be matched with.
+
+    Parameters
+    ----------
+    path : str
+        A file as for `read_tree`.
+
+    Returns
+    -------
+    Hierarchy or None
+    """
+    if path.endswith(".npz"):
+        return None
+    hierarchy = Hierarchy.load(path)
+    return None if hierarchy.class_names is None else hierarchy
+
+
 def read_tree(
     path: str, class_numbers: npt.NDArray[np.int64], max_children: int | None = None
 ) -> Hierarchy:

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from cython_sparseops import BagTrainer
+from cython_sparseops import BagTrainer, Hierarchy
 from cython_sparseops._cli import readers as data
 from cython_sparseops._cli.streams import InputError, Lines, open_lines, tokens
 from cython_sparseops._cli.svmlight import looks_like_svmlight
@@ -285,3 +285,23 @@ def test_one_command_is_one_file_whatever_the_threads_and_the_clock(folder, caps
         names[-1] = names[-1], json.loads(out)["nll"]
     files = {((folder / name).read_bytes(), nll) for name, nll in names}
     assert len(files) == 1
+
+
+def test_a_tree_with_names_is_matched_with_labels(folder, capsys):
+    h = Hierarchy.from_table(["c2", "c0", "c1", "few", "all"], ["few", "all", "few", "all", None])
+    h.save("tree")
+    (folder / "t").write_text(TEXT)
+    options = ["--hierarchy", "tree", "--epoch", "3", "--dim", "8", "--quiet"]
+    assert run(capsys, "train", "t", "-o", "m", *options)[0] == 0
+    assert json.loads(run(capsys, "test", "m", "t", "--json")[1])["P@1"] > 0.3
+    (folder / "other").write_text("__label__c9 x\n")
+    code, _, err = run(capsys, "train", "other", "-o", "m2", *options)
+    assert (code, "y must hold names of the hierarchy, got 'c9'" in err) == (2, True)
+
+
+@posix
+def test_an_output_that_is_no_file_is_refused_before_the_training(folder, capsys):
+    (folder / "t").write_text(TEXT)
+    for path in ("/dev/null", "."):
+        code, _, err = run(capsys, "train", "t", "-o", path, "--quiet", "--epoch", "100000")
+        assert (code, "output must be a file, got" in err) == (2, True)

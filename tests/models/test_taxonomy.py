@@ -83,6 +83,17 @@ def test_a_table_that_is_no_tree_is_refused_by_name(rows, error, words):
         build([*TABLE, *rows])
 
 
+@pytest.mark.parametrize("column", [np.array("x"), 3, "cat", None, np.zeros((2, 2)), object()])
+def test_what_is_no_column_is_refused(column):
+    for call in (
+        lambda: Hierarchy.from_table(column, ["a"]),
+        lambda: Hierarchy.from_table(["a"], column),
+        lambda: Hierarchy.from_parents([2, 2, -1], names=3 if column is None else column),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"^(child|parent|names) must "):
+            call()
+
+
 def test_names_of_parents():
     names = ["b", "a", "x", "c", "root"]
     h = Hierarchy.from_parents([2, 2, 4, 4, -1], names=names)
