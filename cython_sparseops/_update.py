@@ -281,7 +281,8 @@ class Adagrad(_Optimizer):
     lr : float
         Learning rate, positive.
     eps : float, default 1e-10
-        Keeps the step finite.
+        Keeps the step finite. Below the root of the smallest normal number (2⁻⁶³ in float32, 2⁻⁵¹¹
+        in float64) it counts as that: a gradient of 0 moves nothing.
     rowwise : bool, default False
         One s per row of W, the mean of g² over the row: the state is R numbers instead of R × D.
     weight_decay : float, default 0
@@ -330,7 +331,8 @@ class Adam(_Optimizer):
     betas : (float, float), default (0.9, 0.999)
         Decay of the moving means of g and g², in [0, 1).
     eps : float, default 1e-8
-        Keeps the step finite.
+        Keeps the step finite; as for `Adagrad`, no smaller than the root of the smallest normal
+        number.
     weight_decay : float, default 0
         Added to the gradient (not decoupled), as ``torch.optim.Adam`` does.
 
@@ -430,7 +432,8 @@ def hsoftmax_update(
     ------
     ValueError, TypeError
         As for `hsoftmax`; if W or b cannot be changed in place; if the optimizer belongs to another
-        W.
+        W; if sample_weight or X is so large that gradients or their squares may leave the dtype of
+        W (in float32, from some 1e16). Nothing is written then.
 
     Notes
     -----

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <numeric>
 #include <optional>
 #include <vector>
@@ -162,6 +163,19 @@ struct ByFeature {
     }
 };
 
+// Of no row of E is the gradient larger than what all bags weigh, each times its own.
+template <Real T>
+void require_room(const Bags<T>& bags, const std::vector<T>& d_hidden, const Optimizer<T>& optimizer, std::size_t dim) {
+    double gradient = 0;
+    for (std::size_t i = 0; i + 1 < bags.start.size(); ++i) {
+        double weights = 0;
+        for (std::size_t j = bags.start[i]; j < bags.start[i + 1]; ++j) weights += std::abs(static_cast<double>(bags.weight[j]));
+        if (weights > 0) gradient += weights * static_cast<double>(largest_magnitude(d_hidden.data() + i * dim, dim));
+    }
+    require(has_room_for(optimizer, gradient, dim), "X, W and sample_weight must keep gradients of E and their squares within float",
+            8 * sizeof(T), ", got gradients of up to ", gradient);
+}
+
 // Steps every row of E that the minibatch uses, by the gradient Σ weight · d_hidden[example].
 template <Real T>
 void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, MatrixView<T> E, const Optimizer<T>& optimizer,
@@ -239,11 +253,12 @@ public:
         nll_.resize(n);
     }
 
-    double run(const Prepared<T>& batch, double factor) {
+    // `ready`: a check that may throw, once d_hidden is there and before anything is written.
+    double run(const Prepared<T>& batch, double factor, const std::function<void()>& ready = {}) {
         const std::size_t n = batch.examples.size();
         const HSoftmaxInput<T> in{.X = {hidden.data(), n, W_.cols}, .W = W_, .b = b_, .scale = batch.weight, .num_threads = num_threads_};
         optimizer_.lr = lr_ * factor;
-        hsoftmax_update(*batch.plan, in, W_, b_, optimizer_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols});
+        hsoftmax_update(*batch.plan, in, W_, b_, optimizer_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols}, ready);
         ++optimizer_.step;
         double sum = 0;
         for (const T v : nll_) sum += static_cast<double>(v);
@@ -324,8 +339,8 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
     const auto step = [&](const Prepared<T>& batch, double factor) {
         tree.resize(batch.examples.size());
         sum_bags(batch.bags, MatrixView<const T>(E), tree.hidden.data(), schedule.num_threads);
-        const double nll = tree.run(batch, factor);
         E_optimizer.lr = lr * factor;
+        const double nll = tree.run(batch, factor, [&] { require_room(batch.bags, tree.d_hidden, E_optimizer, E.cols); });
         step_embedding(batch.by, tree.d_hidden, E, E_optimizer, schedule.num_threads);
         ++E_optimizer.step;
         return nll;

@@ -15,6 +15,7 @@ namespace sparseops {
 //   rowwise_adagrad   s_row += mean(g²), w -= lr g / (√s_row + eps); biases as in adagrad
 //   adam (lazy)       m, v moving means of g, g² over the steps that touch the row, bias-corrected by the number of calls:
 //                     w -= lr m̂ / (√v̂ + eps)                                (Kingma & Ba 2015)
+// eps below the root of T's smallest normal number counts as that, so that a gradient of 0 moves nothing.
 enum class Method { sgd, adagrad, rowwise_adagrad, adam };
 
 template <Real T>
@@ -28,7 +29,8 @@ struct Optimizer {
 };
 
 // nll, dX at the old W, and the step on the touched rows of W and b (empty if there is none); in.W and in.b are W and b.
-// With in.check_finite nothing is written to W, b or the state if a logit is not finite.
+// Throws std::invalid_argument, with nothing written to W, b or the state, if the batch is so large that gradients or their squares
+// would leave T, and with in.check_finite if a logit is not finite.
 template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
                      std::span<T> nll, MatrixView<T> dX);

@@ -159,9 +159,9 @@ void test_update_refusals() {
         check_refused(text, [&] { hsoftmax_update<double>(plan, in, t.view(), t.b, o, nll, {dX.data(), 4, 3}); });
         check(t == before, "after '", text, "' the parameters and their state should be as they were");
     };
-    refused("lr must be finite and non-negative, got -1", [](auto& o) { o.lr = -1; });
-    refused("weight_decay must be finite and non-negative, got nan", [](auto& o) { o.weight_decay = std::nan(""); });
-    refused("eps must be finite and non-negative, got inf", [](auto& o) { o.eps = std::numeric_limits<double>::infinity(); });
+    refused("lr must be finite in W's type and non-negative, got -1", [](auto& o) { o.lr = -1; });
+    refused("weight_decay must be finite in W's type and non-negative, got nan", [](auto& o) { o.weight_decay = std::nan(""); });
+    refused("eps must be finite in W's type and non-negative, got inf", [](auto& o) { o.eps = std::numeric_limits<double>::infinity(); });
     refused("betas must be in [0, 1), got 1 and 0.99", [](auto& o) { o.beta1 = 1; });
     refused("step must be at least 1, got 0", [](auto& o) { o.step = 0; });
     refused("optimizer must have state of shape (8, 3), got (8, 1)", [](auto& o) { o.first.cols = 1; });

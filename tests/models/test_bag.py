@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import pickle
 import time
 
 import numpy as np
@@ -33,6 +34,10 @@ def mean_bags(dense):
 
 def digest(model):
     return hashlib.sha256(b"".join(a.tobytes() for a in model.to_arrays().values())).hexdigest()
+
+
+def trainer_optimizers(trainer):
+    return trainer.W_optimizer, trainer.E_optimizer
 
 
 def run(model, X, labels, **options):
@@ -179,9 +184,50 @@ def test_bad_input_is_refused_with_nothing_written(change, message):
 def test_a_learning_rate_that_overflows_is_an_error_not_a_model_of_nan():
     X, _ = some_bags(dtype=np.float32)
     model = BagModel.create(Hierarchy.balanced(7), 30, hidden_dim=4, rng=0)
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match="must keep gradients of E and their squares within"):
         run(model, X, np.arange(40) % 7, optimizer="sgd", lr=1e30, epochs=20, batch_size=8)
     assert np.isfinite(model.W).all()
+    assert np.isfinite(model.E).all()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("dtype", "large"), [(np.float32, 1e35), (np.float64, 1e305)])
+@pytest.mark.parametrize("what", ["sample_weight", "X", "W"])
+def test_what_gradients_cannot_hold_is_refused_before_anything_is_written(
+    optimizer, dtype, large, what
+):
+    """A step that E cannot take was refused once W had been stepped, or made E infinite."""
+    rng = np.random.default_rng(0)
+    hidden = None if what == "X" else 4
+    model = BagModel.create(Hierarchy.balanced(7), 30, hidden_dim=hidden, dtype=dtype, rng=0)
+    X, dense = some_bags(dtype=dtype)
+    weight = np.ones(40, dtype)
+    if what == "X":
+        X = dense.astype(dtype) * dtype(large)
+    elif what == "W":
+        model.W[:] = rng.random(model.W.shape) * large
+        model.E[:] = rng.random(model.E.shape) / large
+    else:
+        weight[:] = large
+    trainer = BagTrainer(model, optimizer=optimizer, rng=0)
+    before = digest(model), [pickle.dumps(o.state_dict()) for o in trainer_optimizers(trainer)]
+    message = "X, W and sample_weight" if what == "W" else what
+    with pytest.raises(ValueError, match=f"^{message} must keep gradients .*, got "):
+        list(trainer.fit(X, np.arange(40) % 7, sample_weight=weight))
+    after = digest(model), [pickle.dumps(o.state_dict()) for o in trainer_optimizers(trainer)]
+    assert after == before
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("optimizer", ["adagrad", "rowwise_adagrad", "adam"])
+def test_examples_without_weight_train_nothing(optimizer, dtype):
+    X, _ = some_bags(dtype=dtype)
+    model = BagModel.create(Hierarchy.balanced(7), 30, hidden_dim=4, dtype=dtype, rng=0)
+    trainer, before = BagTrainer(model, optimizer=optimizer), digest(model)
+    for each in trainer_optimizers(trainer):
+        each.eps = 0.0
+    list(trainer.fit(X, np.arange(40) % 7, sample_weight=np.zeros(40)))
+    assert digest(model) == before
 
 
 @pytest.mark.parametrize(

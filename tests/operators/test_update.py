@@ -1,6 +1,7 @@
 """The fused update: equal to the gradient and then a step of the optimizer."""
 
 import copy
+import functools
 import hashlib
 import pickle
 
@@ -170,6 +171,19 @@ def test_x_is_cast_to_the_dtype_of_w():
     assert same_bytes(W, other)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("eps", [0.0, 1e-60, 1e-300])
+@pytest.mark.parametrize("lr", [0.1, 1e30])
+def test_a_step_of_nothing_moves_nothing(dtype, eps, lr):
+    """0 / 0 was NaN in all of them, and so was an infinite step times 0."""
+    for make in (cso.Adagrad, functools.partial(cso.Adagrad, rowwise=True), cso.Adam):
+        p = make_batch(BUILDERS["huffman"](9), dtype=dtype)
+        before = digest([p.W, p.b])
+        for _ in range(2):
+            cso.hsoftmax_update(*p, make(lr, eps=eps), sample_weight=np.zeros(len(p.X)))
+        assert digest([p.W, p.b]) == before
+
+
 # ---- rejections ---------------------------------------------------------------------------------
 
 
@@ -252,6 +266,47 @@ def test_bad_weights_and_another_model_are_refused():
         cso.hsoftmax_update(*make_batch(Hierarchy.balanced(11)), optimizer)
     with pytest.raises(TypeError, match="optimizer must"):
         cso.hsoftmax_update(*p, "sgd")
+
+
+@each_optimizer
+@pytest.mark.parametrize(("dtype", "large"), [("float32", 1e35), ("float64", 1e305)])
+@pytest.mark.parametrize("argument", ["sample_weight", "X"])
+def test_what_gradients_cannot_hold_is_refused(name, dtype, large, argument):
+    """Infinite state never let the row move again, an infinite gradient made W infinite."""
+    p, optimizer = make_batch(BUILDERS["huffman"](9), dtype=dtype), OPTIMIZERS[name](cso)
+    cso.hsoftmax_update(*p, optimizer)
+    arrays, state = digest([p.W, p.b]), pickle.dumps(optimizer.state_dict())
+    weight = np.ones(len(p.X))
+    if argument == "X":
+        p.X[0, 1] = large
+        p.W[:] = np.abs(p.W) / large
+        arrays = digest([p.W, p.b])
+    else:
+        weight[0] = large
+    with pytest.raises(ValueError, match=rf"^{argument} must keep gradients .* got .*e\+3"):
+        cso.hsoftmax_update(*p, optimizer, sample_weight=weight)
+    assert digest([p.W, p.b]) == arrays
+    assert pickle.dumps(optimizer.state_dict()) == state
+    ignored = p.labels.copy()
+    ignored[0] = -1  # what no label asks for is no part of a gradient
+    cso.hsoftmax_update(
+        p.X, p.W, p.b, ignored, p.h, optimizer, sample_weight=weight, ignore_index=-1
+    )
+    assert np.isfinite(p.W).all()
+
+
+@each_optimizer
+def test_settings_that_the_dtype_of_w_cannot_hold_are_refused(name):
+    p, optimizer = make_batch(BUILDERS["huffman"](9), dtype="float32"), OPTIMIZERS[name](cso)
+    before = digest([p.W, p.b])
+    for setting in ("lr", "weight_decay", "eps"):
+        if hasattr(optimizer, setting):
+            good = getattr(optimizer, setting)
+            setattr(optimizer, setting, 1e39)
+            with pytest.raises(ValueError, match=rf"^{setting} must be finite .* got 1e\+39"):
+                cso.hsoftmax_update(*p, optimizer)
+            setattr(optimizer, setting, good)
+    assert digest([p.W, p.b]) == before
 
 
 # ---- promises -----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
 // Where the gradient of a row goes. target(self, slot, row) is where its D numbers are to be written, or null for scratch;
 // it may be asked for more than once. done(self, slot, row, grad, bias) is called once they are, once a slot, on any thread. Unless
 // `at_once`, that is after all nll, dX and checks are complete: then `done` may write W (dX belongs to the old one). It may use grad
-// as it likes.
+// as it likes. ready(self) is called before the first `done`, once nll and dX are complete; it may throw.
 template <Real T>
 struct GradientSink {
     void* self = nullptr;
@@ -31,6 +31,7 @@ struct GradientSink {
     void (*done)(void* self, std::size_t slot, std::size_t row, T* grad, T bias) = nullptr;
     void (*soon)(void* self, std::size_t row) = nullptr;  // may be null: `done` comes a few rows later, time to prefetch
     bool at_once = false;                                 // as soon as the row's examples are done: what they meet is in the caches
+    void (*ready)(void* self) = nullptr;                  // may be null, and is where `at_once`
 };
 template <Real T>
 void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,

@@ -51,7 +51,9 @@ template <class Chunks, Real T>
 void run(Batch<T>& batch, const GradientSink<T>* sink) {
     Chunks chunks(batch);
     score(batch, chunks);
-    if (sink) chunks.sum_rows(*sink);
+    if (!sink) return;
+    if (sink->ready) sink->ready(sink->self);
+    chunks.sum_rows(*sink);
 }
 
 // `sink`: where the gradients of rows go, or null.

@@ -171,7 +171,9 @@ void rowwise_adagrad(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_
     }
     if (i < n) even = add(even, i);
     *s += sum_lanes(even + odd) / static_cast<T>(n);
-    const V step = splat<V>(-lr / (square_root(*s) + eps));
+    constexpr T most = static_cast<T>(sizeof(T) == 4 ? 0x1.fffffep127 : 0x1.fffffffffffffp1023);
+    const T size = lr / (square_root(*s) + eps);
+    const V step = splat<V>(size < most ? -size : -most);  // infinity times a gradient of 0 would be NaN
     each_vector<T>(n, [&](std::size_t i, std::size_t m) { store_m(w + i, m, fma(step, gradient(i, m), load_m(w + i, m, T(0)))); });
 }
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <span>
 
 #include "../update.hpp"
 
@@ -11,6 +13,19 @@ namespace sparseops {
 // Throws std::invalid_argument unless the settings are in range and the state fits (rows, cols), with a bias or without.
 template <Real T>
 void require_optimizer(const Optimizer<T>& optimizer, std::size_t rows, std::size_t cols, bool bias);
+
+// Whether steps by gradients of at most `largest` an entry, `cols` a row, keep row and state finite, a million times.
+template <Real T>
+bool has_room_for(const Optimizer<T>& optimizer, double largest, std::size_t cols);
+
+// The largest magnitude of n numbers; infinity or NaN if one is not finite.
+template <Real T>
+T largest_magnitude(const T* x, std::size_t n);
+
+// As hsoftmax_update of update.hpp; `ready` is called once nll and dX are written, before anything else is: it may throw.
+template <Real T>
+void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
+                     std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready);
 
 // Asks for what the step of this row reads.
 template <Real T>

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "../update.hpp"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <type_traits>
 
 #include "../detail/require.hpp"
 #include "../hsoftmax/backward.hpp"
@@ -16,16 +22,61 @@ namespace {
 using detail::require;
 
 template <Real T>
+constexpr double largest_of = static_cast<double>(std::numeric_limits<T>::max());
+
+// Where a number of T comes from one that T may not hold.
+template <Real T>
+T within(double value) {
+    return static_cast<T>(std::min(value, largest_of<T>));
+}
+
+// With 0 a step of nothing would be 0 / 0.
+template <Real T>
+T least_eps(const Optimizer<T>& o) {
+    constexpr double least = sizeof(T) == 4 ? 0x1p-63 : 0x1p-511;
+    static_assert(least * least == static_cast<double>(std::numeric_limits<T>::min()));
+    return static_cast<T>(std::max(o.eps, least));
+}
+
+template <Real T>
+void require_room(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, const Optimizer<T>& optimizer) {
+    const MatrixView<const T> X = *in.X.dense();
+    double weights = 0, gradient = 0, largest = 0;
+    for (const std::int32_t example : plan.order()) {
+        const auto i = static_cast<std::size_t>(example);
+        const double weight = in.scale.empty() ? 1 : std::abs(static_cast<double>(in.scale[i]));
+        const auto x = static_cast<double>(largest_magnitude(X.row(i), X.cols));
+        if (!std::isfinite(x)) return;  // in.check_finite says whether that is refused
+        weights += weight;
+        gradient += weight * std::max(1.0, x);
+        largest = std::max(largest, x);
+    }
+    if (has_room_for(optimizer, gradient, X.cols)) return;
+    constexpr const char* rule = sizeof(T) == 4 ? " must keep gradients and their squares within float32, got "
+                                                : " must keep gradients and their squares within float64, got ";
+    if (!(weights <= static_cast<double>(plan.order().size()))) detail::refuse("sample_weight", rule, "weights that sum to ", weights);
+    detail::refuse("X", rule, "entries of up to ", largest);
+}
+
+template <Real T>
 struct Stepper {
     const Optimizer<T>& optimizer;
     MatrixView<T> W;
     std::span<T> b;
+    const HSoftmaxPlan& plan;
+    const HSoftmaxInput<T>& in;
+    const std::function<void()>& check;
 
     static T* target(void*, std::size_t, std::size_t) { return nullptr; }
     static void done(void* self, std::size_t, std::size_t row, T* grad, T bias) {
         auto& s = *static_cast<Stepper*>(self);
         step_row(s.optimizer, row, grad, s.W.row(row), s.W.cols);
         if (!s.b.empty()) step_bias(s.optimizer, row, bias, s.b.data());
+    }
+    static void ready(void* self) {
+        const auto& s = *static_cast<const Stepper*>(self);
+        require_room(s.plan, s.in, s.optimizer);
+        if (s.check) s.check();
     }
     static void soon(void* self, std::size_t row) {
         const auto& s = *static_cast<const Stepper*>(self);
@@ -40,20 +91,21 @@ struct Stepper {
 template <Real T>
 void step_adam(const Optimizer<T>& o, const T* grad, double decay, T* m, T* v, T* w, std::size_t n) {
     const auto t = static_cast<double>(o.step);
-    const auto step = static_cast<T>(o.lr / (1 - std::pow(o.beta1, t))), root = static_cast<T>(1 / std::sqrt(1 - std::pow(o.beta2, t)));
+    const T step = within<T>(o.lr / (1 - std::pow(o.beta1, t))), root = static_cast<T>(1 / std::sqrt(1 - std::pow(o.beta2, t)));
     detail::kernels<T>().adam(grad, step, root, static_cast<T>(o.beta1), static_cast<T>(1 - o.beta1), static_cast<T>(o.beta2),
-                              static_cast<T>(1 - o.beta2), static_cast<T>(o.eps), static_cast<T>(decay), m, v, w, n);
+                              static_cast<T>(1 - o.beta2), least_eps(o), static_cast<T>(decay), m, v, w, n);
 }
 
 }  // namespace
 
 template <Real T>
 void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols, bool bias) {
-    require(std::isfinite(o.lr) && o.lr >= 0, "lr must be finite and non-negative, got ", o.lr);
-    require(std::isfinite(o.weight_decay) && o.weight_decay >= 0, "weight_decay must be finite and non-negative, got ", o.weight_decay);
+    require(o.lr >= 0 && o.lr <= largest_of<T>, "lr must be finite in W's type and non-negative, got ", o.lr);
+    require(o.weight_decay >= 0 && o.weight_decay <= largest_of<T>, "weight_decay must be finite in W's type and non-negative, got ",
+            o.weight_decay);
     require(std::isfinite(o.max_norm) && o.max_norm >= 0, "max_norm must be finite and non-negative, got ", o.max_norm);
     if (o.method == Method::sgd) return;
-    require(std::isfinite(o.eps) && o.eps >= 0, "eps must be finite and non-negative, got ", o.eps);
+    require(o.eps >= 0 && o.eps <= largest_of<T>, "eps must be finite in W's type and non-negative, got ", o.eps);
     const std::size_t width = o.method == Method::rowwise_adagrad ? 1 : cols;
     require(o.first.rows == rows && o.first.cols == width, "optimizer must have state of shape (", rows, ", ", width, "), got (",
             o.first.rows, ", ", o.first.cols, ")");
@@ -73,7 +125,7 @@ namespace {
 template <Real T>
 void step_freely(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t cols) {
     const auto& k = detail::kernels<T>();
-    const T lr = static_cast<T>(o.lr), eps = static_cast<T>(o.eps), decay = static_cast<T>(o.weight_decay);
+    const T lr = static_cast<T>(o.lr), eps = least_eps(o), decay = static_cast<T>(o.weight_decay);
     switch (o.method) {
     case Method::sgd:
         if (decay != 0) k.axpy(decay, w, grad, cols);
@@ -109,7 +161,7 @@ void step_row(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t
 template <Real T>
 void step_bias(const Optimizer<T>& o, std::size_t row, T grad, T* b) {
     const auto& k = detail::kernels<T>();
-    const T lr = static_cast<T>(o.lr), eps = static_cast<T>(o.eps);
+    const T lr = static_cast<T>(o.lr), eps = least_eps(o);
     switch (o.method) {
     case Method::sgd:
         b[row] -= lr * grad;
@@ -125,13 +177,34 @@ void step_bias(const Optimizer<T>& o, std::size_t row, T grad, T* b) {
 }
 
 template <Real T>
+T largest_magnitude(const T* x, std::size_t n) {
+    using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+    Bits most = 0;  // magnitudes are ordered as their bits are
+    for (std::size_t i = 0; i < n; ++i) most = std::max(most, std::bit_cast<Bits>(x[i]) << 1);
+    return std::bit_cast<T>(most >> 1);
+}
+
+template <Real T>
+bool has_room_for(const Optimizer<T>& o, double largest, std::size_t cols) {
+    constexpr double most = largest_of<T> / (1 << 20);
+    if (!(largest * std::max(1.0, o.lr) <= most)) return false;
+    const double terms = o.method == Method::rowwise_adagrad ? static_cast<double>(cols) : 1;
+    return o.method == Method::sgd || largest <= std::sqrt(most / terms);
+}
+
+template <Real T>
+void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
+                     std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready) {
+    require_optimizer(optimizer, W.rows, W.cols, !b.empty());
+    Stepper<T> stepper{optimizer, W, b, plan, in, ready};
+    using S = Stepper<T>;
+    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, S::target, S::done, S::soon, false, S::ready});
+}
+
+template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
                      std::span<T> nll, MatrixView<T> dX) {
-    detail::require_matrix("W", W, plan.hierarchy().rows(), in.X.cols());
-    require(b.size() == in.b.size(), "b must have ", in.b.size(), " entries, got ", b.size());
-    require_optimizer(optimizer, W.rows, W.cols, !b.empty());
-    Stepper<T> stepper{optimizer, W, b};
-    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, Stepper<T>::target, Stepper<T>::done, Stepper<T>::soon});
+    hsoftmax_update(plan, in, W, b, optimizer, nll, dX, {});
 }
 
 template void require_optimizer(const Optimizer<float>&, std::size_t, std::size_t, bool);
@@ -144,7 +217,15 @@ template void step_bias(const Optimizer<float>&, std::size_t, float, float*);
 template void step_bias(const Optimizer<double>&, std::size_t, double, double*);
 template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<float>&, MatrixView<float>, std::span<float>,
                               const Optimizer<float>&, std::span<float>, MatrixView<float>);
+template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<float>&, MatrixView<float>, std::span<float>,
+                              const Optimizer<float>&, std::span<float>, MatrixView<float>, const std::function<void()>&);
 template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<double>&, MatrixView<double>, std::span<double>,
                               const Optimizer<double>&, std::span<double>, MatrixView<double>);
+template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<double>&, MatrixView<double>, std::span<double>,
+                              const Optimizer<double>&, std::span<double>, MatrixView<double>, const std::function<void()>&);
+template bool has_room_for(const Optimizer<float>&, double, std::size_t);
+template bool has_room_for(const Optimizer<double>&, double, std::size_t);
+template float largest_magnitude(const float*, std::size_t);
+template double largest_magnitude(const double*, std::size_t);
 
 }  // namespace sparseops
