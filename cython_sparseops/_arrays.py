@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from ._core.linear import Rows
 from ._core.ndarray import are_ready, is_ready
 from ._core.quantize import Quantized
 
@@ -155,16 +156,7 @@ def as_inputs(X: object, W: object, b: object) -> tuple[Array, Array, Array | No
 
 def is_weights(W: object) -> TypeGuard[Weights]:
     """Whether these are rows in a form of our own, not an array."""
-    return type(W) is not _ARRAY and isinstance(getattr(W, "_compiled", None), Quantized)
-
-
-def as_scored_inputs(X: object, W: object, b: object) -> tuple[Array, Any, Array | None]:
-    """As `as_inputs`; `Weights` become their compiled rows, with X and b in float32."""
-    if not is_weights(W):
-        return as_inputs(X, W, b)
-    x = cast(as_real("X", X, 2), FLOAT32)
-    bias = None if b is None else cast(as_real("b", b, 1), FLOAT32)
-    return x, W._compiled, bias
+    return type(W) is not _ARRAY and isinstance(getattr(W, "_compiled", None), (Quantized, Rows))
 
 
 def require_finite(

@@ -66,7 +66,8 @@ class Hierarchy:
 
     The leaves are the classes ``0 … C-1``. An inner node is *logistic* (two children, one row of W,
     ``P(child 1 | x) = σ(w·x + b)``) or *softmax* (k children, k consecutive rows). Builders number
-    the nodes depth first and make nodes with two children logistic unless ``logistic=False``.
+    the nodes depth first and make nodes with two children logistic unless ``logistic=False``. In a
+    tree that `independent` returned every child is its own yes or no.
 
     Attributes
     ----------
@@ -81,6 +82,8 @@ class Hierarchy:
         ``~value``.
     row_ptr : ndarray of int64, shape (V+1,)
         Node v owns the rows ``row_ptr[v]:row_ptr[v+1]`` of W.
+    is_independent : bool
+        Whether every child is its own yes or no, with a row of its own.
     prune_report : PruneReport or None
         On a tree that `prune` returned.
     class_names, node_names : tuple of str, or None
@@ -113,7 +116,7 @@ class Hierarchy:
         )
 
     @classmethod
-    def _from_buffers(cls, buffers: Any) -> Self:
+    def _from_buffers(cls, buffers: Any, independent: bool = False) -> Self:
         """The six arrays, already of their dtypes; checked by the compiled tree."""
         self = object.__new__(cls)
         for name, dtype, buffer in zip(_NAMES, _DTYPES, buffers, strict=True):
@@ -122,7 +125,8 @@ class Hierarchy:
             ).view()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
-        object.__setattr__(self, "_tree", core.Tree([getattr(self, name) for name in _NAMES]))
+        arrays = [getattr(self, name) for name in _NAMES]
+        object.__setattr__(self, "_tree", core.Tree(arrays, independent))
         object.__setattr__(self, "prune_report", None)
         object.__setattr__(self, "_taxonomy", None)
         return self
@@ -678,6 +682,11 @@ class Hierarchy:
         return int(self._tree.depth)
 
     @property
+    def is_independent(self) -> bool:
+        """Whether every child is its own yes or no, with a row of its own."""
+        return bool(self._tree.independent)
+
+    @property
     def class_names(self) -> tuple[str, ...] | None:
         """The name of each class, of a tree with names."""
         return None if self._taxonomy is None else taxonomies.class_names(self._taxonomy)
@@ -703,6 +712,7 @@ class Hierarchy:
         if own:
             taxonomy = taxonomies.with_own_leaves(taxonomy, own)
             tree = cls.from_parents(taxonomy.parents, counts=counts, **taxonomy.shape())
+            tree = tree.independent() if self.is_independent else tree
         found = taxonomies.class_names(taxonomy)
         if found == tuple(names):
             return tree._named(taxonomy) if own else tree
@@ -711,18 +721,23 @@ class Hierarchy:
         ptr, at = taxonomies.in_class_order(tree.path_ptr, order)
         single = np.diff(tree.row_ptr) == 1
         ordered = cls.from_paths(ptr, tree.path_node[at], tree.path_child[at], logistic=single)
+        ordered = ordered.independent() if self.is_independent else ordered
         return ordered._named(taxonomy._replace(leaf=taxonomy.leaf[order]))
 
     def __repr__(self) -> str:
-        size = f"{self.n_nodes} nodes, {self.n_rows} rows, depth {self.depth}"
+        kind = "independent " if self.is_independent else ""
+        size = f"{self.n_nodes} {kind}nodes, {self.n_rows} rows, depth {self.depth}"
         return f"<Hierarchy of {self.n_classes} classes: {size}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Hierarchy):
             return NotImplemented
-        return self is other or all(
-            np.array_equal(getattr(self, name), getattr(other, name))
-            for name in ("child_ptr", "child", "row_ptr")
+        return self is other or (
+            self.is_independent == other.is_independent
+            and all(
+                np.array_equal(getattr(self, name), getattr(other, name))
+                for name in ("child_ptr", "child", "row_ptr")
+            )
         )
 
     def __hash__(self) -> int:
@@ -752,8 +767,9 @@ class Hierarchy:
         Returns
         -------
         dict of str to ndarray
-            The attributes from path_ptr to row_ptr, read-only; of a tree with names also arrays
-            that begin with ``names.``.
+            The attributes from path_ptr to row_ptr, read-only; of a tree of independent nodes also
+            `independent`, the uint8 number 1, and of one with names arrays that begin with
+            ``names.``.
 
         Examples
         --------
@@ -761,6 +777,8 @@ class Hierarchy:
         array([0, 1, 3, 5])
         """
         arrays = {name: getattr(self, name) for name in _NAMES}
+        if self.is_independent:
+            arrays["independent"] = np.ones(1, np.uint8)
         return arrays if self._taxonomy is None else arrays | taxonomies.to_arrays(self._taxonomy)
 
     @classmethod
@@ -800,7 +818,12 @@ class Hierarchy:
         own, buffers = as_flag("copy", copy), []
         for name, dtype in zip(_NAMES, _DTYPES, strict=True):
             buffers.append(as_exact(name, arrays[name], np.dtype(dtype), copy=own))
-        tree = cls._from_buffers(buffers)
+        independent = "independent" in arrays
+        if independent:
+            flag = as_exact("independent", arrays["independent"], np.dtype(np.uint8), copy=True)
+            if flag.tolist() != [1]:
+                raise ValueError(f"independent must hold the number 1 alone, got {flag.tolist()}")
+        tree = cls._from_buffers(buffers, independent)
         taxonomy = taxonomies.from_arrays(arrays, tree.n_classes)
         if taxonomy is not None:  # one tree, whose leaves are the classes
             core.from_parents(taxonomy.parents, taxonomy.leaf, _NO_COUNTS, 0, True)
@@ -867,6 +890,36 @@ class Hierarchy:
 
     # ---- on a tree
 
+    def independent(self) -> Self:
+        """Build the same tree with independent nodes: every child its own yes or no.
+
+        Returns
+        -------
+        Hierarchy
+            With one row of W a child: ``P(child | x) = σ(w·x + b)``. What `optimal_codes` and
+            `prune` make of it is such a tree too.
+
+        Notes
+        -----
+        A probabilistic label tree, for rows of several labels: the probability of a class is the
+        product over its path, and they do not sum to 1. `hsoftmax`, the distributions and
+        `hsoftmax_search` take such trees, `linear_train` trains their rows; samples, gradients and
+        updates refuse them.
+
+        References
+        ----------
+        Jasinska et al., "Extreme F-measure maximization using sparse probability estimates", 2016.
+
+        Examples
+        --------
+        >>> h = Hierarchy.balanced(4).independent()
+        >>> h.n_rows, h.is_independent
+        (6, True)
+        """
+        arrays = [getattr(self, name) for name in _NAMES]
+        arrays[_NAMES.index("row_ptr")] = self.child_ptr
+        return self._from_buffers(arrays, True)._named(self._taxonomy)
+
     def optimal_codes(self, counts: npt.ArrayLike) -> Hierarchy:
         """Deal the classes anew to the leaves: the shortest expected path that this shape allows.
 
@@ -892,7 +945,8 @@ class Hierarchy:
         >>> np.diff(h.path_ptr).tolist()
         [2, 2, 1]
         """
-        tree = self._from_buffers(core.optimal_codes(self._tree, as_counts(counts)))
+        buffers = core.optimal_codes(self._tree, as_counts(counts))
+        tree = self._from_buffers(buffers, self.is_independent)
         named = self._taxonomy
         return tree._named(None if named is None else taxonomies.only_classes(named))
 
@@ -943,7 +997,8 @@ class Hierarchy:
         limit = as_float(name, value)
         if not np.isfinite(limit):
             raise ValueError(f"{name} must be finite, got {limit}")
-        pruned = self._from_buffers(core.prune(self._tree, as_counts(counts), name, limit))
+        buffers = core.prune(self._tree, as_counts(counts), name, limit)
+        pruned = self._from_buffers(buffers, self.is_independent)
         pruned._named(self._taxonomy)
         before, after = self.report(counts), pruned.report(counts)
         told = PruneReport(

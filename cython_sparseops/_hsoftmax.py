@@ -24,7 +24,6 @@ from ._arrays import (
     as_out,
     as_real,
     as_real_dtype,
-    as_scored_inputs,
     as_seed,
     as_vector,
     as_weight,
@@ -36,6 +35,8 @@ from ._arrays import (
 from ._core import hsoftmax as core
 from ._hierarchy import Hierarchy, as_tree
 from ._runtime import resolve_threads
+from ._scoring import as_scored_inputs, as_scoring
+from ._sparse import SparseMatrix
 
 __all__ = [
     "HSoftmaxGradient",
@@ -117,7 +118,7 @@ class _LossOptions(TypedDict, total=False):
 
 @overload
 def hsoftmax(
-    X: npt.ArrayLike,
+    X: npt.ArrayLike | SparseMatrix,
     W: npt.ArrayLike | Weights,
     b: npt.ArrayLike | None,
     labels: npt.ArrayLike,
@@ -130,7 +131,7 @@ def hsoftmax(
 
 @overload
 def hsoftmax(
-    X: npt.ArrayLike,
+    X: npt.ArrayLike | SparseMatrix,
     W: npt.ArrayLike | Weights,
     b: npt.ArrayLike | None,
     labels: npt.ArrayLike,
@@ -142,7 +143,7 @@ def hsoftmax(
 
 
 def hsoftmax(
-    X: npt.ArrayLike,
+    X: npt.ArrayLike | SparseMatrix,
     W: npt.ArrayLike | Weights,
     b: npt.ArrayLike | None,
     labels: npt.ArrayLike,
@@ -160,11 +161,11 @@ def hsoftmax(
     Parameters
     ----------
     X : array_like of shape (N, D), float32 or float64
-        Inputs.
-    W : array_like of shape (R, D), or QuantizedWeights
+        Inputs; with `SparseWeights` a CSR matrix, such as SciPy's, taken as float32.
+    W : array_like of shape (R, D), QuantizedWeights or SparseWeights
         Decision rows, ``h.n_rows`` of them. With quantized ones X and b are taken as float32.
     b : array_like of shape (R,), or None
-        Biases.
+        Biases. None with `SparseWeights`, which hold them.
     labels : array_like of int, shape (N,)
         Classes in ``[0, C)``.
     h : Hierarchy
@@ -314,16 +315,8 @@ def hsoftmax_gradient(
     return gradient
 
 
-def as_scoring(
-    X: object, W: object, b: object, h: Hierarchy, check_finite: object
-) -> tuple[Any, Array, Any, Array | None, bool]:
-    """The first arguments of every compiled function that scores X: tree, X, W, b, check."""
-    x, w, bias = as_scored_inputs(X, W, b)
-    return as_tree(h), x, w, bias, as_flag("check_finite", check_finite)
-
-
 def hsoftmax_log_proba(
-    X: npt.ArrayLike,
+    X: npt.ArrayLike | SparseMatrix,
     W: npt.ArrayLike | Weights,
     b: npt.ArrayLike | None,
     h: Hierarchy,
@@ -383,7 +376,7 @@ def hsoftmax_log_proba(
 
 
 def hsoftmax_node_log_proba(
-    X: npt.ArrayLike,
+    X: npt.ArrayLike | SparseMatrix,
     W: npt.ArrayLike | Weights,
     b: npt.ArrayLike | None,
     h: Hierarchy,
@@ -423,7 +416,7 @@ def hsoftmax_node_log_proba(
 
 
 def hsoftmax_sample(
-    X: npt.ArrayLike,
+    X: npt.ArrayLike | SparseMatrix,
     W: npt.ArrayLike | Weights,
     b: npt.ArrayLike | None,
     h: Hierarchy,

@@ -20,8 +20,9 @@ from ._arrays import (
 )
 from ._core import search as core
 from ._hierarchy import Hierarchy
-from ._hsoftmax import as_scoring
 from ._runtime import resolve_threads
+from ._scoring import as_scoring
+from ._sparse import SparseMatrix
 
 __all__ = ["SearchResult", "hsoftmax_search"]
 
@@ -53,7 +54,7 @@ class SearchResult(NamedTuple):
 
 
 def hsoftmax_search(
-    X: npt.ArrayLike,
+    X: npt.ArrayLike | SparseMatrix,
     W: npt.ArrayLike | Weights,
     b: npt.ArrayLike | None,
     h: Hierarchy,

@@ -34,7 +34,9 @@ class SparseWeights:
 
     Node by node they hold the features that any of its rows uses, and for each feature the rows and
     their weights: 6 bytes a weight. The logit of a row at x is
-    ``temperature[depth of its node] * (w·x + bias)``. Immutable; pickles and copies.
+    ``temperature[depth of its node] * (w·x + bias)``. They take the place of W, with a CSR matrix
+    as X and None as b, in `hsoftmax`, `hsoftmax_log_proba`, `hsoftmax_node_log_proba`,
+    `hsoftmax_search` and `hsoftmax_sample`. Immutable; pickles and copies.
 
     Examples
     --------

@@ -517,7 +517,7 @@ def estimate_memory(
     """
     as_tree(h)
     width, item = as_integer("dim", dim, 1), as_real_dtype(dtype).itemsize
-    tree = sum(array.nbytes for array in h.to_arrays().values()) + 4 * (h.n_nodes + h.n_classes)
+    tree = sum(array.nbytes for array in h.to_arrays().values()) + 4 * (2 * h.n_nodes + h.n_classes)
     state = 0
     if optimizer is not None:
         state = as_optimizer(optimizer).state_bytes(h.n_rows, width, item)

@@ -20,6 +20,7 @@ cdef extern from "<sparseops/hierarchy.hpp>" namespace "sparseops" nogil:
         span[const int64_t] child_ptr
         span[const int32_t] child
         span[const int64_t] row_ptr
+        cbool independent
         int32_t depth
         size_t rows()
 

@@ -57,7 +57,7 @@ cdef class Built:
 
 
 cdef class Tree:
-    def __init__(self, arrays):
+    def __init__(self, arrays, bint independent):
         cdef const int64_t[::1] path_ptr = arrays[0]
         cdef const int32_t[::1] path_node = arrays[1]
         cdef const int32_t[::1] path_child = arrays[2]
@@ -72,6 +72,7 @@ cdef class Tree:
         view.child_ptr = as_const_span(&child_ptr[0], child_ptr.shape[0])
         view.child = as_const_span(&child[0], child.shape[0])
         view.row_ptr = as_const_span(&row_ptr[0], row_ptr.shape[0])
+        view.independent = independent
         with nogil:
             self.index = HierarchyIndex(view)
         self.view = &self.index.view()
@@ -79,6 +80,10 @@ cdef class Tree:
     @property
     def depth(self):
         return self.view.depth
+
+    @property
+    def independent(self):
+        return self.view.independent
 
 
 def huffman(const double[::1] counts, int arity, max_depth, bint logistic):

@@ -1,6 +1,7 @@
 from cython_sparseops._core.hierarchy cimport HierarchyView, Tree
+from cython_sparseops._core.linear cimport SparseRowsView
 from cython_sparseops._core.quantize cimport QuantizedView
-from cython_sparseops._core.types cimport MatrixView, int64_t, real, span, uint64_t
+from cython_sparseops._core.types cimport CsrView, MatrixView, int32_t, int64_t, real, span, uint64_t
 
 from libcpp cimport bool as cbool
 from libcpp.memory cimport unique_ptr
@@ -11,6 +12,7 @@ cdef extern from "<sparseops/weights.hpp>" namespace "sparseops" nogil:
         Weights()
         Weights(MatrixView[const T] rows)
         Weights(QuantizedView rows)
+        Weights(SparseRowsView rows)
 
 cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
     cppclass HSoftmaxPlan:
@@ -24,6 +26,9 @@ cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
         Examples(MatrixView[const T] rows)
         size_t rows()
         size_t cols()
+
+    Examples[float] examples_of_narrow "sparseops::Examples<float>"(CsrView[const float, int32_t] rows)
+    Examples[float] examples_of_wide "sparseops::Examples<float>"(CsrView[const float, int64_t] rows)
 
     cppclass HSoftmaxInput[T]:
         Examples[T] X
@@ -45,6 +50,14 @@ cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
     void cpp_sample "sparseops::hsoftmax_sample" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, uint64_t seed, MatrixView[int64_t] out) except +
 
 
+cdef class SparseExamples:
+    """Rows of X as CSR (sparseops::Examples), float32, and the arrays that hold them."""
+    cdef Examples[float] view
+    cdef object kept
+    cdef readonly object dtype
+    cdef readonly tuple shape
+
+
 cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1
-# W is an array or Quantized; b may be None.
-cdef int set_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1
+# X is an array, or SparseExamples where W is Rows; W is an array, Quantized or Rows; b may be None.
+cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_finite, int num_threads) except -1

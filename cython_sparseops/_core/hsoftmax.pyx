@@ -1,7 +1,8 @@
 from cython_sparseops._core.ndarray cimport new_matrix, new_roomy_matrix, new_vector, take, use_numpy
+from cython_sparseops._core.linear cimport Rows
 from cython_sparseops._core.quantize cimport Quantized
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
-from cython_sparseops._core.types cimport as_const_span, as_matrix, share_thread_pool
+from cython_sparseops._core.types cimport as_const_csr, as_const_span, as_matrix, share_thread_pool
 
 share_thread_pool(thread_pool_of_runtime())
 use_numpy()
@@ -21,11 +22,41 @@ cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_ind
     return 0
 
 
-cdef int set_input(HSoftmaxInput[real]* inp, X, W, b, bint check_finite, int num_threads) except -1:
+cdef class SparseExamples:
+    def __cinit__(self, indptr not None, indices not None, data not None, tuple shape not None):
+        cdef const float[::1] values = data
+        cdef const int32_t[::1] narrow_ptr, narrow
+        cdef const int64_t[::1] wide_ptr, wide
+        cdef CsrView[const float, int32_t] narrow_view
+        cdef CsrView[const float, int64_t] wide_view
+        if indptr.itemsize == 4:
+            narrow_ptr, narrow = indptr, indices
+            self.kept = (values, narrow_ptr, narrow)
+            narrow_view = as_const_csr(&narrow_ptr[0], narrow_ptr.shape[0] - 1, &narrow[0], &values[0], values.shape[0], shape[1])
+            self.view = examples_of_narrow(narrow_view)
+        else:
+            wide_ptr, wide = indptr, indices
+            self.kept = (values, wide_ptr, wide)
+            wide_view = as_const_csr(&wide_ptr[0], wide_ptr.shape[0] - 1, &wide[0], &values[0], values.shape[0], shape[1])
+            self.view = examples_of_wide(wide_view)
+        self.dtype = data.dtype
+        self.shape = shape
+
+    def __len__(self):
+        return self.view.rows()
+
+
+cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_finite, int num_threads) except -1:
     cdef MatrixView[const real] X_view, W_view
-    take(X, X_view)
-    inp.X = Examples[real](X_view)
-    if isinstance(W, Quantized):
+    if isinstance(X, SparseExamples):
+        if real is float:
+            inp.X = (<SparseExamples>X).view
+    else:
+        take(X, X_view)
+        inp.X = Examples[real](X_view)
+    if isinstance(W, Rows):
+        inp.W = Weights[real]((<Rows>W).of(tree))
+    elif isinstance(W, Quantized):
         inp.W = Weights[real]((<Quantized>W).view)
     else:
         take(W, W_view)
@@ -43,7 +74,7 @@ def hsoftmax(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] 
     cdef unique_ptr[HSoftmaxPlan] plan
     cdef HSoftmaxInput[real] inp
     cdef span[real] nll_view, residuals_view
-    set_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
     inp.label_smoothing = label_smoothing
     if weight is not None:
         inp.scale = as_const_span(&weight[0], weight.shape[0])
@@ -65,7 +96,7 @@ def gradient(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] 
     cdef MatrixView[real] dX_view, dW_view
     cdef span[int64_t] rows_view
     cdef size_t count
-    set_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
     inp.label_smoothing = label_smoothing
     inp.scale_loss = False
     if grad_output is not None:
@@ -90,7 +121,7 @@ def gradient(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] 
 
 def log_proba(Tree tree not None, X, W, b, bint check_finite, real[:, ::1] out, int num_threads):
     cdef HSoftmaxInput[real] inp
-    set_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
     with nogil:
         cpp_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
@@ -99,14 +130,14 @@ def log_proba_of(Tree tree not None, X, W, b, bint check_finite, classes, real[:
     cdef HSoftmaxInput[real] inp
     cdef MatrixView[const int64_t] wanted
     take(classes, wanted)
-    set_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
     with nogil:
         cpp_log_proba_of(tree.view[0], inp, wanted, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
 
 def node_log_proba(Tree tree not None, X, W, b, bint check_finite, real[:, ::1] out, int num_threads):
     cdef HSoftmaxInput[real] inp
-    set_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
     with nogil:
         cpp_node_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
 
@@ -115,7 +146,7 @@ def sample(Tree tree not None, X, W, const real[::1] b, bint check_finite, uint6
     cdef HSoftmaxInput[real] inp
     cdef MatrixView[int64_t] to
     take(out, to)
-    set_input[real](&inp, X, W, None, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, None, check_finite, num_threads)
     if b is not None:
         inp.b = as_const_span(&b[0], b.shape[0])
     with nogil:

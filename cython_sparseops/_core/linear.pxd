@@ -1,8 +1,11 @@
-from cython_sparseops._core.hierarchy cimport HierarchyView
+from cython_sparseops._core.hierarchy cimport HierarchyView, Tree
 from cython_sparseops._core.types cimport CsrView, LabelsView, int32_t, int64_t, span, uint16_t, uint64_t
 
 from libcpp.memory cimport unique_ptr
 from libcpp.vector cimport vector
+
+cdef extern from "<algorithm>" nogil:
+    bint same_entries "std::ranges::equal"(span[const int64_t] a, span[const int64_t] b)
 
 cdef extern from "<sparseops/weights.hpp>" namespace "sparseops" nogil:
     cppclass SparseRowsView:
@@ -64,3 +67,5 @@ cdef class Rows:
     """Checked sparse rows (sparseops::SparseRowsView), and the arrays that hold them."""
     cdef SparseRowsView view
     cdef object kept
+    cdef Tree tree  # the last one that was found to have these rows
+    cdef SparseRowsView of(self, Tree tree)

@@ -28,6 +28,14 @@ cdef class Rows:
         with nogil:
             require_sparse_rows(self.view)
 
+    # The view for an operator on this tree: once found to be the same, the rows of nodes are the tree's own array, which C++ sees at a
+    # glance. Another tree's are left, and refused there.
+    cdef SparseRowsView of(self, Tree tree):
+        if self.tree is not tree and same_entries(self.view.row_ptr, <span[const int64_t]>tree.view.row_ptr):
+            self.view.row_ptr = <span[const int64_t]>tree.view.row_ptr
+            self.tree = tree
+        return self.view
+
 
 def prune(Rows W not None, float threshold):
     cdef SparseRows result

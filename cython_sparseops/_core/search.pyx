@@ -28,7 +28,7 @@ def search(Tree tree not None, X, W, b, classes, log_probs, real[::1] bound, *, 
     cdef MatrixView[int64_t] classes_view
     cdef MatrixView[real] log_probs_view
     cdef SearchOptions options
-    set_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
     take(classes, classes_view)
     take(log_probs, log_probs_view)
     options.k = k

@@ -53,7 +53,7 @@ def update(Tree tree not None, X, W, b, labels, Settings optimizer not None, *, 
     cdef Optimizer[real] steps
     cdef MatrixView[real] W_view, dX_view
     cdef span[real] b_view, nll_view
-    set_input[real](&inp, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
     take(W, W_view)
     if b is not None:
         take(b, b_view)

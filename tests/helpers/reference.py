@@ -16,9 +16,10 @@ import numpy as np
 class Tree:
     """paths[c]: (node, child) pairs, root first; children[v][j]: >= 0 a node, < 0 the class ~it."""
 
-    def __init__(self, paths, row_ptr):
+    def __init__(self, paths, row_ptr, independent=False):
         self.paths = [[(int(v), int(j)) for v, j in path] for path in paths]
         self.row_ptr = [int(r) for r in row_ptr]
+        self.independent = independent
         self.n_classes, self.n_nodes = len(self.paths), len(self.row_ptr) - 1
         self.n_rows = self.row_ptr[-1]
         found = [{} for _ in range(self.n_nodes)]
@@ -35,7 +36,8 @@ class Tree:
         """The tree of anything that has the flat arrays."""
         at, nodes, places = (list(map(int, x)) for x in (h.path_ptr, h.path_node, h.path_child))
         steps = list(zip(nodes, places, strict=True))
-        return cls([steps[a:z] for a, z in itertools.pairwise(at)], h.row_ptr)
+        paths = [steps[a:z] for a, z in itertools.pairwise(at)]
+        return cls(paths, h.row_ptr, getattr(h, "is_independent", False))
 
     def rows(self, v):
         return np.arange(self.row_ptr[v], self.row_ptr[v + 1])
@@ -105,6 +107,8 @@ def child_log_probs(tree, v, X, W, b):
     Z = np.asarray(X, dtype=float) @ np.asarray(W, dtype=float)[rows].T
     if b is not None:
         Z = Z + np.asarray(b, dtype=float)[rows]
+    if tree.independent:
+        return -np.logaddexp(0, -Z)
     if tree.logistic(v):
         return -np.logaddexp(0, np.hstack([Z, -Z]))
     Z = Z - Z.max(axis=1, keepdims=True)

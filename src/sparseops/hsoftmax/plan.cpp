@@ -178,8 +178,10 @@ template <Real T>
 void require_finite(const HSoftmaxInput<T>& in) {
     if (!in.check_finite) return;
     const auto finite = [](const auto* X) {
-        const std::size_t bad = detail::kernels<T>().first_not_finite(X->data.data(), X->data.size());
-        if (bad < X->data.size()) detail::refuse("X must be finite, got ", X->data[bad], " at stored value ", bad);
+        const auto end = X->indptr.empty() ? std::int64_t{0} : static_cast<std::int64_t>(X->indptr.back());
+        const std::size_t used = std::min(X->data.size(), static_cast<std::size_t>(std::max<std::int64_t>(0, end)));
+        const std::size_t bad = detail::kernels<T>().first_not_finite(X->data.data(), used);
+        if (bad < used) detail::refuse("X must be finite, got ", X->data[bad], " at stored value ", bad);
     };
     if (const auto* narrow = in.X.template sparse<std::int32_t>()) return finite(narrow);
     if (const auto* wide = in.X.template sparse<std::int64_t>()) return finite(wide);

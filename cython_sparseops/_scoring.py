@@ -1,0 +1,62 @@
+"""X, W and b of the operators that only score: W of any kind, and the X that goes with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._arrays import (
+    FLOAT32,
+    INT64,
+    Array,
+    as_flag,
+    as_inputs,
+    as_real,
+    cast,
+    describe,
+    is_weights,
+)
+from ._core.hsoftmax import SparseExamples
+from ._core.linear import Rows
+from ._hierarchy import Hierarchy, as_tree
+from ._sparse import Compressed, as_csr, is_sparse
+
+
+def as_scored_inputs(X: Any, W: object, b: object) -> tuple[Any, Any, Array | None]:
+    """As `as_inputs`; `Weights` become their compiled rows, with X and b in float32.
+
+    With sparse rows X becomes compiled CSR rows, and b must be None.
+    """
+    if is_weights(W) and isinstance(W._compiled, Rows):
+        if b is not None:
+            raise ValueError(
+                f"b must be None with SparseWeights, which hold the biases, got {describe(b)}"
+            )
+        parts = as_csr("X", X, FLOAT32) if is_sparse(X) else _csr_of_dense(X)
+        return SparseExamples(*parts[:3], parts.shape), W._compiled, None
+    if type(X) is not np.ndarray and is_sparse(X):
+        raise TypeError(
+            f"X must be a dense array, got a sparse matrix ({X.format!s:.20}): "
+            "W must be SparseWeights for one, or X.toarray() is dense"
+        )
+    if not is_weights(W):
+        return as_inputs(X, W, b)
+    x = cast(as_real("X", X, 2), FLOAT32)
+    bias = None if b is None else cast(as_real("b", b, 1), FLOAT32)
+    return x, W._compiled, bias
+
+
+def _csr_of_dense(X: object) -> Compressed:
+    x = cast(as_real("X", X, 2), FLOAT32)
+    rows, cols = np.nonzero(x)  # NaN is not 0
+    indptr = np.searchsorted(rows, np.arange(len(x) + 1))
+    return Compressed(indptr.astype(INT64), cols.astype(INT64), x[rows, cols], x.shape, "csr")
+
+
+def as_scoring(
+    X: object, W: object, b: object, h: Hierarchy, check_finite: object
+) -> tuple[Any, Any, Any, Array | None, bool]:
+    """The first arguments of every compiled function that scores X: tree, X, W, b, check."""
+    x, w, bias = as_scored_inputs(X, W, b)
+    return as_tree(h), x, w, bias, as_flag("check_finite", check_finite)
