@@ -699,31 +699,6 @@ class Hierarchy:
             return None
         return taxonomies.node_names(self._taxonomy, self.path_ptr, self.path_node, self.n_nodes)
 
-    def _with_classes(self, names: Sequence[str], counts: Array | None = None) -> Self:
-        """The tree whose class i has the i-th of these names, one for every class at least.
-
-        A name of an inner node gets a leaf of its own below it, which stands for what is that and
-        nothing narrower.
-        """
-        taxonomy = self._taxonomy
-        assert taxonomy is not None
-        own = set(names) - set(taxonomies.class_names(taxonomy))
-        tree, cls = self, type(self)
-        if own:
-            taxonomy = taxonomies.with_own_leaves(taxonomy, own)
-            tree = cls.from_parents(taxonomy.parents, counts=counts, **taxonomy.shape())
-            tree = tree.independent() if self.is_independent else tree
-        found = taxonomies.class_names(taxonomy)
-        if found == tuple(names):
-            return tree._named(taxonomy) if own else tree
-        number = {name: at for at, name in enumerate(found)}
-        order = np.array([number[name] for name in names], np.int64)
-        ptr, at = taxonomies.in_class_order(tree.path_ptr, order)
-        single = np.diff(tree.row_ptr) == 1
-        ordered = cls.from_paths(ptr, tree.path_node[at], tree.path_child[at], logistic=single)
-        ordered = ordered.independent() if self.is_independent else ordered
-        return ordered._named(taxonomy._replace(leaf=taxonomy.leaf[order]))
-
     def __repr__(self) -> str:
         kind = "independent " if self.is_independent else ""
         size = f"{self.n_nodes} {kind}nodes, {self.n_rows} rows, depth {self.depth}"
@@ -1098,8 +1073,7 @@ class Hierarchy:
         >>> sorted(text.get_text() for text in ax.texts)[-3:]
         ['ant', 'bee', 'cow']
         """
-        called = _hierarchy_plot.as_names(names, self.n_classes)
-        return _hierarchy_plot.draw(self._picture(max_nodes), called, ax)
+        return _hierarchy_plot.draw(self, max_nodes, names, ax)
 
     def to_graphviz(self, *, max_nodes: int = 200, names: Sequence[str] | None = None) -> str:
         """Describe the tree, or the part with the most classes, in Graphviz's language.
@@ -1134,12 +1108,7 @@ class Hierarchy:
         }
         <BLANKLINE>
         """
-        called = _hierarchy_plot.as_names(names, self.n_classes)
-        return _hierarchy_plot.graphviz(self._picture(max_nodes), called)
-
-    def _picture(self, max_nodes: int) -> _hierarchy_plot.Place:
-        most = _hierarchy_plot.as_max_nodes(max_nodes)
-        return _hierarchy_plot.visible(self.child_ptr, self.child, self.depth, self.n_classes, most)
+        return _hierarchy_plot.graphviz(self, max_nodes, names)
 
 
 def as_tree(h: object) -> Any:

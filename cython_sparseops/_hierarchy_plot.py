@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,18 @@ import numpy.typing as npt
 from ._arrays import Array, as_integer, describe
 
 MOST_NAMED = 60  # places whose names fit a picture; more would cover each other
+
+
+class Tree(Protocol):
+    """What a picture asks of a hierarchy."""
+
+    child_ptr: Array
+    child: Array
+
+    @property
+    def depth(self) -> int: ...
+    @property
+    def n_classes(self) -> int: ...
 
 
 class Place(NamedTuple):
@@ -24,14 +36,16 @@ class Place(NamedTuple):
     hidden: int  # children that are not shown
 
 
-def visible(child_ptr: Array, child: Array, depth: int, n_classes: int, max_nodes: int) -> Place:
+def visible(h: Tree, max_nodes: object) -> Place:
     """The root with the largest subtrees below it, at most `max_nodes` places in all."""
+    most = as_integer("max_nodes", max_nodes, 1)
+    child_ptr, child = h.child_ptr, h.child
     if not len(child):
         return Place(~0, 0, 1, [], 0)
-    sizes = _classes_below(child_ptr, child, depth)
-    root = Place(_root(child_ptr, child), 0, n_classes, [], 0)
+    sizes = _classes_below(child_ptr, child, h.depth)
+    root = Place(_root(child_ptr, child), 0, h.n_classes, [], 0)
     hidden: dict[int, int] = {}
-    waiting, left = [(-n_classes, root.id, root)], max_nodes - 1
+    waiting, left = [(-h.n_classes, root.id, root)], most - 1
     while waiting:  # the largest node next: a place is shown only if its parent is
         place = heapq.heappop(waiting)[2]
         ids = child[child_ptr[place.id] : child_ptr[place.id + 1]]
@@ -93,10 +107,6 @@ def as_names(names: Sequence[str] | None, n_classes: int) -> list[str]:
     return given
 
 
-def as_max_nodes(max_nodes: object) -> int:
-    return as_integer("max_nodes", max_nodes, 1)
-
-
 def _all_places(root: Place) -> list[Place]:
     """Depth first, children in their order."""
     found, stack = [], [root]
@@ -128,8 +138,9 @@ def label_of(place: Place, names: list[str]) -> str:
     return f"{place.classes:,} classes{more}"
 
 
-def draw(root: Place, names: list[str], ax: Any) -> Any:
-    """Draw the places on matplotlib axes, the root on the left."""
+def draw(h: Tree, max_nodes: object, names: Sequence[str] | None, ax: Any) -> Any:
+    """Draw the tree on matplotlib axes, the root on the left."""
+    called, root = as_names(names, h.n_classes), visible(h, max_nodes)
     if ax is None:
         import matplotlib.pyplot as plt  # an extra: only those who draw need it
 
@@ -153,7 +164,7 @@ def draw(root: Place, names: list[str], ax: Any) -> Any:
         plate = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
         for place in places:
             side = "left" if place.id < 0 else "center"
-            text = label_of(place, names)
+            text = label_of(place, called)
             ax.text(
                 place.depth, height[place.id], text, ha=side, va="center", bbox=plate, fontsize=8
             )
@@ -162,11 +173,12 @@ def draw(root: Place, names: list[str], ax: Any) -> Any:
     return ax
 
 
-def graphviz(root: Place, names: list[str]) -> str:
-    """The places in Graphviz's language."""
+def graphviz(h: Tree, max_nodes: object, names: Sequence[str] | None) -> str:
+    """The tree in Graphviz's language."""
+    called, root = as_names(names, h.n_classes), visible(h, max_nodes)
     lines = ["digraph hierarchy {", "  rankdir=LR;", "  node [shape=box, fontsize=10];"]
     for place in _all_places(root):
-        text = label_of(place, names).replace("\\", "\\\\").replace('"', '\\"')
+        text = label_of(place, called).replace("\\", "\\\\").replace('"', '\\"')
         text = " ".join(text.split())
         shape = "" if place.id >= 0 else ", shape=plaintext"
         lines.append(f'  {_key(place)} [label="{text}"{shape}];')

@@ -1,4 +1,4 @@
-"""A scikit-learn classifier for very many classes: an embedding bag in front of a class tree."""
+"""scikit-learn classifiers for very many classes: an embedding or sparse weights on a tree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import index
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,15 @@ from cython_sparseops._arrays import Array, as_plain, find_sorted, is_one_of
 from cython_sparseops._arrays import cast as convert
 from cython_sparseops._models.bag import BLOCK, OPTIMIZERS, TREES, BagModel, BagTrainer, Progress
 from cython_sparseops._models.file import load_classifier, save_classifier
-from cython_sparseops._models.labels import label_array, named_classes, refuse_text, unique_labels
+from cython_sparseops._models.labels import (
+    class_list,
+    label_array,
+    refuse_text,
+    unique_labels,
+    with_classes,
+)
 from cython_sparseops._models.progress import shown
+from cython_sparseops._models.topk import TopK
 from cython_sparseops._sparse import SparseMatrix
 
 try:
@@ -34,7 +41,9 @@ except ImportError as error:
         f"({error})"
     ) from error
 
-__all__ = ["HSoftmaxClassifier", "TopK"]
+from cython_sparseops._sklearn.label_tree import LabelTreeClassifier
+
+__all__ = ["HSoftmaxClassifier", "LabelTreeClassifier", "TopK"]
 
 _LEAST_EPOCHS = 5  # as fastText
 _LEAST_STEPS = 500  # weights start at zero: few rows need that many steps to be told apart
@@ -49,25 +58,6 @@ _TRAINER_SETTINGS = (
     "max_norm",
     "num_threads",
 )
-
-
-class TopK(NamedTuple):
-    """What `HSoftmaxClassifier.top_k` returns, best first.
-
-    Attributes
-    ----------
-    labels : ndarray of shape (N, k)
-    log_probs : ndarray of shape (N, k)
-        In nats.
-
-    Examples
-    --------
-    >>> HSoftmaxClassifier().fit([[0.0], [1.0]], ["no", "yes"]).top_k([[3.0]], k=1).labels
-    array([['yes']], dtype='<U3')
-    """
-
-    labels: Array
-    log_probs: Array
 
 
 class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -223,7 +213,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with self._unchanged_unless_trained():
             self._check_parameters()
             rows, given, weight = _kept(*self._check_training(X, y, sample_weight, reset=True))
-            self.classes_ = self._class_list(given, classes)
+            self.classes_ = class_list(self.hierarchy, given, classes)
             labels = self._class_numbers(given)
             self._start(rows, labels, weight)
             steps = math.ceil(len(labels) / index(self.batch_size))
@@ -276,7 +266,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             first = not hasattr(self, "model_")
             rows, given, weight = self._check_training(X, y, sample_weight, reset=first)
             if first:
-                self.classes_ = self._class_list(given, classes)
+                self.classes_ = class_list(self.hierarchy, given, classes)
             elif classes is not None:
                 known = unique_labels("classes", classes)
                 if not np.array_equal(known, self.classes_):
@@ -588,31 +578,6 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         return X, y, weight
 
-    def _class_list(self, y: Array, given: Any) -> Array:
-        classes = unique_labels("y", y) if given is None else unique_labels("classes", given)
-        if not isinstance(self.hierarchy, Hierarchy):
-            return classes
-        n_classes, text = self.hierarchy.n_classes, classes.dtype.kind in "UO"
-        if self.hierarchy.class_names is not None:
-            return named_classes("y" if given is None else "classes", classes, self.hierarchy)
-        if n_classes == len(classes):
-            if text:
-                warnings.warn(
-                    f"hierarchy has no names: its class i is taken to be the i-th label in sorted "
-                    f"order, 0 is {str(classes[0])!r} and {n_classes - 1} is {str(classes[-1])!r}; "
-                    "Hierarchy.from_table and from_parents(names=) match by name",
-                    UserWarning,
-                    stacklevel=3,
-                )
-            return classes
-        if classes.dtype.kind in "iu" and classes[0] >= 0 and classes[-1] < n_classes:
-            return np.arange(n_classes, dtype=classes.dtype)
-        raise ValueError(
-            f"hierarchy must have one class for each of the {len(classes)} labels, "
-            f"or labels be integers in [0, {n_classes}), got {n_classes} classes"
-            + (" (Hierarchy.from_table matches by name)" if text else "")
-        )
-
     def _class_numbers(self, y: Array) -> npt.NDArray[np.int64]:
         numbers, known = find_sorted(self.classes_, y)
         unknown = np.flatnonzero(~known)
@@ -629,9 +594,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Build the tree and the weights; forget what was trained."""
         counts = np.bincount(labels, weights=weight, minlength=len(self.classes_))
         if isinstance(self.hierarchy, Hierarchy):
-            self.hierarchy_ = self.hierarchy
-            if self.hierarchy.class_names is not None:
-                self.hierarchy_ = self.hierarchy._with_classes(self.classes_.tolist(), counts)
+            self.hierarchy_ = with_classes(self.hierarchy, self.classes_, counts)
         elif self.hierarchy == "balanced":
             self.hierarchy_ = Hierarchy.balanced(len(counts))
         else:

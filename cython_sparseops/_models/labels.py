@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cython_sparseops import _taxonomy as taxonomies
 from cython_sparseops._arrays import Array, as_plain, describe
 from cython_sparseops._hierarchy import Hierarchy
 
@@ -148,3 +150,73 @@ def named_classes(name: str, labels: Array, h: Hierarchy) -> Array:
         if not isinstance(label, str) or label not in known or not label:
             raise ValueError(f"{name} must hold names of the hierarchy, got {label!r}")
     return as_labels(sorted(found.union(labels.tolist())))
+
+
+def class_list(hierarchy: str | Hierarchy, y: Array, given: Any = None) -> Array:
+    """The classes of a fit, sorted: those of a tree with names, or `given`, or those in y.
+
+    Warns that the labels of a tree without names are matched by their order.
+
+    Raises
+    ------
+    ValueError
+        If the labels do not fit the tree.
+
+    Examples
+    --------
+    >>> class_list("huffman", np.array([3, 1, 3]))
+    array([1, 3])
+    >>> class_list(Hierarchy.balanced(4), np.array([3, 1, 3]))
+    array([0, 1, 2, 3])
+    """
+    classes = unique_labels("y", y) if given is None else unique_labels("classes", given)
+    if not isinstance(hierarchy, Hierarchy):
+        return classes
+    n_classes, text = hierarchy.n_classes, classes.dtype.kind in "UO"
+    if hierarchy.class_names is not None:
+        return named_classes("y" if given is None else "classes", classes, hierarchy)
+    if n_classes == len(classes):
+        if text:
+            warnings.warn(
+                f"hierarchy has no names: its class i is taken to be the i-th label in sorted "
+                f"order, 0 is {str(classes[0])!r} and {n_classes - 1} is {str(classes[-1])!r}; "
+                "Hierarchy.from_table and from_parents(names=) match by name",
+                UserWarning,
+                stacklevel=4,
+            )
+        return classes
+    if classes.dtype.kind in "iu" and classes[0] >= 0 and classes[-1] < n_classes:
+        return np.arange(n_classes, dtype=classes.dtype)
+    raise ValueError(
+        f"hierarchy must have one class for each of the {len(classes)} labels, "
+        f"or labels be integers in [0, {n_classes}), got {n_classes} classes"
+        + (" (Hierarchy.from_table matches by name)" if text else "")
+    )
+
+
+def with_classes(h: Hierarchy, classes: Array, counts: Array) -> Hierarchy:
+    """The tree whose class i is ``classes[i]``: by name, if it has names.
+
+    A name of an inner node gets a leaf of its own below it, which stands for what is that and
+    nothing narrower.
+    """
+    taxonomy = h._taxonomy
+    if taxonomy is None:
+        return h
+    names: list[str] = classes.tolist()
+    own = set(names) - set(taxonomies.class_names(taxonomy))
+    tree = h
+    if own:
+        taxonomy = taxonomies.with_own_leaves(taxonomy, own)
+        tree = Hierarchy.from_parents(taxonomy.parents, counts=counts, **taxonomy.shape())
+        tree = tree.independent() if h.is_independent else tree
+    found = taxonomies.class_names(taxonomy)
+    if found == tuple(names):
+        return tree._named(taxonomy) if own else tree
+    number = {name: at for at, name in enumerate(found)}
+    order = np.array([number[name] for name in names], np.int64)
+    ptr, at = taxonomies.in_class_order(tree.path_ptr, order)
+    single = np.diff(tree.row_ptr) == 1
+    ordered = Hierarchy.from_paths(ptr, tree.path_node[at], tree.path_child[at], logistic=single)
+    ordered = ordered.independent() if h.is_independent else ordered
+    return ordered._named(taxonomy._replace(leaf=taxonomy.leaf[order]))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 import cython_sparseops as cso
+from cython_sparseops._models.labels import with_classes
 from helpers import reference
 from helpers.batches import Batch, digest
 from helpers.compressed import Compressed, compress
@@ -257,10 +258,10 @@ def test_an_independent_tree_keeps_its_names(tmp_path):
     loaded = Hierarchy.load(tmp_path / "tree.sops")
     assert loaded.class_names == named.class_names
     assert loaded == free
-    assert named._with_classes(["cow", "bee", "ant"]).independent() == free._with_classes(
-        ["cow", "bee", "ant"]
-    )
-    assert free._with_classes(["cow", "bee", "ant", "insect"]).is_independent
+    three, four = np.array(["cow", "bee", "ant"]), np.array(["cow", "bee", "ant", "insect"])
+    dealt = with_classes(named, three, np.ones(3)).independent()
+    assert dealt == with_classes(free, three, np.ones(3))
+    assert with_classes(free, four, np.ones(4)).is_independent
 
 
 # ---- rejections ----------------------------------------------------------------------------------

@@ -1,0 +1,275 @@
+"""Sparse linear heads over one tree or several: training, probabilities, exact top-k, a file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cython_sparseops._arrays import Array
+from cython_sparseops._cluster import class_centroids
+from cython_sparseops._hierarchy import Hierarchy
+from cython_sparseops._hsoftmax import hsoftmax_log_proba
+from cython_sparseops._linear import linear_train
+from cython_sparseops._models.file import (
+    Arrays,
+    pack_labels,
+    pack_strings,
+    prefixed,
+    under,
+    unpack_labels,
+    unpack_strings,
+)
+from cython_sparseops._search import hsoftmax_search
+from cython_sparseops._sparse_weights import SparseWeights
+from cython_sparseops._storage import load_arrays, save_arrays
+
+KIND = "LabelTreeClassifier"
+TREES = ("cluster", "huffman", "balanced", "two_level", "adaptive")
+LOSSES = ("squared_hinge", "softmax", "logistic")
+ARITY = 16  # of trees that are not clustered: binary ones lose accuracy and time with a linear head
+LEAST_CANDIDATES = 16  # of each tree, where the answers of several are averaged
+
+
+class LinearTree(NamedTuple):
+    """One tree and its weights."""
+
+    hierarchy: Hierarchy
+    weights: SparseWeights
+
+
+def build_tree(
+    kind: str, X: Any, labels: Any, counts: Array, seed: int, num_threads: int | None
+) -> Hierarchy:
+    """The tree of a name in `TREES` over classes with these counts."""
+    if kind == "cluster":
+        vectors = class_centroids(X, labels, len(counts), num_threads=num_threads)
+        return Hierarchy.cluster(vectors, counts=counts, rng=seed, num_threads=num_threads)
+    if kind == "huffman":
+        return Hierarchy.huffman(counts, arity=ARITY)
+    if kind == "balanced":
+        return Hierarchy.balanced(len(counts), arity=ARITY)
+    return Hierarchy.two_level(counts) if kind == "two_level" else Hierarchy.adaptive(counts)
+
+
+def train_tree(
+    X: Any,
+    labels: Any,
+    tree: Hierarchy | str,
+    counts: Array,
+    seed: int,
+    independent: bool,
+    num_threads: int | None,
+    settings: Mapping[str, Any],
+) -> LinearTree:
+    """Build a tree if it is a name, and train its rows; a process of its own may do this."""
+    h = build_tree(tree, X, labels, counts, seed, num_threads) if isinstance(tree, str) else tree
+    if independent:
+        h = h.independent()
+    weights = linear_train(X, labels, h, rng=seed, num_threads=num_threads, **settings)
+    return LinearTree(h, weights)
+
+
+class LinearModel:
+    """Trees whose probabilities are averaged."""
+
+    def __init__(self, trees: list[LinearTree]) -> None:
+        self.trees = trees
+
+    @property
+    def n_classes(self) -> int:
+        return self.trees[0].hierarchy.n_classes
+
+    @property
+    def n_features(self) -> int:
+        return self.trees[0].weights.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tree.weights.nbytes for tree in self.trees)
+
+    def log_proba(self, X: Any, classes: Any = None, *, num_threads: int | None = None) -> Array:
+        """Log-probabilities (N, C), or (N, m) of given classes: exact."""
+        return _mean_exp(
+            [
+                hsoftmax_log_proba(X, W, None, h, classes=classes, num_threads=num_threads)
+                for h, W in self.trees
+            ]
+        )
+
+    def top_k(
+        self, X: Any, k: int, *, beam: int | None = None, num_threads: int | None = None
+    ) -> tuple[npt.NDArray[np.int64], Array]:
+        """The k likeliest classes and their log-probabilities.
+
+        One tree: as `hsoftmax_search`. Several: the best classes of each are candidates, whose
+        averages are exact. What is no candidate of any tree is at most as likely as the average of
+        the trees' last candidates; rows where that does not settle the order are searched again
+        with four times as many. With a beam, the answer is the best of the candidates.
+        """
+        if len(self.trees) == 1:
+            h, W = self.trees[0]
+            found = hsoftmax_search(X, W, None, h, k, beam=beam, num_threads=num_threads)
+            return found.classes, found.log_probs
+        classes = np.empty((X.shape[0], k), np.int64)
+        log_probs = np.empty((X.shape[0], k), np.float32)
+        rows, width = np.arange(X.shape[0]), min(self.n_classes, max(2 * k, LEAST_CANDIDATES))
+        while rows.size:
+            part = X if len(rows) == X.shape[0] else X[rows]
+            best, scores, others = self._best_candidates(part, k, width, beam, num_threads)
+            classes[rows], log_probs[rows] = best, scores
+            if beam is not None or width == self.n_classes:
+                break
+            rows = rows[scores[:, -1] <= others]
+            width = min(self.n_classes, 4 * width)
+        return classes, log_probs
+
+    def _best_candidates(
+        self, X: Any, k: int, width: int, beam: int | None, num_threads: int | None
+    ) -> tuple[npt.NDArray[np.int64], Array, Array]:
+        """The k best of the candidates, and a bound of every other class's log-probability."""
+        found = [
+            hsoftmax_search(X, W, None, h, width, beam=beam, num_threads=num_threads)
+            for h, W in self.trees
+        ]
+        ids = np.sort(np.concatenate([one.classes for one in found], axis=1), axis=1)
+        fresh = np.ones(ids.shape, bool)
+        fresh[:, 1:] = ids[:, 1:] != ids[:, :-1]
+        fresh &= ids >= 0
+        log_p = self.log_proba(X, np.where(ids >= 0, ids, 0), num_threads=num_threads)
+        log_p[~fresh] = -np.inf
+        order = np.lexsort((ids, -log_p))[:, :k]  # ties to the lower class
+        scores = np.take_along_axis(log_p, order, axis=1)
+        best = np.where(scores > -np.inf, np.take_along_axis(ids, order, axis=1), -1)
+        others = _mean_exp([one.log_probs[:, -1] for one in found])
+        return best, scores, others
+
+    def explain(self, X: Any, classes: Array) -> Any:
+        """What each feature adds to the scores on the path to one class per row: CSR (N, D)."""
+        from scipy.sparse import csr_array  # an optional dependency
+
+        wanted, place = np.unique(classes, return_inverse=True)
+        total = csr_array((len(wanted), X.shape[1]), dtype=np.float32)
+        for h, W in self.trees:
+            total = total + _path_selector(h, W.temperatures, wanted) @ W.to_scipy()
+        total = total.tocsr() / np.float32(len(self.trees))
+        result = csr_array(X).multiply(total[place]).tocsr()
+        result.eliminate_zeros()
+        return csr_array(result)
+
+    def to_arrays(self) -> Arrays:
+        """Every array of every tree, by name."""
+        arrays: Arrays = {}
+        for i, (h, W) in enumerate(self.trees):
+            arrays |= prefixed(f"hierarchy{i}", h.to_arrays())
+            arrays |= prefixed(f"weights{i}", W.to_arrays())
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], n_trees: int) -> LinearModel:
+        """The model of `to_arrays`, every part checked."""
+        trees = []
+        for i in range(n_trees):
+            h = Hierarchy.from_arrays(under(f"hierarchy{i}", arrays), copy=False)
+            W = SparseWeights.from_arrays(under(f"weights{i}", arrays))
+            if W.shape[0] != h.n_rows:
+                raise ValueError(f"weights must have {h.n_rows} rows, got {W.shape[0]}")
+            trees.append(LinearTree(h, W))
+        sizes = {(tree.hierarchy.n_classes, tree.weights.shape[1]) for tree in trees}
+        if len(sizes) != 1:
+            raise ValueError("trees must be one or more of the same classes and features")
+        return cls(trees)
+
+
+def _mean_exp(log_p: list[Array]) -> Array:
+    """The logarithm of the average probability."""
+    if len(log_p) == 1:
+        return log_p[0]
+    total = log_p[0].astype(np.float64)
+    for one in log_p[1:]:
+        np.logaddexp(total, one, out=total)
+    total -= math.log(len(log_p))
+    return total.astype(log_p[0].dtype)
+
+
+def _path_selector(h: Hierarchy, temperatures: Array, classes: Array) -> Any:
+    """CSR (classes, R): how the rows of W add up to the scores on the paths to these classes."""
+    from scipy.sparse import csr_array
+
+    lengths = h.path_ptr[classes + 1] - h.path_ptr[classes]
+    start = np.cumsum(lengths) - lengths
+    depth = np.arange(lengths.sum()) - np.repeat(start, lengths)
+    step = np.repeat(h.path_ptr[classes], lengths) + depth
+    node, child = h.path_node[step], h.path_child[step]
+    one_row = h.row_ptr[node + 1] - h.row_ptr[node] == 1
+    sign = np.where(one_row & (child == 0), -1, 1)  # a logistic node scores its second child
+    rows = h.row_ptr[node] + np.where(one_row, 0, child)
+    scale = (temperatures[depth] if len(temperatures) else 1) * sign
+    ptr = np.concatenate([[0], np.cumsum(lengths)])
+    return csr_array((scale.astype(np.float32), rows, ptr), shape=(len(classes), h.n_rows))
+
+
+def save_linear(
+    model: LinearModel,
+    path: str | os.PathLike[str],
+    classes: Array,
+    params: Mapping[str, Any],
+    feature_names: Any = None,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model, its labels and the settings that made it."""
+    labels, label_dtype = pack_labels(classes)
+    names = {} if feature_names is None else prefixed("feature_names", pack_strings(feature_names))
+    save_arrays(
+        path,
+        {**prefixed("classes", labels), **names, **model.to_arrays()},
+        {
+            **(extra or {}),
+            "kind": KIND,
+            "n_trees": len(model.trees),
+            "label_dtype": label_dtype,
+            "params": dict(params),
+        },
+    )
+
+
+class LinearFile(NamedTuple):
+    """What `load_linear` read."""
+
+    model: LinearModel
+    classes: Array
+    params: dict[str, Any]
+    feature_names: Array | None
+    metadata: dict[str, Any]
+
+
+def load_linear(path: str | os.PathLike[str], *, mmap: bool = True) -> LinearFile:
+    """Read what `save_linear` wrote; ValueError if the file is damaged or holds something else."""
+    arrays, metadata = load_arrays(path, mmap=mmap)
+    if metadata.get("kind") != KIND:
+        raise ValueError(
+            f"path must hold a saved {KIND}, got {metadata.get('kind')!r:.60} in {path}"
+        )
+    try:
+        n_trees = metadata["n_trees"]
+        if type(n_trees) is not int or not 1 <= n_trees <= len(arrays):
+            raise ValueError(f"n_trees must be at least 1, got {n_trees!r:.60}")
+        model = LinearModel.from_arrays(arrays, n_trees)
+        classes = unpack_labels(under("classes", arrays), metadata["label_dtype"])
+        if len(classes) != model.n_classes:
+            raise ValueError(f"classes must number {model.n_classes}, got {len(classes)}")
+        packed = under("feature_names", arrays)
+        names = np.array(unpack_strings(packed), dtype=object) if packed else None
+        if names is not None and len(names) != model.n_features:
+            raise ValueError(f"feature_names must number {model.n_features}, got {len(names)}")
+        return LinearFile(model, classes, dict(metadata["params"]), names, metadata)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"path must hold a complete {KIND}, got {error!r:.200} in {path}"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"path must hold a valid {KIND}, got {path}: {error!s:.200}") from None

@@ -1,0 +1,1 @@
+"""The estimators that `cython_sparseops.sklearn` shows."""
