@@ -96,7 +96,9 @@ def test_pkg_config_and_one_compiler_line_serve_the_bytes_of_python(installed, t
     if not PKG_CONFIG:
         pytest.skip("no pkg-config here")
     path = {"PKG_CONFIG_PATH": str(installed / "lib" / "pkgconfig")}
-    flags = run(*PKG_CONFIG, "--cflags", "--libs", "sparseops", env=os.environ | path).split()
+    pkg_config = [*PKG_CONFIG, "--cflags", "--libs", "sparseops"]
+    assert "gomp" not in run(*pkg_config, env=os.environ | path)  # a user of another runtime
+    flags = run(*pkg_config, "--static", env=os.environ | path).split()
     assert run(*PKG_CONFIG, "--modversion", "sparseops", env=os.environ | path).strip() == (
         cso.__version__
     )
