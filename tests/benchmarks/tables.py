@@ -11,6 +11,9 @@ import re
 import sys
 from pathlib import Path
 
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+from benchmarks.label_trees import pages  # noqa: E402
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RESULTS = DOCS / "benchmarks" / "results"
 PAGE = DOCS / "benchmarks" / "results.md"
@@ -113,6 +116,7 @@ def main(arguments):
     """Write the page and the table, or compare them."""
     records = load(RESULTS)
     wanted = {PAGE: render(records), README: renewed(README, first_page(records))}
+    wanted |= pages.pages()
     if "--check" not in arguments:
         for path, text in wanted.items():
             path.write_text(text, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Label trees beside their peers: tasks, contestants, the race, the page."""
