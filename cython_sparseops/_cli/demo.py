@@ -1,4 +1,4 @@
-"""``sparseops demo``: WordNet definitions to hypernyms, by a Huffman tree and WordNet's own."""
+"""``sparseops demo``: WordNet definitions to hypernyms, by embeddings and by linear weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.feature_extraction.text import TfidfTransformer
 
 from cython_sparseops import Hierarchy
-from cython_sparseops._cli.model import Evaluation, evaluate
+from cython_sparseops._cli.model import Classifier, Evaluation, evaluate
 from cython_sparseops._cli.output import say, write
 from cython_sparseops._cli.readers import (
     as_class_numbers,
@@ -25,7 +26,7 @@ from cython_sparseops._cli.readers import (
 )
 from cython_sparseops._cli.streams import InputError
 from cython_sparseops._table import table
-from cython_sparseops.sklearn import HSoftmaxClassifier
+from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
 
 PICTURE = "sparseops-demo.png"
 QUICK = 6000  # training examples of --quick
@@ -47,7 +48,7 @@ class WordNet(NamedTuple):
 class Trained(NamedTuple):
     """One classifier and what it took."""
 
-    classifier: HSoftmaxClassifier
+    classifier: Classifier
     seconds: float
     examples_per_second: float
     peak_mib: float | None
@@ -86,7 +87,7 @@ def load_wordnet(quick: bool = False) -> WordNet:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train twice, print the tables, write the picture.
+    """Train an embedding and linear weights on two trees each, print the tables, draw.
 
     Parameters
     ----------
@@ -108,13 +109,25 @@ def run(arguments: argparse.Namespace) -> None:
         "Huffman": Hierarchy.huffman(counts),
         "taxonomy": Hierarchy.from_parents(data.parent, counts=counts),
     }
+    test = X_test, data.y_test
     trained = {
-        name: _train(name, tree, (X, data.y_train), (X_test, data.y_test), arguments)
+        name: _train(name, _embedding(tree, arguments), (X, data.y_train), test, arguments)
         for name, tree in trees.items()
     }
-    predictions = _predictions(trained["taxonomy"].classifier, data, X_test)
-    picture = os.path.join(arguments.output, PICTURE)
     curves = {name: one.classifier.history_ for name, one in trained.items()}
+    tf_idf = TfidfTransformer(sublinear_tf=True).fit(X)
+    X, test = tf_idf.transform(X), (tf_idf.transform(X_test), data.y_test)
+    shapes: dict[str, str | Hierarchy] = {
+        "clustered, linear": "cluster",
+        "taxonomy, linear": trees["taxonomy"],
+    }
+    for name, shape in shapes.items():
+        classifier = LabelTreeClassifier(
+            hierarchy=shape, random_state=arguments.seed, num_threads=arguments.threads
+        )
+        trained[name] = _train(name, classifier, (X, data.y_train), test, arguments)
+    predictions = _predictions(trained["taxonomy, linear"].classifier, data, test[0])
+    picture = os.path.join(arguments.output, PICTURE)
     draw(picture, curves, data.parent, _node_names(data), counts)
     seconds = time.perf_counter() - start
     if arguments.json:
@@ -126,10 +139,8 @@ def run(arguments: argparse.Namespace) -> None:
     write(f"\nTraining curves and the top of the tree: {picture}\n{seconds:.1f} s in all")
 
 
-def _train(
-    name: str, tree: Hierarchy, train: Any, test: Any, arguments: argparse.Namespace
-) -> Trained:
-    classifier = HSoftmaxClassifier(
+def _embedding(tree: Hierarchy, arguments: argparse.Namespace) -> HSoftmaxClassifier:
+    return HSoftmaxClassifier(
         hidden_dim=32 if arguments.quick else 100,
         hierarchy=tree,
         epochs=5,
@@ -137,19 +148,23 @@ def _train(
         num_threads=arguments.threads,
         verbose=0 if arguments.quiet else 1,
     )
+
+
+def _train(
+    name: str, classifier: Classifier, train: Any, test: Any, arguments: argparse.Namespace
+) -> Trained:
     if not arguments.quiet:
         say(f"{name} tree")
     _reset_peak_memory()
     start = time.perf_counter()
     classifier.fit(*train)
     seconds, peak = time.perf_counter() - start, _peak_memory()
-    speed = classifier.history_[-1].examples / seconds
+    passes = classifier.epochs if isinstance(classifier, HSoftmaxClassifier) else 1
+    speed = (passes or 1) * len(train[1]) / seconds
     return Trained(classifier, seconds, speed, peak, evaluate(classifier, test[0], test[1], 5))
 
 
-def _predictions(
-    classifier: HSoftmaxClassifier, data: WordNet, X_test: Any
-) -> list[dict[str, Any]]:
+def _predictions(classifier: Classifier, data: WordNet, X_test: Any) -> list[dict[str, Any]]:
     """Predict a few test definitions of middling length, evenly spaced."""
     parts = [_parts(text) for text in data.test]
     good = [i for i, (words, rest) in enumerate(parts) if words and 6 <= len(rest.split()) <= 16]
@@ -195,7 +210,7 @@ def _print_tables(trained: dict[str, Trained], predictions: list[dict[str, Any]]
         for name, one in trained.items()
     ]
     write(table(headers, rows))
-    write("\nFive test definitions and their likeliest hypernyms by the taxonomy (* is right):")
+    write("\nFive test definitions and their likeliest hypernyms by the last of them (* is right):")
     for one in predictions:
         write(f"\n{one['words']}: {one['definition']}")
         for name, probability in zip(one["hypernyms"], one["probabilities"], strict=True):

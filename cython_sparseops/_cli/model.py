@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cython_sparseops import hsoftmax
-from cython_sparseops._arrays import find_sorted
+from cython_sparseops._arrays import Array, find_sorted
 from cython_sparseops._cli import readers as data
 from cython_sparseops._cli.streams import InputError, Lines, open_lines
 from cython_sparseops._cli.svmlight import feature_blocks, read_svmlight
@@ -24,7 +24,9 @@ from cython_sparseops._models.file import (
     unpack_strings,
 )
 from cython_sparseops._models.labels import as_labels
-from cython_sparseops.sklearn import HSoftmaxClassifier, TopK
+from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier, TopK
+
+Classifier = HSoftmaxClassifier | LabelTreeClassifier
 
 
 class TrainingData(NamedTuple):
@@ -82,12 +84,22 @@ class Evaluation(NamedTuple):
     examples_per_second: float
 
 
-def evaluate(classifier: HSoftmaxClassifier, X: Any, y: npt.NDArray[Any], k: int) -> Evaluation:
+def _losses(classifier: Classifier, X: Any, numbers: Array) -> Array:
+    """The nll of each row's class."""
+    threads = classifier.num_threads
+    if isinstance(classifier, LabelTreeClassifier):
+        return -classifier.model_.log_proba(X, numbers[:, None], num_threads=threads)[:, 0]
+    model = classifier.model_
+    hidden = model.hidden(X, num_threads=threads)
+    return hsoftmax(hidden, model.W, model.b, numbers, model.hierarchy, num_threads=threads)
+
+
+def evaluate(classifier: Classifier, X: Any, y: npt.NDArray[Any], k: int) -> Evaluation:
     """Measure a classifier.
 
     Parameters
     ----------
-    classifier : HSoftmaxClassifier
+    classifier : HSoftmaxClassifier or LabelTreeClassifier
         A fitted one.
     X : CSR matrix of shape (N, F)
         Features.
@@ -108,12 +120,10 @@ def evaluate(classifier: HSoftmaxClassifier, X: Any, y: npt.NDArray[Any], k: int
     hits = found == y[:, None]
     numbers, is_known = find_sorted(classifier.classes_, y)
     known = np.flatnonzero(is_known)
-    model, nll, threads = classifier.model_, 0.0, classifier.num_threads
+    nll = 0.0
     for first in range(0, len(known), BLOCK):
         rows = known[first : first + BLOCK]
-        hidden = model.hidden(X[rows], num_threads=threads)
-        args = (hidden, model.W, model.b, numbers[rows], model.hierarchy)
-        nll += float(np.sum(hsoftmax(*args, num_threads=threads), dtype=np.float64))
+        nll += float(np.sum(_losses(classifier, X[rows], numbers[rows]), dtype=np.float64))
     return Evaluation(
         examples=len(y),
         unknown_labels=len(y) - len(known),

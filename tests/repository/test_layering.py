@@ -199,6 +199,7 @@ OPTIONAL = {
     ("_models/linear.py", "scipy", "lazy"),
     ("_cli/readers.py", "sklearn", "lazy"),
     ("_cli/svmlight.py", "scipy", "lazy"),
+    ("_cli/demo.py", "sklearn", "eager"),
     ("_cli/demo_plot.py", "matplotlib", "eager"),
     ("_evaluation.py", "matplotlib", "lazy"),
     ("_hierarchy_plot.py", "matplotlib", "lazy"),
