@@ -499,7 +499,7 @@ class Hierarchy:
         Parameters
         ----------
         child, parent : sequence of str
-            A row says that `child` lies below `parent`; rows may stand in any order and be
+            A row says that its child lies below its parent; rows may stand in any order and be
             repeated. None, NaN, "" or the child itself for the parent of a root; several such rows
             are joined by a root without a name.
         counts : dict of str to number, or array_like of shape (C,), optional

@@ -15,6 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 
 HEADERS = Path(__file__).resolve().parents[2] / "src" / "sparseops"
 FIRST = ("types", "hierarchy", "hsoftmax")
+FORWARD = re.compile(r"(?:struct|class) \w+;\s*\Z")  # described by the header that defines it
 
 
 def split(text):
@@ -39,7 +40,8 @@ def split(text):
             bare = re.sub(r"//.*", "", "\n".join(code))
             closed = all(bare.count(a) == bare.count(b) for a, b in ("{}", "()"))
             if closed and bare.rstrip().endswith((";", "}")):
-                entries.append((plain(comment), "\n".join(code)))
+                if not FORWARD.match(bare):
+                    entries.append((plain(comment), "\n".join(code)))
                 code, used = [], True
     if code:
         raise ValueError(f"a declaration does not end: {code[0]}")
