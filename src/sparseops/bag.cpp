@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <vector>
@@ -178,12 +179,11 @@ void require_room(const Bags<T>& bags, const std::vector<T>& d_hidden, const Opt
 
 // Steps every row of E that the minibatch uses, by the gradient Σ weight · d_hidden[example].
 template <Real T>
-void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, MatrixView<T> E, const Optimizer<T>& optimizer,
-                    int num_threads) {
+void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, MatrixView<T> E, const Optimizer<T>& optimizer, int num_threads,
+                    detail::PerWorker<T>& gradient) {
     const std::size_t used = by.first.size() - 1, dim = E.cols;
     const auto& k = detail::kernels<T>();
     const int threads = detail::team_size(num_threads, static_cast<double>(by.entries.size() + 3 * used) * static_cast<double>(dim));
-    detail::PerWorker<T> gradient(dim, threads);
     detail::parallel_for((used + feature_block - 1) / feature_block, threads, [&](std::size_t block, std::size_t worker) {
         T* grad = gradient[worker];
         for (std::size_t u = block * feature_block; u < std::min(used, (block + 1) * feature_block); ++u) {
@@ -329,6 +329,7 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
     require(schedule.dropout >= 0 && schedule.dropout <= 1, "dropout must be in [0, 1], got ", schedule.dropout);
     require(schedule.replacement < static_cast<std::int64_t>(E.rows), "replacement must be below ", E.rows, ", got ", schedule.replacement);
     const Drops drops{schedule.seed, 0, schedule.dropout, DropPurpose::ids, schedule.epoch};
+    detail::PerWorker<T> gradient(E.cols, detail::team_size(schedule.num_threads, std::numeric_limits<double>::infinity()));
     const double lr = E_optimizer.lr;
     const auto prepare = [&](Prepared<T>& batch) {
         const auto row = [&](std::size_t i) { return static_cast<std::size_t>(batch.examples[i]); };
@@ -341,7 +342,7 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
         sum_bags(batch.bags, MatrixView<const T>(E), tree.hidden.data(), schedule.num_threads);
         E_optimizer.lr = lr * factor;
         const double nll = tree.run(batch, factor, [&] { require_room(batch.bags, tree.d_hidden, E_optimizer, E.cols); });
-        step_embedding(batch.by, tree.d_hidden, E, E_optimizer, schedule.num_threads);
+        step_embedding(batch.by, tree.d_hidden, E, E_optimizer, schedule.num_threads, gradient);
         ++E_optimizer.step;
         return nll;
     };

@@ -78,6 +78,25 @@ def test_the_gradient_is_the_slope(format, axis):
             assert got[i, j] == pytest.approx(slope, abs=1e-8)
 
 
+@each_format
+@each_axis
+@pytest.mark.parametrize(
+    ("dtype", "tiny", "grads"),
+    [
+        ("float64", (5e-324, 3e-300, 7e-9), (1.1, 3e200)),
+        ("float32", (1e-45, 3e-40, 7e-9), (1.1, 3e30)),
+    ],
+)
+@pytest.mark.parametrize("norm", [1e30, 1e100, 1e300])
+def test_the_gradient_of_a_single_entry_is_zero(format, axis, dtype, tiny, grads, norm):
+    """Its direction cannot change. What rounding left of it was scaled to infinity."""
+    for g in grads:
+        W = np.diag(np.array(tiny, dtype))
+        G = np.diag(np.full(len(tiny), g, dtype))
+        dx = cso.sparse_normalize_gradient(make(W, format), make(G, format), axis=axis, norm=norm)
+        assert (dense(dx) == 0).all()
+
+
 def test_the_gradient_is_at_right_angles_to_its_vector():
     D, G = random_matrix(40, 30, "float64", density=1.0), random_matrix(40, 30, "float64", 5, 1.0)
     dx = cso.sparse_normalize_gradient(D, G, axis=1)

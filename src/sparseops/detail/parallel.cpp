@@ -256,8 +256,13 @@ private:
         std::size_t end = 0;
     };
 
+    // Without memory for more shares, workers have some in common: a caller may have begun to write, and cannot stop.
     void share(std::size_t n, std::size_t threads) {
-        if (shares_.size() < threads) shares_ = std::vector<Share>(threads);
+        try {
+            if (shares_.size() < threads) shares_ = std::vector<Share>(threads);
+        } catch (const std::bad_alloc&) {
+            threads = shares_.size();
+        }
         n_shares_ = threads;
         std::size_t begin = 0;
         for (std::size_t s = 0; s < threads; ++s) {
@@ -290,7 +295,7 @@ private:
     std::atomic<std::uint64_t> job_{0};
     std::atomic<int> running_{0};
     std::atomic<bool> started_{false};
-    std::vector<Share> shares_;
+    std::vector<Share> shares_ = std::vector<Share>(1);
     std::size_t n_shares_ = 0;
     detail::Body body_ = nullptr;
     const void* f_ = nullptr;
@@ -302,12 +307,15 @@ private:
 std::atomic<Pool*> shared_pool{nullptr};
 
 // Never destroyed: a worker may still look at it while the process ends. Not a function-local static: see `once`.
-Pool& pool() {
+// Null without memory for one.
+Pool* pool() noexcept {
     Pool* found = shared_pool.load(std::memory_order_acquire);
-    if (found) return *found;
-    auto made = std::make_unique<Pool>();
-    if (shared_pool.compare_exchange_strong(found, made.get())) found = made.release();
-    return *found;
+    if (found) return found;
+    try {
+        auto made = std::make_unique<Pool>();
+        if (shared_pool.compare_exchange_strong(found, made.get())) found = made.release();
+    } catch (const std::bad_alloc&) {}
+    return found;
 }
 
 // Threads do not survive fork: a child runs on one, unless none had begun, as in a server that only imports and forks.
@@ -344,7 +352,7 @@ bool has_openmp() noexcept {
 
 namespace detail {
 
-void* thread_pool() { return &pool(); }
+void* thread_pool() { return pool(); }
 void share_thread_pool(void* other) noexcept { shared_pool.store(static_cast<Pool*>(other), std::memory_order_release); }
 
 int team_size(int requested, double work) noexcept {
@@ -357,11 +365,12 @@ int team_size(int requested, double work) noexcept {
 }
 
 void run_parallel(std::size_t n, int threads, Body body, const void* f) {
-    if (inside_team || forked.load(std::memory_order_relaxed)) {
+    Pool* const team = inside_team || forked.load(std::memory_order_relaxed) ? nullptr : pool();
+    if (!team) {
         for (std::size_t i = 0; i < n; ++i) body(f, i, 0);
         return;
     }
-    pool().run(n, static_cast<int>(std::min<std::size_t>(n, static_cast<std::size_t>(threads))), body, f);
+    team->run(n, static_cast<int>(std::min<std::size_t>(n, static_cast<std::size_t>(threads))), body, f);
 }
 
 }  // namespace detail

@@ -29,7 +29,7 @@ public:
           chunk_(std::clamp<std::size_t>(batch.size / (16 * block_) * block_, 32, 128)),
           workers_(ix(std::max(1, batch.threads))) {
         const std::size_t longest = batch.longest_path();
-        if (batch.out.gradient) sums_.emplace(batch.plan, chunk_, batch.dim, longest, batch.threads);
+        if (batch.out.gradient) sums_.emplace(batch.plan, chunk_, batch.dim, longest, batch.threads, !batch.out.sink);
         if (sums_ && !sums_->fits()) sums_.reset();
         takes_rows_ = sums_ && batch.out.sink;
         std::vector<Scratch<T>*> scratch;

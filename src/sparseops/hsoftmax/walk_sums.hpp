@@ -25,7 +25,8 @@ template <Real T>
 class WalkSums {
 public:
     // Without effect (see `fits`) if the parts would take more room than X, or the stack too much. `deepest`: most rows on a path.
-    WalkSums(const HSoftmaxPlan& plan, std::size_t chunk, std::size_t dim, std::size_t deepest, int workers)
+    // `own_rows`: the sink has no places. All memory is had here: a sink that steps W must not be left halfway.
+    WalkSums(const HSoftmaxPlan& plan, std::size_t chunk, std::size_t dim, std::size_t deepest, int workers, bool own_rows)
         : plan_(plan), shared_(plan.shared_rows()), k_(kernels<T>()), chunk_(chunk), dim_(dim), depth_(deepest) {
         constexpr std::size_t most = 256;
         if (depth_ > most) return;
@@ -54,6 +55,8 @@ public:
             s.out.resize(depth_);
             s.bias.resize(depth_);
             s.level.resize(depth_);
+            s.parts.reserve(chunks_.size());
+            if (own_rows) s.rows = std::make_unique_for_overwrite<T[]>(std::max<std::size_t>(1, depth_) * dim_);
         }
     }
 
@@ -136,10 +139,7 @@ private:
     };
 
     // Where a sum is taken that the sink has no place for.
-    T* own_row(Stack& stack, std::size_t d) const {
-        if (!stack.rows) stack.rows = std::make_unique_for_overwrite<T[]>(depth_ * dim_);
-        return stack.rows.get() + d * dim_;
-    }
+    T* own_row(Stack& stack, std::size_t d) const { return stack.rows.get() + d * dim_; }
 
     // Part of a row on level d that chunk opens and leaves open.
     static std::size_t left(const Chunk& chunk, std::size_t d) noexcept {

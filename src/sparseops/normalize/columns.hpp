@@ -23,20 +23,6 @@ inline std::size_t column_blocks(std::size_t n, std::size_t cols) noexcept {
     return std::clamp<std::size_t>(n / (16 * cols + 65536), few, 64);
 }
 
-template <Real T>
-T drop_small(T x, T threshold) noexcept {
-    return std::abs(x) <= threshold ? T(0) : x;
-}
-
-// The measures as in the kernels; a largest that meets a NaN or an infinity becomes NaN and stays so.
-inline double join(Norm ord, double sum, double x) noexcept {
-    if (ord == Norm::l2) return sum + x * x;
-    if (ord == Norm::l1) return sum + std::abs(x);
-    const double size = std::abs(x) + (x - x);
-    return size <= sum ? sum : size + (sum - sum);
-}
-inline double combine(Norm ord, double a, double b) noexcept { return ord == Norm::max ? join(ord, a, b) : a + b; }
-
 // f(e) for the entries [from, to), until it says false. Each entry has a cell in a table of `cols`, which is asked for ahead
 // where the table leaves no room in a second cache: how far a processor sees by itself ends with some fifty entries.
 template <Index I, class Cell, class F>

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+#include <memory>
+
 #include "../detail/csr.hpp"
 #include "../detail/parallel.hpp"
 #include "../detail/require.hpp"
@@ -74,19 +77,32 @@ struct Projection {
     double operator()(double x, double g) const noexcept { return scaled ? factor(g - x * scale * toward * along) : g; }
 };
 
-// One row whose norm or factor may leave the range of double.
-void project_row(const double* x, const double* g, std::size_t n, const Normalize& o, double* dx) {
+// The gradient of a single entry among zeros is 0, its direction cannot change: where a vector is scaled by more than this, what
+// rounding leaves of g - u (u · g) could grow beyond all numbers.
+constexpr double large_factor = 1e30;
+
+// The place of the only entry that is not 0, or n.
+template <Real T>
+std::size_t single_entry(const T* x, std::size_t n) noexcept {
+    const auto found = [](T v) { return v != 0; };
+    const T* const first = std::find_if(x, x + n, found);
+    return first < x + n && std::none_of(first + 1, x + n, found) ? static_cast<std::size_t>(first - x) : n;
+}
+
+// One row whose norm or factor may leave the range of double. buffer: n numbers. dx may be g, and rows before this one done: it asks
+// for no memory. Returns whether the row was scaled, to a finite size.
+bool project_row(const double* x, const double* g, std::size_t n, const Normalize& o, double* buffer, double* dx) {
     const detail::Size size = detail::rescaled_size(x, n, Norm::l2, -1.0);
     if (!detail::is_scaled(size, o.norm, o.max_norm)) {
         if (dx != g) std::copy_n(g, n, dx);
-        return;
+        return false;
     }
     const std::size_t all[2] = {0, n};
     const double toward = 1 / size.value, one = 1;
-    std::vector<double> scaled(x, x + n);
-    for (double& v : scaled) v *= size.scale;
-    detail::norm_kernels<double>().project(scaled.data(), g, all, 1, &toward, &one, dx);
+    std::transform(x, x + n, buffer, [&](double v) { return v * size.scale; });
+    detail::norm_kernels<double>().project(buffer, g, all, 1, &toward, &one, dx);
     std::transform(dx, dx + n, dx, detail::scaling_of(size, o.norm));
+    return std::isfinite(size.value);
 }
 
 // Row r is the entries [offset_of(r), offset_of(r + 1)).
@@ -94,7 +110,11 @@ template <Real T, class OffsetOf>
 void by_rows(std::span<const T> x, std::span<const T> g, std::span<T> dx, std::size_t rows, const Normalize& o, int threads,
              OffsetOf offset_of) {
     const auto& k = detail::norm_kernels<T>();
-    detail::parallel_for((rows + row_block - 1) / row_block, threads, [&](std::size_t block, std::size_t) {
+    std::size_t longest = 0;
+    for (std::size_t i = 0; i < rows && std::is_same_v<T, double>; ++i) longest = std::max(longest, offset_of(i + 1) - offset_of(i));
+    const std::size_t stride = detail::apart_stride<double>(longest);
+    const auto buffers = std::make_unique_for_overwrite<double[]>(stride * static_cast<std::size_t>(std::max(1, threads)));
+    detail::parallel_for((rows + row_block - 1) / row_block, threads, [&](std::size_t block, std::size_t worker) {
         const std::size_t from = block * row_block, count = std::min(row_block, rows - from);
         std::size_t offset[row_block + 1];
         double size[row_block], factor[row_block], toward[row_block];
@@ -109,12 +129,14 @@ void by_rows(std::span<const T> x, std::span<const T> g, std::span<T> dx, std::s
                                                                                       : std::numeric_limits<double>::quiet_NaN();
         }
         k.project(x.data(), g.data(), offset, count, toward, factor, dx.data());
-        if constexpr (std::is_same_v<T, double>) {
-            for (std::size_t i = 0; i < count; ++i) {
-                if (!again[i]) continue;
-                const std::size_t at = offset[i];
-                project_row(x.data() + at, g.data() + at, offset[i + 1] - at, o, dx.data() + at);
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::size_t at = offset[i], n = offset[i + 1] - at;
+            bool large = factor[i] > large_factor;
+            if constexpr (std::is_same_v<T, double>) {
+                if (again[i]) large = project_row(x.data() + at, g.data() + at, n, o, &buffers[worker * stride], dx.data() + at);
             }
+            if (!large) continue;
+            if (const std::size_t j = single_entry(x.data() + at, n); j < n) dx[at + j] = 0;
         }
     });
 }
@@ -160,7 +182,7 @@ private:
                 pull[c] = {factor[c], toward == 0 ? 0 : toward * (toward * sums[2 * c + 1])};
             }
         });
-        write(pull);
+        write(pull, entries_of([&](std::size_t c) { return factor[c] > large_factor; }));
     }
 
     void in_any_range() {
@@ -174,7 +196,27 @@ private:
         for (std::size_t c = 0; c < cols_; ++c) p.emplace_back(sizes[c], o_);
         sum<double>(sums, [&](double* own, std::size_t c, double x, double g) { own[c] += p[c].term(x, g); });
         for (std::size_t c = 0; c < cols_; ++c) p[c].along = sums[c];
-        write(p);
+        write(p, entries_of([&](std::size_t c) {
+                  const detail::Scaling s = p[c].factor;
+                  return p[c].scaled && std::isfinite(s.factor) && (s.power > 0 || s.factor > large_factor);
+              }));
+    }
+
+    // How many entries that are not 0 the columns have that are_large(c), 2 for more and for other columns; empty if no column is.
+    template <class AreLarge>
+    std::vector<char> entries_of(AreLarge are_large) const {
+        std::vector<char> count(cols_, 2);
+        bool any = false;
+        for (std::size_t c = 0; c < cols_; ++c) {
+            if (!are_large(c)) continue;
+            count[c] = 0;
+            any = true;
+        }
+        if (!any) return {};
+        each_column_(0, x_.size(), count.data(), [&](std::size_t e, std::size_t c) {
+            if (x_[e] != 0 && count[c] < 2) ++count[c];
+        });
+        return count;
     }
 
     // add(own, c, x, g) for all entries, in blocks with sums of their own, a Cell a column.
@@ -189,11 +231,12 @@ private:
     }
 
     template <class Cell>
-    void write(const std::vector<Cell>& table) const {
+    void write(const std::vector<Cell>& table, const std::vector<char>& entries) const {
         const std::size_t n = x_.size();
         detail::parallel_for((n + stretch - 1) / stretch, threads_, [&](std::size_t i, std::size_t) {
             each_column_(i * stretch, std::min(n, (i + 1) * stretch), table.data(), [&](std::size_t e, std::size_t c) {
                 dx_[e] = static_cast<T>(table[c](static_cast<double>(x_[e]), static_cast<double>(g_[e])));
+                if (!entries.empty() && entries[c] == 1 && x_[e] != 0) dx_[e] = 0;  // see single_entry
             });
         });
     }

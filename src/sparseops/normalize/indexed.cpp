@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
+#include <vector>
 
 #include "../detail/parallel.hpp"
 #include "../detail/require.hpp"

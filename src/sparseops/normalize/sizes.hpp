@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <limits>
 #include <type_traits>
-#include <vector>
 
 #include "../kernels/stream.hpp"
 #include "../types.hpp"
@@ -67,18 +66,38 @@ inline double rescale_by(double largest) noexcept {
     return std::ldexp(1.0, std::clamp(-std::ilogb(largest), -1000, 1000));
 }
 
-// The size of x[0 .. n) by way of its largest entry.
+template <Real T>
+T drop_small(T x, T threshold) noexcept {
+    return std::abs(x) <= threshold ? T(0) : x;
+}
+
+// The measures as in the kernels; a largest that meets a NaN or an infinity becomes NaN and stays so.
+inline double join(Norm ord, double sum, double x) noexcept {
+    if (ord == Norm::l2) return sum + x * x;
+    if (ord == Norm::l1) return sum + std::abs(x);
+    const double size = std::abs(x) + (x - x);
+    return size <= sum ? sum : size + (sum - sum);
+}
+inline double combine(Norm ord, double a, double b) noexcept { return ord == Norm::max ? join(ord, a, b) : a + b; }
+
+// The size of x[0 .. n) by way of its largest entry. Without memory of its own: where x is scaled in place, rows before this one
+// may be done.
 template <Real T>
 Size rescaled_size(const T* x, std::size_t n, Norm ord, T threshold) {
     const auto& k = norm_kernels<T>();
     const std::size_t all[2] = {0, n};
-    double largest = 0, measure = 0;
+    double largest = 0, measure = 0, part = 0;
     k.measure[static_cast<int>(Norm::max)](x, all, 1, threshold, &largest);
     if (largest == 0) return {};
     const double scale = rescale_by(largest);
-    std::vector<T> scaled(n);
-    k.scale(x, all, 1, threshold, &scale, scaled.data());
-    k.measure[static_cast<int>(ord)](scaled.data(), all, 1, T(-1), &measure);
+    constexpr std::size_t block = 512;
+    T scaled[block];
+    for (std::size_t i = 0; i < n; i += block) {
+        const std::size_t some[2] = {0, std::min(block, n - i)};
+        k.scale(x + i, some, 1, threshold, &scale, scaled);
+        k.measure[static_cast<int>(ord)](scaled, some, 1, T(-1), &part);
+        measure = combine(ord, measure, part);
+    }
     return {ord == Norm::l2 ? std::sqrt(measure) : measure, scale};
 }
 
@@ -103,20 +122,25 @@ template <Real T>
 void scale_segments(const T* x, const std::size_t* offset, std::size_t count, Norm ord, T threshold, double norm, bool max_norm,
                     const double* norms, double* factor, T* out) {
     const auto& k = norm_kernels<T>();
-    std::vector<std::pair<std::size_t, Scaling>> again;
+    std::size_t done = 0;  // segments
+    const auto scale_until = [&](std::size_t end) {
+        if (x == out && threshold < 0 && std::all_of(factor + done, factor + end, [](double f) { return f == 1; })) return;
+        k.scale(x, offset + done, end - done, threshold, factor + done, out);
+    };
     if constexpr (std::is_same_v<T, double>) {
         for (std::size_t i = 0; i < count; ++i) {
             const bool lost = doubtful_norm<T>(norms[i]);
             if (!lost && !doubtful_factor(factor[i])) continue;
             const Size size = lost ? rescaled_size(x + offset[i], offset[i + 1] - offset[i], ord, threshold) : Size{norms[i]};
             const Scaling s = is_scaled(size, norm, max_norm) ? scaling_of(size, norm) : Scaling{};
-            factor[i] = s.power ? 1 : s.factor;
-            if (s.power) again.emplace_back(i, s);
+            factor[i] = s.factor;
+            if (!s.power) continue;
+            scale_until(i);
+            for (std::size_t e = offset[i]; e < offset[i + 1]; ++e) out[e] = s(drop_small(x[e], threshold));
+            done = i + 1;
         }
     }
-    if (x == out && threshold < 0 && again.empty() && std::all_of(factor, factor + count, [](double f) { return f == 1; })) return;
-    k.scale(x, offset, count, threshold, factor, out);
-    for (const auto& [i, s] : again) std::transform(out + offset[i], out + offset[i + 1], out + offset[i], s);
+    scale_until(count);
 }
 
 }  // namespace sparseops::detail
