@@ -278,8 +278,9 @@ def quantize(
     W : array_like of shape (R, D)
         Finite; taken as float32.
     dtype : {"int8", "bfloat16", "float16"}
-        int8: a scale per row, the largest ``|w|`` / 127; a quarter of float32's memory. The others
-        take half; float16 keeps 11 bits of numbers up to 65504, bfloat16 8 bits of any size.
+        int8: a scale per row, the largest ``|w|`` / 127, but at least 1e-30 / 127; a quarter of
+        float32's memory. The others take half; float16 keeps 11 bits of numbers up to 65504,
+        bfloat16 8 bits of any size.
     num_threads : int, optional
 
     Returns

@@ -13,8 +13,9 @@
 namespace sparseops {
 
 // Rounds W to the nearest value of `kind`, ties to even: data[rows · cols] as QuantizedView says, and scale[rows] for int8
-// (largest |w| of the row / 127), otherwise empty. O(rows · cols). Throws std::invalid_argument if a number is not finite, or
-// too large for half precision; then data is unspecified. The result does not depend on num_threads.
+// (largest |w| of the row / 127; of a row below 1e-30, 1e-30 / 127, whose inverse is still a float), otherwise empty. O(rows · cols).
+// Throws std::invalid_argument if a number is not finite, or too large for half precision; then data is unspecified. The result does
+// not depend on num_threads.
 void quantize(MatrixView<const float> W, QuantizedKind kind, void* data, std::span<float> scale = {}, int num_threads = 0);
 
 // The numbers that W stands for, exactly, to out (rows, cols).

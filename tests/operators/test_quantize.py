@@ -138,6 +138,15 @@ def test_no_rows_and_zero_rows(kind, shape):
     assert np.isnan(q.evaluate(np.ones((0, 4)), np.zeros(0, int), h, reference=q).nll_change)
 
 
+def test_the_scale_of_int8_has_a_floor():
+    W = np.zeros((4, 3), np.float32)
+    W[:, 1] = 1e-20, 1e-30, 1e-33, 1e-45
+    arrays = cso.quantize(W, "int8").to_arrays()
+    largest = np.maximum(W[:, 1], np.float32(1e-30))
+    assert (arrays["scale"] == largest / np.float32(127)).all()
+    assert arrays["data"][:, 1].tolist() == [127, 127, 0, 0]
+
+
 def test_long_rows_of_int8_do_not_overflow():
     for dim in (512, 517, 4096, 100_000):
         X, W = np.full((1, dim), 3, "float32"), np.full((1, dim), 2, "float32")
