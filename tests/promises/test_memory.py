@@ -57,12 +57,12 @@ def train_heads(n_classes, dim, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n_classes", [100_000, 1_000_000])
 def test_a_head_that_was_trained_takes_what_was_estimated(child, n_classes, dtype):
-    """Within 10 %. Every class is trained once: a row of zeros that nothing touched takes none."""
+    """Within 5 %. Every class is trained once: a row of zeros that nothing touched takes none."""
     dim = 64 if n_classes < 1_000_000 else 16
     found = child.call(train_heads, n_classes, dim, dtype, timeout=300, OMP_NUM_THREADS="2")
     assert len(found) == (4 if n_classes < 1_000_000 else 1)
     for optimizer, estimate, grown in found:
-        assert 0.9 < estimate / grown < 1.1, (optimizer, estimate / MiB, grown / MiB)
+        assert 0.95 < estimate / grown < 1.05, (optimizer, estimate / MiB, grown / MiB)
 
 
 def peaks_of_operators(N, C, D):
