@@ -165,7 +165,10 @@ ANIMALS = ("whale", "dog", "cat", "bee")
 
 @pytest.fixture
 def classifier():
-    return pytest.importorskip("cython_sparseops.sklearn").HSoftmaxClassifier
+    pytest.importorskip("sklearn")
+    from cython_sparseops.sklearn import HSoftmaxClassifier
+
+    return HSoftmaxClassifier
 
 
 @pytest.fixture

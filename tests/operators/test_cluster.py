@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+
+pytest.importorskip("scipy")
+
 from scipy.sparse import csr_array, random_array
 
 import cython_sparseops as cso

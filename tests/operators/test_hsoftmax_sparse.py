@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+pytest.importorskip("scipy")
+
 from scipy.sparse import csr_array
 
 import cython_sparseops as cso

@@ -6,6 +6,9 @@ import pickle
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+
+pytest.importorskip("sklearn")
+
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
