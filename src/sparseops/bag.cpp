@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "detail/csr.hpp"
+#include "detail/index.hpp"
 #include "detail/parallel.hpp"
 #include "detail/random.hpp"
 #include "detail/require.hpp"
@@ -23,20 +24,21 @@
 namespace sparseops {
 namespace {
 
+using detail::ix;
 using detail::require;
 
 constexpr std::size_t example_block = 32;
 constexpr std::size_t feature_block = 32;
-constexpr std::size_t ahead = 4;  // examples and rows that are asked for before their turn
+constexpr std::size_t prefetch_distance = 4;  // in examples of X, and in rows of E
 
 template <Real T, Index I>
 void require_bags(CsrView<const T, I> X, std::size_t features) {
     detail::require_csr(X, "X");
     require(X.cols == features, "X must have ", features, " columns, got ", X.cols);
     require(features < (std::size_t{1} << 31), "X must have fewer than 2**31 columns, got ", features);
-    for (std::size_t j = 0; j < static_cast<std::size_t>(X.indptr.back()); ++j) {
-        require(X.indices[j] >= 0 && static_cast<std::size_t>(X.indices[j]) < features, "X.indices must be in [0, ", features, "), got ",
-                X.indices[j], " at index ", j);
+    for (std::size_t j = 0; j < ix(X.indptr.back()); ++j) {
+        require(X.indices[j] >= 0 && ix(X.indices[j]) < features, "X.indices must be in [0, ", features, "), got ", X.indices[j],
+                " at index ", j);
     }
     const std::size_t bad = detail::kernels<T>().first_not_finite(X.data.data(), X.data.size());
     require(bad == X.data.size(), "X must be finite, got ", bad < X.data.size() ? X.data[bad] : T(0), " at stored value ", bad);
@@ -56,17 +58,17 @@ struct Bags {
         start.assign(n + 1, 0);
         for (std::size_t i = 0; i < n; ++i) {
             const auto row = example_of(i);
-            start[i + 1] = start[i] + static_cast<std::size_t>(X.indptr[row + 1] - X.indptr[row]);
+            start[i + 1] = start[i] + ix(X.indptr[row + 1] - X.indptr[row]);
         }
         feature.resize(start[n]);
         weight.resize(start[n]);
         std::size_t to = 0;
         for (std::size_t i = 0; i < n; ++i) {
-            const auto from = static_cast<std::size_t>(X.indptr[example_of(i)]), count = start[i + 1] - start[i];
+            const auto from = ix(X.indptr[example_of(i)]), count = start[i + 1] - start[i];
             const std::size_t first = to;
-            if (i + ahead < n) {
-                const auto later = static_cast<std::size_t>(X.indptr[example_of(i + ahead)]),
-                           length = start[i + ahead + 1] - start[i + ahead];
+            if (i + prefetch_distance < n) {
+                const auto later = ix(X.indptr[example_of(i + prefetch_distance)]),
+                           length = start[i + prefetch_distance + 1] - start[i + prefetch_distance];
                 detail::prefetch(X.indices.data() + later, length);
                 detail::prefetch(X.data.data() + later, length);
             }
@@ -117,7 +119,7 @@ void sum_bags(const Bags<T>& bags, MatrixView<const T> E, T* out, int num_thread
         for (std::size_t i = block * example_block; i < std::min(n, (block + 1) * example_block); ++i) {
             const std::size_t from = bags.start[i];
             for (std::size_t j = bags.start[i + 1]; i + 1 < n && j < bags.start[i + 2]; ++j)
-                detail::prefetch(E.row(static_cast<std::size_t>(bags.feature[j])), dim);
+                detail::prefetch(E.row(ix(bags.feature[j])), dim);
             k.weighted_sum(bags.weight.data() + from, 1, {E.data, dim, bags.feature.data() + from}, bags.start[i + 1] - from, dim, false,
                            out + i * dim);
         }
@@ -188,10 +190,10 @@ void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, Matr
         T* grad = gradient[worker];
         for (std::size_t u = block * feature_block; u < std::min(used, (block + 1) * feature_block); ++u) {
             const std::size_t from = by.first[u];
-            if (u + ahead < used) prefetch_row(optimizer, static_cast<std::size_t>(by.entries[by.first[u + ahead]].feature), E);
+            if (u + prefetch_distance < used) prefetch_row(optimizer, ix(by.entries[by.first[u + prefetch_distance]].feature), E);
             k.weighted_sum(by.weight.data() + from, 1, {d_hidden.data(), dim, by.example.data() + from}, by.first[u + 1] - from, dim, false,
                            grad);
-            const auto row = static_cast<std::size_t>(by.entries[from].feature);
+            const auto row = ix(by.entries[from].feature);
             step_row(optimizer, row, grad, E.row(row), dim);
         }
     });
@@ -203,18 +205,17 @@ void require_training(const HierarchyView& h, std::size_t examples, std::span<co
     require(labels.size() == examples, "labels must have one entry a row of X, ", examples, ", got ", labels.size());
     require(weight.empty() || weight.size() == examples, "sample_weight must have ", examples, " entries, got ", weight.size());
     for (std::size_t i = 0; s.check_input && i < labels.size(); ++i) {
-        require(labels[i] >= 0 && static_cast<std::size_t>(labels[i]) < h.classes(), "labels must be in [0, ", h.classes(), "), got ",
-                labels[i], " at index ", i);
+        require(labels[i] >= 0 && ix(labels[i]) < h.classes(), "labels must be in [0, ", h.classes(), "), got ", labels[i], " at index ",
+                i);
     }
     for (std::size_t i = 0; i < order.size(); ++i) {
-        require(order[i] >= 0 && static_cast<std::size_t>(order[i]) < examples, "order must be in [0, ", examples, "), got ", order[i],
-                " at index ", i);
+        require(order[i] >= 0 && ix(order[i]) < examples, "order must be in [0, ", examples, "), got ", order[i], " at index ", i);
     }
     require(s.batch_size >= 1, "batch_size must be at least 1, got ", s.batch_size);
     require(s.total >= 1, "total must be at least 1, got ", s.total);
 }
 
-// What a step needs to know of its minibatch, whatever E, W and b are by then.
+// The part of a step that does not depend on E, W and b: it may be computed before the steps before it.
 template <Real T>
 struct Prepared {
     std::span<const std::int64_t> examples;
@@ -228,14 +229,14 @@ struct Prepared {
         label.resize(examples.size());
         weight.resize(weights.empty() ? 0 : examples.size());
         for (std::size_t i = 0; i < examples.size(); ++i) {
-            label[i] = labels[static_cast<std::size_t>(examples[i])];
-            if (!weights.empty()) weight[i] = weights[static_cast<std::size_t>(examples[i])];
+            label[i] = labels[ix(examples[i])];
+            if (!weights.empty()) weight[i] = weights[ix(examples[i])];
         }
         plan.emplace(h, label);
     }
 };
 
-// One minibatch of what both models share: hidden rows in, their gradient and the loss out, W and b stepped.
+// The step that both models share: hidden rows in, their gradient and the loss out, W and b stepped.
 template <Real T>
 class TreeStep {
 public:
@@ -278,11 +279,12 @@ private:
 // factor). Returns the sum of what step returns. `work`: of preparing one example.
 template <Real T, class Prepare, class Step>
 double each_batch(std::span<const std::int64_t> order, const BagSchedule& s, double work, Prepare prepare, Step step) {
-    constexpr std::size_t near = 2048, most = 65536;  // examples prepared at once: still in the caches, still in memory
+    constexpr std::size_t cached_examples = 2048;  // prepared at once: they stay in the caches
+    constexpr std::size_t max_examples = 65536;    // the same where many threads prepare large minibatches: bounds memory
     const auto size = std::max<std::size_t>(1, std::min(s.batch_size, order.size())), all = (order.size() + size - 1) / size;
     const int threads = detail::team_size(s.num_threads, work * static_cast<double>(order.size()));
-    const std::size_t wanted = std::max(near / size, static_cast<std::size_t>(threads));
-    std::vector<Prepared<T>> batches(threads > 1 ? std::clamp<std::size_t>(wanted, 1, std::max<std::size_t>(1, most / size)) : 1);
+    const std::size_t wanted = std::max(cached_examples / size, ix(threads));
+    std::vector<Prepared<T>> batches(threads > 1 ? std::clamp<std::size_t>(wanted, 1, std::max<std::size_t>(1, max_examples / size)) : 1);
     double sum = 0;
     for (std::size_t from = 0; from < all; from += batches.size()) {
         const std::size_t n = std::min(batches.size(), all - from);
@@ -307,10 +309,10 @@ void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, M
     require_bags(X, E.rows);
     detail::require_data("E", E.data, E.size());
     detail::require_matrix("out", out, X.rows(), E.cols);
-    constexpr std::size_t stretch = 4096;
+    constexpr std::size_t row_block = 4096;  // bags laid out at once
     Bags<T> bags;
-    for (std::size_t from = 0; from < X.rows(); from += stretch) {
-        bags.fill(X, std::min(stretch, X.rows() - from), mode, [&](std::size_t i) { return from + i; });
+    for (std::size_t from = 0; from < X.rows(); from += row_block) {
+        bags.fill(X, std::min(row_block, X.rows() - from), mode, [&](std::size_t i) { return from + i; });
         sum_bags(bags, E, out.row(from), num_threads);
     }
 }
@@ -332,7 +334,7 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
     detail::PerWorker<T> gradient(E.cols, detail::team_size(schedule.num_threads, std::numeric_limits<double>::infinity()));
     const double lr = E_optimizer.lr;
     const auto prepare = [&](Prepared<T>& batch) {
-        const auto row = [&](std::size_t i) { return static_cast<std::size_t>(batch.examples[i]); };
+        const auto row = [&](std::size_t i) { return ix(batch.examples[i]); };
         batch.bags.fill(X, batch.examples.size(), mode, row, drops, schedule.replacement);
         batch.by.invert(batch.bags, E.rows);
         batch.plan_for(h, labels, weight);
@@ -365,7 +367,7 @@ double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<cons
     const auto step = [&](const Prepared<T>& batch, double factor) {
         tree.resize(batch.examples.size());
         for (std::size_t i = 0; i < batch.examples.size(); ++i) {
-            std::copy_n(X.row(static_cast<std::size_t>(batch.examples[i])), X.cols, tree.hidden.data() + i * X.cols);
+            std::copy_n(X.row(ix(batch.examples[i])), X.cols, tree.hidden.data() + i * X.cols);
         }
         return tree.run(batch, factor);
     };

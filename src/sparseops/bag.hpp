@@ -18,7 +18,7 @@ enum class BagMode { mean, sum };
 template <Real T, Index I>
 void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, MatrixView<T> out, int num_threads = 0);
 
-// What one run over a stretch of examples needs. The learning rate of a step is that of the optimisers times
+// How to run over some examples. The learning rate of a step is that of the optimizers times
 // 1 - decay · (done / total), done counting the examples before it.
 struct BagSchedule {
     std::size_t batch_size = 256;
@@ -33,8 +33,8 @@ struct BagSchedule {
     std::uint64_t seed = 0, epoch = 0;
 };
 
-// Minibatch steps over the examples order[..], in that order: loss, gradient and optimiser step for W, b and E.
-// Returns the sum of the weighted nll; adds the number of steps to the optimisers' `step`.
+// Minibatch steps over the examples order[..], in that order: loss, gradient and optimizer step for W, b and E.
+// Returns the sum of the weighted nll; adds the number of steps to the optimizers' `step`.
 // labels and weight (empty: 1) are of all rows of X. Throws before the first step on input that does not fit, and with nothing
 // of that step written if a step meets a loss that is not finite.
 template <Real T, Index I>

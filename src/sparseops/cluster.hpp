@@ -21,7 +21,7 @@ CsrMatrix<T, I> class_centroids(CsrView<const T, I> X, const LabelsView& labels,
 template <Real T>
 void class_centroids(MatrixView<const T> X, const LabelsView& labels, bool normalize, MatrixView<T> out, int num_threads = 0);
 
-// What the two halves of a bisection share equally: the number of classes, or their counts.
+// The quantity that the two halves of a bisection have in equal parts: the number of classes, or their counts.
 enum class Balance { automatic, classes, mass };
 
 struct ClusterOptions {

@@ -17,7 +17,7 @@
 
 namespace sparseops {
 
-// What every operator takes. C classes, V inner nodes, R rows, P path steps in all.
+// The view that every operator takes. C classes, V inner nodes, R rows, P path steps in all.
 struct HierarchyView {
     std::span<const std::int64_t> path_ptr = {};    // C + 1: class c's steps, root first, are path_ptr[c] .. path_ptr[c+1]
     std::span<const std::int32_t> path_node = {};   // P

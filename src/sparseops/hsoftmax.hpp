@@ -17,7 +17,7 @@
 namespace sparseops {
 
 // A batch of labels made ready: examples sorted by the depth-first place of their class, so that the examples that pass
-// through a node are neighbours. It depends on the labels and the tree alone. O(N · path).
+// through a node are neighbors. It depends on the labels and the tree alone. O(N · path).
 class HSoftmaxPlan {
 public:
     // Throws std::invalid_argument unless every label is in [0, C) or equals ignore_index.
@@ -35,7 +35,7 @@ public:
     std::span<const std::int32_t> shared() const noexcept { return shared_; }  // steps in common with the one before
     std::span<const std::int32_t> shared_rows() const noexcept { return h_.logistic ? shared_ : shared_rows_; }  // the same in rows
     std::span<const std::int64_t> logits() const noexcept { return logit_ptr_; }  // of order, + 1: first logit of each
-    std::span<const Segment> segments() const noexcept { return segments_; }      // one a touched node, rising row
+    std::span<const Segment> segments() const noexcept { return segments_; }      // one per touched node, rising row
     std::span<const std::int32_t> opened() const noexcept { return opened_; }     // touched rows as they are met; empty: 0, 1, 2, …
     std::span<const std::int64_t> slots() const noexcept { return slot_ptr_; }    // first touched row of each segment, + 1
     std::size_t touched_rows() const noexcept { return static_cast<std::size_t>(slot_ptr_.back()); }
@@ -82,7 +82,7 @@ private:
     std::variant<MatrixView<const T>, CsrView<const T, std::int32_t>, CsrView<const T, std::int64_t>> rows_;
 };
 
-// What an operator reads: X (N, D), W (R, D), b (R) or empty.
+// The input of an operator: X (N, D), W (R, D), b (R) or empty.
 template <Real T>
 struct HSoftmaxInput {
     Examples<T> X = {};

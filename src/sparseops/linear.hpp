@@ -14,7 +14,7 @@
 
 namespace sparseops {
 
-// What a node minimises: ½|w|² + ½b² + C Σ loss. Squared hinge and logistic loss train every row of W against the rest;
+// Each node minimizes ½|w|² + ½b² + C Σ loss. Squared hinge and logistic loss train every row of W against the rest;
 // softmax trains the rows of a node against each other.
 enum class LinearLoss { squared_hinge, softmax, logistic };
 

@@ -9,7 +9,7 @@
 //
 // A tree has the metadata {"kind": "Hierarchy"} and the six arrays of HierarchyView, and one more if its nodes are independent:
 // `independent`, the uint8 number 1. It may have weights beside it: `W` and, if
-// any, `b` and `E`; or quantised, `W.data` and for int8 `W.scale`.
+// any, `b` and `E`; or quantized, `W.data` and for int8 `W.scale`.
 //   save_arrays(path, {**h.to_arrays(), "W": W, "b": b}, {"kind": "Hierarchy"})
 // A classifier has the kind "HSoftmaxClassifier", the tree under `hierarchy.`, weights under `model.`, and labels under `classes.`:
 // strings, or the bytes `values` of the metadata's `label_dtype`. `sparseops train` adds the words of text under `vocabulary.`:
@@ -118,7 +118,7 @@ public:
     BagMode mode() const noexcept { return mode_; }
     std::size_t features() const noexcept { return features_; }  // columns of the rows that the model takes
 
-    // What class c is called, as Python's str() has it; its number if the file names no labels. Throws unless c is a class.
+    // The label of class c, as Python's str() has it; its number if the file names no labels. Throws unless c is a class.
     std::string label(std::size_t c) const;
 
 private:

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "detail/index.hpp"
 #include "detail/parallel.hpp"
 #include "detail/require.hpp"
 #include "hsoftmax/backward.hpp"
@@ -19,17 +20,18 @@
 namespace sparseops {
 namespace {
 
+using detail::ix;
 using detail::Open;
 using detail::require;
 
-constexpr std::size_t most_together = 16;  // nodes whose rows are scored in one pass over x
-constexpr std::size_t least_together = 4;  // fewer cost as much: nodes of nearby lists join them
-constexpr std::size_t lists = 32;          // of open nodes
+constexpr std::size_t max_nodes_per_pass = 16;  // nodes whose rows are scored in one pass over x
+constexpr std::size_t min_nodes_per_pass = 4;   // fewer cost as much: nodes of the next buckets join them
+constexpr std::size_t n_buckets = 32;           // of open nodes
 constexpr std::int32_t none = -1;
 
 // One worker's search, its memory kept from query to query.
 template <Real T>
-class alignas(detail::apart) Searcher {
+class alignas(detail::cache_gap) Searcher {
 public:
     Searcher(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options)
         : h_(h),
@@ -38,7 +40,7 @@ public:
           options_(options),
           k_(detail::kernels<T>()),
           results_(h, options),
-          nearby_(h.logistic && results_.limit() > 1 ? 2 : 0),
+          joined_buckets_(h.logistic && results_.limit() > 1 ? 2 : 0),
           log_p_(std::max<std::size_t>(2, h.widest)),
           z_(std::max<std::size_t>(2, h.widest)) {}
 
@@ -51,7 +53,7 @@ public:
         if (h_.nodes() == 0)
             results_.offer({T(0), 0, 0.0});
         else if (options_.beam)
-            search_levels(static_cast<std::size_t>(*options_.beam));
+            search_levels(ix(*options_.beam));
         else
             search_best_first();
         results_.write(classes, log_probs, bound, [&](std::size_t v) {
@@ -67,55 +69,55 @@ private:
         std::int32_t next;
     };
 
-    // Open nodes lie in lists, those of one up to e times less likely than those of the list before it. The first list is
-    // expanded some nodes at a time, their rows scored in one pass over x, until it stays empty; no node is looked at before its
-    // turn. Whatever is expanded beyond need only looks at more; what decides is the key.
+    // Best first, with a bucket queue (Dial 1969) by log-probability: a bucket spans a nat at first, and its nodes are expanded some at a
+    // time, in any order, their rows scored in one pass over x. Nodes expanded beyond need cost time; results depend on keys alone.
     void search_best_first() {
         waiting_.clear();
-        first_of_.fill(none);
+        first_in_.fill(none);
         likeliest_ = 0;
         per_nat_ = 1;
         put({0.0, T(0), h_.preorder[0]});
         const auto push = [&](const Open<T>& inner) {
-            prefetch(static_cast<std::size_t>(inner.node));
+            prefetch(ix(inner.node));
             put(inner);
         };
         do {
-            for (std::size_t list = 0; list < lists; ++list) {
-                while (first_of_[list] != none) expand(take(list), push);  // children may be as likely as their parents
+            for (std::size_t bucket = 0; bucket < n_buckets; ++bucket) {
+                while (first_in_[bucket] != none) expand(take(bucket), push);  // children may be as likely as their parents
             }
         } while (spread());
     }
 
-    std::span<const Open<T>> take(std::size_t list) {
+    std::span<const Open<T>> take(std::size_t bucket) {
         std::size_t n = 0;
         const auto from = [&](std::int32_t& first, std::size_t most) {
             for (; n < most && first != none; first = next(first)) {
-                batch_[n] = waiting_[static_cast<std::size_t>(first)].open;
+                batch_[n] = waiting_[ix(first)].open;
                 if (batch_[n].key < results_.worst())  // one as likely as the worst may hide the same key, lower id
                     results_.leave(batch_[n].key);
                 else
                     ++n;
             }
         };
-        from(first_of_[list], batch_.size());
-        for (std::size_t at = list + 1; at < std::min(lists, list + 1 + nearby_); ++at) from(first_of_[at], least_together);
+        from(first_in_[bucket], batch_.size());
+        for (std::size_t at = bucket + 1; at < std::min(n_buckets, bucket + 1 + joined_buckets_); ++at)
+            from(first_in_[at], min_nodes_per_pass);
         return {batch_.data(), n};
     }
 
-    // Spreads the nodes that were too unlikely for all lists over them, twice as many nats to a list: however far down they reach,
-    // it takes a few times. False if there are none.
+    // Refills the buckets, each twice as wide, with the nodes that were too unlikely for any: doubling reaches any depth in a few
+    // rounds. False if there are none.
     bool spread() {
-        std::int32_t i = std::exchange(first_of_[lists], none);
+        std::int32_t i = std::exchange(first_in_[n_buckets], none);
         if (i == none) return false;
         per_nat_ /= 2;
         likeliest_ = -std::numeric_limits<T>::infinity();
-        for (std::int32_t j = i; j != none; j = next(j)) likeliest_ = std::max(likeliest_, waiting_[static_cast<std::size_t>(j)].open.key);
+        for (std::int32_t j = i; j != none; j = next(j)) likeliest_ = std::max(likeliest_, waiting_[ix(j)].open.key);
         while (i != none) link(std::exchange(i, next(i)));
         return true;
     }
 
-    std::int32_t next(std::int32_t i) const { return waiting_[static_cast<std::size_t>(i)].next; }
+    std::int32_t next(std::int32_t i) const { return waiting_[ix(i)].next; }
 
     void put(const Open<T>& node) {
         waiting_.push_back({node, none});
@@ -123,9 +125,9 @@ private:
     }
 
     void link(std::int32_t i) {
-        Waiting& node = waiting_[static_cast<std::size_t>(i)];
-        const T down = std::min(T(lists), std::max(T(0), (likeliest_ - node.open.key) * per_nat_));  // NaN: 0
-        std::int32_t& first = first_of_[static_cast<std::size_t>(static_cast<std::int32_t>(down))];
+        Waiting& node = waiting_[ix(i)];
+        const T down = std::min(T(n_buckets), std::max(T(0), (likeliest_ - node.open.key) * per_nat_));  // NaN: 0
+        std::int32_t& first = first_in_[ix(static_cast<std::int32_t>(down))];
         node.next = std::exchange(first, i);
     }
 
@@ -155,30 +157,30 @@ private:
     void expand(std::span<const Open<T>> nodes, Push push) {
         if (!h_.logistic || score_.sparse()) {
             for (const Open<T>& node : nodes) {
-                score_children(static_cast<std::size_t>(node.node));
-                const auto children = h_.children(static_cast<std::size_t>(node.node));
+                score_children(ix(node.node));
+                const auto children = h_.children(ix(node.node));
                 for (std::size_t j = 0; j < children.size(); ++j) results_.take_child(node, children[j], log_p_[j], push);
             }
             return;
         }
-        const std::int32_t* const child = h_.child.data();  // logistic: two a node, and the row of a node is its number
-        for (std::size_t from = 0; from < nodes.size(); from += most_together) {
-            const std::size_t n = std::min(most_together, nodes.size() - from);
+        const std::int32_t* const child = h_.child.data();  // logistic: two per node, whose row has its number
+        for (std::size_t from = 0; from < nodes.size(); from += max_nodes_per_pass) {
+            const std::size_t n = std::min(max_nodes_per_pass, nodes.size() - from);
             const Open<T>* const node = nodes.data() + from;
-            std::int32_t rows[most_together];
-            T z[most_together], log_p[2 * most_together], odd = 0;
+            std::int32_t rows[max_nodes_per_pass];
+            T z[max_nodes_per_pass], log_p[2 * max_nodes_per_pass], odd = 0;
             for (std::size_t i = 0; i < n; ++i) rows[i] = node[i].node;
             score_({x_}, 1, {0, rows}, n, z, n);
             if (!in_.b.empty()) {
-                for (std::size_t i = 0; i < n; ++i) z[i] += in_.b[static_cast<std::size_t>(rows[i])];
+                for (std::size_t i = 0; i < n; ++i) z[i] += in_.b[ix(rows[i])];
             }
             for (std::size_t i = 0; i < n; ++i) odd += z[i] - z[i];  // not 0 if one is not finite
             finite_ = finite_ && odd == 0;
-            k_.log_sigmoid(z, n, log_p, log_p + most_together);
+            k_.log_sigmoid(z, n, log_p, log_p + max_nodes_per_pass);
             for (std::size_t i = 0; i < n; ++i) {
-                const std::int32_t* const two = child + 2 * static_cast<std::size_t>(rows[i]);
+                const std::int32_t* const two = child + 2 * ix(rows[i]);
                 results_.take_child(node[i], two[0], log_p[i], push);
-                results_.take_child(node[i], two[1], log_p[most_together + i], push);
+                results_.take_child(node[i], two[1], log_p[max_nodes_per_pass + i], push);
             }
         }
     }
@@ -199,12 +201,13 @@ private:
     const SearchOptions& options_;
     const detail::Kernels<T>& k_;
     detail::Results<T> results_;
-    std::size_t nearby_;  // lists; the one best class is rarely below their nodes, and a wider node costs more
+    std::size_t joined_buckets_;  // 0 where it does not pay: for one class, rarely below their nodes, and for wide nodes
     std::vector<T> log_p_, z_;
     std::vector<Open<T>> open_;
-    std::array<Open<T>, most_together> batch_{};
-    std::vector<Waiting> waiting_;                    // every open node, in lists
-    std::array<std::int32_t, lists + 1> first_of_{};  // list j: down to e^(j + 1) times less likely than the likeliest; the last: even less
+    std::array<Open<T>, max_nodes_per_pass> batch_{};
+    std::vector<Waiting> waiting_;  // all open nodes, linked bucket by bucket
+    // Bucket j: up to e^(j + 1) times less likely than the likeliest; the last: all others.
+    std::array<std::int32_t, n_buckets + 1> first_in_{};
     T likeliest_ = 0, per_nat_ = 1;
     std::size_t x_ = 0;
     bool finite_ = true;
@@ -234,11 +237,11 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
     const double scored =
         static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);
     const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * (detail::entries_per_row(in.X) + 16));
-    std::vector<Searcher<T>> searchers(static_cast<std::size_t>(std::max(1, threads)), Searcher<T>(h, in, options));
-    constexpr std::size_t block = 16;
+    std::vector<Searcher<T>> searchers(ix(std::max(1, threads)), Searcher<T>(h, in, options));
+    constexpr std::size_t query_block = 16;
     detail::FirstPlace bad;
-    detail::parallel_for((n + block - 1) / block, threads, [&](std::size_t item, std::size_t worker) {
-        for (std::size_t i = item * block; i < std::min(n, (item + 1) * block); ++i) {
+    detail::parallel_for((n + query_block - 1) / query_block, threads, [&](std::size_t item, std::size_t worker) {
+        for (std::size_t i = item * query_block; i < std::min(n, (item + 1) * query_block); ++i) {
             if (!searchers[worker].run(i, classes.row(i), log_probs.row(i), &bound[i])) bad.report(i);
         }
     });

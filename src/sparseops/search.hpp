@@ -12,7 +12,7 @@ namespace sparseops {
 
 struct SearchOptions {
     std::size_t k = 1;
-    std::optional<std::int64_t> beam = {};  // at most this many open nodes a level; otherwise best first, exact
+    std::optional<std::int64_t> beam = {};  // at most this many open nodes per level; otherwise best first, exact
     std::optional<double> edge_beam = {};   // follow a child only if -log P(child | parent) is less
     bool nodes = false;                     // inner nodes but the root compete: node v is the result C + v
     std::optional<double> min_prob = {};    // a result of smaller probability climbs to the first node above that has it

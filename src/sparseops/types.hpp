@@ -29,7 +29,7 @@ struct bfloat16 {
     std::uint16_t bits;
 };
 
-// What a norm sums: Σ|x|, the root of Σx², or max|x|.
+// Σ|x|, the root of Σx², or max|x|.
 enum class Norm { l1, l2, max };
 
 // A row-major matrix, rows · cols elements without gaps.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Optimiser steps on the rows that a batch touches, and hierarchical softmax fused with them.
+// Optimizer steps on the rows that a batch touches, and hierarchical softmax fused with them.
 #pragma once
 
 #include <cstdint>

@@ -36,7 +36,7 @@ struct SparseRowsView {
     std::span<const std::uint16_t> slot = {};        // which row of its node, rising for one feature
     std::span<const float> weight = {};              // of the same places
     std::span<const float> bias = {};                // R
-    std::span<const float> temperature = {};         // one a depth of the tree, the root first; empty: all 1
+    std::span<const float> temperature = {};         // one per depth of the tree, the root first; empty: all 1
     std::size_t features = 0;                        // D
 
     std::size_t nodes() const noexcept { return row_ptr.empty() ? 0 : row_ptr.size() - 1; }
@@ -65,7 +65,7 @@ struct HierarchyView;
 // rows that were checked so. O(V + R + weights).
 void require_sparse_rows(const SparseRowsView& W);
 
-// The same, and unless they are rows of this tree: its nodes' rows, and one temperature a depth or none.
+// The same, and unless they are rows of this tree: its nodes' rows, and one temperature per depth or none.
 void require_sparse_rows(const SparseRowsView& W, const HierarchyView& h);
 
 // W without the weights of |w| <= threshold, and without the features that lose all. The biases stay.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What operators ask of a CSR matrix: its shape, its indices and its numbers.
+// The checks of a CSR matrix that operators take: its shape, its indices and its values.
 #pragma once
 
 #include <algorithm>

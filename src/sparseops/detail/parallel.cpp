@@ -74,7 +74,7 @@ int cores() noexcept {
     });
 }
 
-// What OpenMP would take: OMP_NUM_THREADS, else the cores.
+// The number of threads that OpenMP would take: OMP_NUM_THREADS, else the cores.
 int wanted_threads() noexcept {
 #ifdef _OPENMP
     return omp_get_max_threads();
@@ -154,7 +154,7 @@ private:
 
 // Worker threads that sleep between jobs. The caller works too and never waits for a thread that has not begun: where
 // other processes hold the cores, a call costs what one thread would take, not a scheduler's time slice. (An OpenMP
-// region joins the whole team at its end; with a busy neighbour that was measured at 12 ms for 0.3 ms of work.)
+// region joins the whole team at its end; with a busy neighbor that was measured at 12 ms for 0.3 ms of work.)
 class Pool {
 public:
     bool started() const noexcept { return started_.load(std::memory_order_relaxed); }
@@ -249,9 +249,9 @@ private:
         }
     }
 
-    // A worker's own stretch of the iterations. Neighbours are done by one thread: their data lie on the same pages, and two threads
+    // A worker's own stretch of the iterations. Neighbors are done by one thread: their data lie on the same pages, and two threads
     // that touch a fresh huge page at once both clear 2 MiB, one of them for nothing.
-    struct alignas(detail::apart) Share {
+    struct alignas(detail::cache_gap) Share {
         std::atomic<std::size_t> next{0};
         std::size_t end = 0;
     };

@@ -9,8 +9,8 @@
 
 namespace sparseops::detail {
 
-// What workers write each for himself lies this far apart: a cache line, and the one that the hardware fetches with it.
-constexpr std::size_t apart = 128;
+// Bytes between data that different workers write: a cache line, and the one that the hardware fetches with it.
+constexpr std::size_t cache_gap = 128;
 
 // The worker threads of this copy of the library, and the order to use those of another copy in the process: several
 // statically linked copies need not each start their own. Call it before any work.
@@ -36,17 +36,17 @@ void parallel_for(std::size_t n, int threads, const F& f) {
     run_parallel(n, threads, [](const void* g, std::size_t i, std::size_t worker) { (*static_cast<const F*>(g))(i, worker); }, &f);
 }
 
-// From one of several buffers of n elements to the next.
+// Elements from one worker's buffer of n elements to the next one's, cache_gap included.
 template <class T>
-constexpr std::size_t apart_stride(std::size_t n) noexcept {
-    return (n * sizeof(T) / apart + 2) * apart / sizeof(T);
+constexpr std::size_t padded_stride(std::size_t n) noexcept {
+    return (n * sizeof(T) / cache_gap + 2) * cache_gap / sizeof(T);
 }
 
 // A buffer of n elements for each worker.
 template <class T>
 class PerWorker {
 public:
-    PerWorker(std::size_t n, int threads) : stride_(apart_stride<T>(n)), all_(stride_ * static_cast<std::size_t>(std::max(1, threads))) {}
+    PerWorker(std::size_t n, int threads) : stride_(padded_stride<T>(n)), all_(stride_ * static_cast<std::size_t>(std::max(1, threads))) {}
     T* operator[](std::size_t worker) noexcept { return all_.data() + worker * stride_; }
 
 private:

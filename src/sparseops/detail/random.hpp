@@ -33,7 +33,7 @@ inline double unit_double(std::uint32_t high, std::uint32_t low) noexcept {
     return static_cast<double>(((std::uint64_t{high} << 32) | low) >> 11) * 0x1p-53;
 }
 
-// What the high half of the counter says a stream is for, so that no two uses of one seed share numbers.
+// The high half of the counter names the use of a stream, so that no two uses of one seed share numbers.
 enum class Stream : std::uint64_t {
     sample = 1,
     shuffle = 2,

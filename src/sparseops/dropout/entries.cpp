@@ -20,8 +20,8 @@ namespace {
 using detail::require;
 
 // Entries whose mask is made at a time, while the lines of the next ones are fetched.
-constexpr std::size_t block = 512;
-constexpr std::size_t blocks_an_item = 128;
+constexpr std::size_t mask_block = 512;
+constexpr std::size_t blocks_per_item = 128;
 static_assert(static_cast<std::uint64_t>(DropPurpose::entries) == static_cast<std::uint64_t>(detail::Stream::dropout));
 static_assert(static_cast<std::uint64_t>(DropPurpose::segments) == static_cast<std::uint64_t>(detail::Stream::segments));
 static_assert(static_cast<std::uint64_t>(DropPurpose::ids) == static_cast<std::uint64_t>(detail::Stream::dropout_ids));
@@ -33,7 +33,7 @@ std::uint64_t threshold_of(double rate) noexcept {
     return std::clamp<std::uint64_t>(static_cast<std::uint64_t>(std::nearbyint(rate * 0x1p32)), 1, all - 1);
 }
 
-// The replacements of the entries from .. from + n, n <= block: in place where they lie in a row, else gathered.
+// The replacements of the entries from .. from + n, n <= mask_block: in place where they lie in a row, else gathered.
 template <class U>
 const U* cells(const Replacement<U>& r, std::size_t from, std::size_t n, U* buffer) noexcept {
     const std::size_t count = r.values.size();
@@ -79,9 +79,9 @@ void unpack(const std::uint64_t* bits, std::size_t n, std::uint8_t* out) noexcep
 // f(from, count) for blocks of entries, on several threads.
 template <class F>
 void each_block(std::size_t n, int threads, F f) {
-    constexpr std::size_t item = block * blocks_an_item;
+    constexpr std::size_t item = mask_block * blocks_per_item;
     detail::parallel_for((n + item - 1) / item, threads, [&](std::size_t i, std::size_t) {
-        for (std::size_t from = i * item; from < std::min(n, (i + 1) * item); from += block) f(from, std::min(block, n - from));
+        for (std::size_t from = i * item; from < std::min(n, (i + 1) * item); from += mask_block) f(from, std::min(mask_block, n - from));
     });
 }
 
@@ -139,23 +139,23 @@ void dropout_bits(std::span<const U> x, const Drops& drops, Replacement<U> repla
         return detail::Ahead{reinterpret_cast<const char*>(x.data() + from), in_place ? nullptr : reinterpret_cast<char*>(y.data() + from),
                              64 * sizeof(U)};
     };
-    std::vector<std::uint8_t> bad(exponent ? (n + block - 1) / block : 0, 0);
+    std::vector<std::uint8_t> bad(exponent ? (n + mask_block - 1) / mask_block : 0, 0);
     const auto any_bad = [&] { return std::find(bad.begin(), bad.end(), 1) != bad.end(); };
     if (exponent && in_place) {
         each_block(n, threads,
-                   [&](std::size_t from, std::size_t count) { bad[from / block] = k.any_with(x.data() + from, count, exponent); });
+                   [&](std::size_t from, std::size_t count) { bad[from / mask_block] = k.any_with(x.data() + from, count, exponent); });
         if (any_bad()) require_finite(x, exponent);
     }
     each_block(n, threads, [&](std::size_t from, std::size_t count) {
-        std::uint64_t bits[block / 64];
-        U buffer[block];
+        std::uint64_t bits[mask_block / 64];
+        U buffer[mask_block];
         Drops here = drops;
         here.first += from;
-        const std::size_t next = from + block;
+        const std::size_t next = from + mask_block;
         draw(here, count, bits, next < n ? ahead(next) : detail::Ahead{});
         const U* r = one ? replacement.values.data() : cells(replacement, from, count, buffer);
         const bool found = k.select(x.data() + from, bits, r, !one, count, nonfinite, y.data() + from);
-        if (exponent) bad[from / block] = found;
+        if (exponent) bad[from / mask_block] = found;
         if (!packed.empty()) pack(bits, count, packed.data() + from / 8);
         if (!bools.empty()) unpack(bits, count, bools.data() + from);
     });

@@ -94,7 +94,7 @@ struct DenseVectors {
     }
 };
 
-// What a bisection needs of one thread. All of `direction`, `other` and `seen` is zero between bisections.
+// One thread's scratch. All of `direction`, `other` and `seen` is zero between bisections.
 struct BisectScratch {
     std::vector<float> direction, other, score;
     std::vector<std::uint8_t> seen, right;

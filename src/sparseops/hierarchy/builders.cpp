@@ -4,12 +4,14 @@
 #include <limits>
 #include <numeric>
 
+#include "../detail/index.hpp"
 #include "../hierarchy.hpp"
 #include "shape.hpp"
 
 namespace sparseops {
 
 using detail::complete;
+using detail::ix;
 using detail::require;
 using detail::Shape;
 
@@ -19,9 +21,7 @@ namespace {
 std::vector<std::int32_t> by_weight(std::span<const double> weights) {
     std::vector<std::int32_t> order(weights.size());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
-        return weights[static_cast<std::size_t>(a)] > weights[static_cast<std::size_t>(b)];
-    });
+    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return weights[ix(a)] > weights[ix(b)]; });
     return order;
 }
 
@@ -31,7 +31,7 @@ namespace detail {
 
 Shape huffman_shape(std::span<const double> weights, int arity) {
     Shape shape;
-    const std::size_t n = weights.size(), k = static_cast<std::size_t>(arity);
+    const std::size_t n = weights.size(), k = ix(arity);
     if (n == 1) return shape;
     const auto order = by_weight(weights);
     std::vector<double> merged;
@@ -44,10 +44,10 @@ Shape huffman_shape(std::span<const double> weights, int arity) {
         double sum = 0;
         picked.clear();
         for (std::size_t i = 0; i < take; ++i) {  // a leaf before a node of the same weight: the shallowest optimal tree
-            const bool use_leaf = leaf > 0 && (node == merged.size() || weights[static_cast<std::size_t>(order[leaf - 1])] <= merged[node]);
+            const bool use_leaf = leaf > 0 && (node == merged.size() || weights[ix(order[leaf - 1])] <= merged[node]);
             if (use_leaf) {
                 --leaf;
-                sum += weights[static_cast<std::size_t>(order[leaf])];
+                sum += weights[ix(order[leaf])];
                 picked.push_back(~order[leaf]);
             } else {
                 sum += merged[node];
@@ -69,10 +69,10 @@ namespace {
 // of each level's merged list only "leaf or package" is kept, a bit an item.
 std::vector<int> limited_lengths(const std::vector<double>& rising, std::size_t k, int limit) {
     const std::size_t n = rising.size();
-    std::vector<std::vector<bool>> is_leaf(static_cast<std::size_t>(limit));
+    std::vector<std::vector<bool>> is_leaf(ix(limit));
     std::vector<double> packages, list;
     for (int level = limit - 1; level >= 0; --level) {
-        auto& kind = is_leaf[static_cast<std::size_t>(level)];
+        auto& kind = is_leaf[ix(level)];
         list.clear();
         std::size_t p = 0;
         for (std::size_t i = 0; i < n || p < packages.size();) {
@@ -89,7 +89,7 @@ std::vector<int> limited_lengths(const std::vector<double>& rising, std::size_t 
     std::vector<int> lengths(n, 0);
     std::size_t chosen = k * (n - 1) / (k - 1);
     for (const auto& kind : is_leaf) {
-        const auto leaves = static_cast<std::size_t>(std::count(kind.begin(), kind.begin() + static_cast<std::ptrdiff_t>(chosen), true));
+        const auto leaves = ix(std::count(kind.begin(), kind.begin() + static_cast<std::ptrdiff_t>(chosen), true));
         for (std::size_t i = 0; i < leaves; ++i) ++lengths[i];
         chosen = k * (chosen - leaves);
     }
@@ -97,11 +97,11 @@ std::vector<int> limited_lengths(const std::vector<double>& rising, std::size_t 
 }
 
 Shape limited_huffman(std::span<const double> counts, int arity, int limit) {
-    const std::size_t k = static_cast<std::size_t>(arity), n = counts.size();
+    const std::size_t k = ix(arity), n = counts.size();
     const std::size_t dummies = (k - 1 - (n - 1) % (k - 1)) % (k - 1);
     const auto order = by_weight(counts);
     std::vector<double> rising(dummies, 0.0);
-    for (std::size_t i = n; i-- > 0;) rising.push_back(counts[static_cast<std::size_t>(order[i])]);
+    for (std::size_t i = n; i-- > 0;) rising.push_back(counts[ix(order[i])]);
     const auto lengths = limited_lengths(rising, k, limit);  // [dummies, then classes from the rarest]
     Shape shape;
     std::vector<std::int32_t> below;  // nodes made of the level below, left to right
@@ -142,7 +142,7 @@ Hierarchy huffman(std::span<const double> counts, int arity, std::optional<int> 
         for (std::size_t v = shape.nodes(); v-- > 0;) {
             for (const std::int32_t c : shape.children(v)) {
                 if (c >= 0)
-                    depth[static_cast<std::size_t>(c)] = depth[v] + 1;
+                    depth[ix(c)] = depth[v] + 1;
                 else
                     deepest = std::max(deepest, depth[v] + 1);
             }
@@ -165,7 +165,7 @@ Hierarchy balanced(std::int64_t n_classes, int arity, bool logistic) {
     }
     if (nodes > 0) shape.root = 0;
     detail::relabel_leaves_in_order(shape);
-    return complete(shape, static_cast<std::size_t>(n_classes), logistic);
+    return complete(shape, ix(n_classes), logistic);
 }
 
 Hierarchy two_level(std::int64_t n_classes, std::span<const double> counts, std::int64_t n_groups, bool logistic) {
@@ -173,16 +173,15 @@ Hierarchy two_level(std::int64_t n_classes, std::span<const double> counts, std:
     require(n_groups >= 1 && n_groups <= n_classes, "n_groups must be in [1, ", n_classes, "], got ", n_groups);
     if (!counts.empty()) {
         detail::require_counts(counts);
-        require(counts.size() == static_cast<std::size_t>(n_classes), "counts must have ", n_classes, " entries, got ", counts.size());
+        require(counts.size() == ix(n_classes), "counts must have ", n_classes, " entries, got ", counts.size());
     }
-    const auto n = static_cast<std::size_t>(n_classes), groups = static_cast<std::size_t>(n_groups);
+    const auto n = ix(n_classes), groups = ix(n_groups);
     std::vector<std::int32_t> order(n);
     std::iota(order.begin(), order.end(), 0);
     if (!counts.empty()) order = by_weight(counts);
     double left = std::accumulate(counts.begin(), counts.end(), 0.0);
     // Classes that do not occur have no share: they are dealt evenly, one at least to a group that has no other.
-    const auto seen =
-        counts.empty() ? n : static_cast<std::size_t>(std::count_if(counts.begin(), counts.end(), [](double c) { return c > 0; }));
+    const auto seen = counts.empty() ? n : ix(std::count_if(counts.begin(), counts.end(), [](double c) { return c > 0; }));
     const std::size_t with_seen = std::min(groups, seen), spare = n - seen - (groups - with_seen);
     Shape shape;
     std::vector<std::int32_t> top;
@@ -195,8 +194,8 @@ Hierarchy two_level(std::int64_t n_classes, std::span<const double> counts, std:
             const std::size_t most = seen - (with_seen - 1 - g);  // one class at least for every later group
             const double share = left / static_cast<double>(with_seen - g);
             double sum = 0;
-            do sum += counts[static_cast<std::size_t>(order[at++])];
-            while (at < most && (sum + counts[static_cast<std::size_t>(order[at])] / 2 < share || g + 1 == with_seen));
+            do sum += counts[ix(order[at++])];
+            while (at < most && (sum + counts[ix(order[at])] / 2 < share || g + 1 == with_seen));
             left -= sum;
         }
         std::vector<std::int32_t> members(order.begin() + static_cast<std::ptrdiff_t>(from),

@@ -4,11 +4,13 @@
 #include <numeric>
 #include <queue>
 
+#include "../detail/index.hpp"
 #include "../hierarchy.hpp"
 #include "shape.hpp"
 
 namespace sparseops {
 
+using detail::ix;
 using detail::require;
 using detail::Shape;
 
@@ -21,7 +23,7 @@ void require_counts_for(const HierarchyView& h, std::span<const double> counts) 
 
 std::vector<std::int32_t> leaves_in_order(const HierarchyView& h) {
     std::vector<std::int32_t> leaves(h.classes());
-    for (std::size_t c = 0; c < leaves.size(); ++c) leaves[static_cast<std::size_t>(h.leaf_rank[c])] = static_cast<std::int32_t>(c);
+    for (std::size_t c = 0; c < leaves.size(); ++c) leaves[ix(h.leaf_rank[c])] = static_cast<std::int32_t>(c);
     return leaves;
 }
 
@@ -36,7 +38,7 @@ Hierarchy renamed(const HierarchyView& h, const std::vector<std::int32_t>& renam
     Shape shape;
     shape.child_ptr.assign(h.child_ptr.begin(), h.child_ptr.end());
     shape.child.reserve(h.child.size());
-    for (const std::int32_t c : h.child) shape.child.push_back(c < 0 ? ~rename[static_cast<std::size_t>(~c)] : c);
+    for (const std::int32_t c : h.child) shape.child.push_back(c < 0 ? ~rename[ix(~c)] : c);
     shape.root = h.nodes() ? h.preorder[0] : ~rename[0];
     shape.flat.resize(h.nodes());
     for (std::size_t v = 0; v < h.nodes(); ++v) shape.flat[v] = !h.is_logistic(v);
@@ -51,15 +53,14 @@ struct Subtrees {
 Subtrees measure(const HierarchyView& h, std::span<const double> counts) {
     Subtrees s{std::vector<double>(h.nodes(), 0), std::vector<std::int32_t>(h.nodes(), 0), std::vector<std::int32_t>(h.nodes(), 0)};
     for (const std::int32_t v : h.preorder) {
-        for (const std::int32_t c : h.children(static_cast<std::size_t>(v))) {
-            if (c >= 0) s.depth[static_cast<std::size_t>(c)] = s.depth[static_cast<std::size_t>(v)] + 1;
+        for (const std::int32_t c : h.children(ix(v))) {
+            if (c >= 0) s.depth[ix(c)] = s.depth[ix(v)] + 1;
         }
     }
     for (std::size_t i = h.nodes(); i-- > 0;) {
-        const auto v = static_cast<std::size_t>(h.preorder[i]);
+        const auto v = ix(h.preorder[i]);
         s.position[v] = static_cast<std::int32_t>(i);
-        for (const std::int32_t c : h.children(v))
-            s.count[v] += c < 0 ? counts[static_cast<std::size_t>(~c)] : s.count[static_cast<std::size_t>(c)];
+        for (const std::int32_t c : h.children(v)) s.count[v] += c < 0 ? counts[ix(~c)] : s.count[ix(c)];
     }
     return s;
 }
@@ -73,14 +74,14 @@ std::vector<std::uint8_t> open_nodes(const HierarchyView& h, const Subtrees& s, 
     }
     // From a single flat node, open the node with the largest count whose inner children still fit.
     const auto later = [&](std::int32_t a, std::int32_t b) {
-        const auto i = static_cast<std::size_t>(a), j = static_cast<std::size_t>(b);
+        const auto i = ix(a), j = ix(b);
         return s.count[i] != s.count[j] ? s.count[i] < s.count[j] : s.position[i] > s.position[j];
     };
     std::priority_queue<std::int32_t, std::vector<std::int32_t>, decltype(later)> queue(later);
     queue.push(h.preorder[0]);
     double total = 1;
     while (!queue.empty()) {
-        const auto v = static_cast<std::size_t>(queue.top());
+        const auto v = ix(queue.top());
         queue.pop();
         const auto below = h.children(v);
         const auto inner = static_cast<double>(std::count_if(below.begin(), below.end(), [](std::int32_t c) { return c >= 0; }));
@@ -113,14 +114,11 @@ Hierarchy optimal_codes(const HierarchyView& h, std::span<const double> counts) 
     require_counts_for(h, counts);
     const auto leaves = leaves_in_order(h);
     std::vector<std::int32_t> shallow(leaves), frequent(h.classes()), rename(h.classes());
-    std::stable_sort(shallow.begin(), shallow.end(), [&](std::int32_t a, std::int32_t b) {
-        return h.path_nodes(static_cast<std::size_t>(a)).size() < h.path_nodes(static_cast<std::size_t>(b)).size();
-    });
+    std::stable_sort(shallow.begin(), shallow.end(),
+                     [&](std::int32_t a, std::int32_t b) { return h.path_nodes(ix(a)).size() < h.path_nodes(ix(b)).size(); });
     std::iota(frequent.begin(), frequent.end(), 0);
-    std::stable_sort(frequent.begin(), frequent.end(), [&](std::int32_t a, std::int32_t b) {
-        return counts[static_cast<std::size_t>(a)] > counts[static_cast<std::size_t>(b)];
-    });
-    for (std::size_t i = 0; i < shallow.size(); ++i) rename[static_cast<std::size_t>(shallow[i])] = frequent[i];
+    std::stable_sort(frequent.begin(), frequent.end(), [&](std::int32_t a, std::int32_t b) { return counts[ix(a)] > counts[ix(b)]; });
+    for (std::size_t i = 0; i < shallow.size(); ++i) rename[ix(shallow[i])] = frequent[i];
     return renamed(h, rename);
 }
 
@@ -137,34 +135,34 @@ Hierarchy prune(const HierarchyView& h, std::span<const double> counts, PruneBy 
     // Bottom up over preorder: what stands for each node, and the first and last leaf place below it.
     std::vector<std::int32_t> made(h.nodes(), 0), first(h.nodes(), 0), last(h.nodes(), 0);
     for (std::size_t i = h.nodes(); i-- > 0;) {
-        const auto v = static_cast<std::size_t>(h.preorder[i]);
+        const auto v = ix(h.preorder[i]);
         const auto below = h.children(v);
         const std::int32_t a = below.front(), z = below.back();
-        first[v] = a < 0 ? h.leaf_rank[static_cast<std::size_t>(~a)] : first[static_cast<std::size_t>(a)];
-        last[v] = z < 0 ? h.leaf_rank[static_cast<std::size_t>(~z)] : last[static_cast<std::size_t>(z)];
+        first[v] = a < 0 ? h.leaf_rank[ix(~a)] : first[ix(a)];
+        last[v] = z < 0 ? h.leaf_rank[ix(~z)] : last[ix(z)];
     }
     std::vector<std::uint8_t> kept(h.nodes(), 0);  // open, and so are all nodes above
     std::vector<std::uint8_t> flat(h.nodes(), 0);  // the top of a subtree that becomes one node
-    (open[static_cast<std::size_t>(h.preorder[0])] ? kept : flat)[static_cast<std::size_t>(h.preorder[0])] = 1;
+    (open[ix(h.preorder[0])] ? kept : flat)[ix(h.preorder[0])] = 1;
     for (const std::int32_t v : h.preorder) {
-        if (!kept[static_cast<std::size_t>(v)]) continue;
-        for (const std::int32_t c : h.children(static_cast<std::size_t>(v))) {
-            if (c >= 0) (open[static_cast<std::size_t>(c)] ? kept : flat)[static_cast<std::size_t>(c)] = 1;
+        if (!kept[ix(v)]) continue;
+        for (const std::int32_t c : h.children(ix(v))) {
+            if (c >= 0) (open[ix(c)] ? kept : flat)[ix(c)] = 1;
         }
     }
     for (std::size_t i = h.nodes(); i-- > 0;) {
-        const auto v = static_cast<std::size_t>(h.preorder[i]);
+        const auto v = ix(h.preorder[i]);
         if (flat[v]) {
-            for (std::int32_t at = first[v]; at <= last[v]; ++at) shape.child.push_back(~leaves[static_cast<std::size_t>(at)]);
+            for (std::int32_t at = first[v]; at <= last[v]; ++at) shape.child.push_back(~leaves[ix(at)]);
         } else if (kept[v]) {
-            for (const std::int32_t c : h.children(v)) shape.child.push_back(c < 0 ? c : made[static_cast<std::size_t>(c)]);
+            for (const std::int32_t c : h.children(v)) shape.child.push_back(c < 0 ? c : made[ix(c)]);
         } else {
             continue;
         }
         made[v] = shape.close_node();
         shape.flat.push_back(!(kept[v] ? h.is_logistic(v) : last[v] - first[v] == 1 && h.is_logistic(v)));
     }
-    shape.root = made[static_cast<std::size_t>(h.preorder[0])];
+    shape.root = made[ix(h.preorder[0])];
     return of_kind(h, detail::complete(shape, h.classes(), true));
 }
 

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <numeric>
 
+#include "../detail/index.hpp"
 #include "../hierarchy.hpp"
 #include "shape.hpp"
 
 namespace sparseops {
 
+using detail::ix;
 using detail::require;
 using detail::Shape;
 
@@ -25,14 +27,14 @@ struct ParentTree {
 void list_children(std::span<const std::int64_t> parents, ParentTree& t) {
     const std::size_t n = parents.size();
     require(n >= 1, "parents must not be empty");
-    require(n <= static_cast<std::size_t>(detail::max_classes), "parents must have at most ", detail::max_classes, " entries, got ", n);
+    require(n <= ix(detail::max_classes), "parents must have at most ", detail::max_classes, " entries, got ", n);
     t.child_ptr.assign(n + 1, 0);
     std::size_t root = n;
     for (std::size_t i = 0; i < n; ++i) {
         const std::int64_t p = parents[i];
         require(p >= -1 && p < static_cast<std::int64_t>(n), "parents must be in [-1, ", n, "), got ", p, " at index ", i);
         if (p >= 0) {
-            ++t.child_ptr[static_cast<std::size_t>(p) + 1];
+            ++t.child_ptr[ix(p) + 1];
         } else {
             require(root == n, "parents must have one root (-1), got a second one at index ", i);
             root = i;
@@ -43,7 +45,7 @@ void list_children(std::span<const std::int64_t> parents, ParentTree& t) {
     t.child.resize(n - 1);
     std::vector<std::size_t> at(t.child_ptr.begin(), t.child_ptr.end() - 1);
     for (std::size_t i = 0; i < n; ++i) {
-        if (parents[i] >= 0) t.child[at[static_cast<std::size_t>(parents[i])]++] = i;
+        if (parents[i] >= 0) t.child[at[ix(parents[i])]++] = i;
     }
     t.order.reserve(n);
     t.order.push_back(root);
@@ -75,9 +77,8 @@ void assign_classes(std::span<const std::int64_t> classes, ParentTree& t) {
     for (std::size_t c = 0; c < classes.size(); ++c) {
         const std::int64_t v = classes[c];
         require(v >= 0 && v < static_cast<std::int64_t>(n), "classes must be in [0, ", n, "), got ", v, " at index ", c);
-        require(t.children(static_cast<std::size_t>(v)).empty(), "classes must be leaves, got node ", v, ", which has children, at index ",
-                c);
-        auto& place = t.class_of[static_cast<std::size_t>(v)];
+        require(t.children(ix(v)).empty(), "classes must be leaves, got node ", v, ", which has children, at index ", c);
+        auto& place = t.class_of[ix(v)];
         require(place < 0, "classes must not repeat, got node ", v, " again at index ", c);
         place = static_cast<std::int32_t>(c);
     }
@@ -89,7 +90,7 @@ std::int32_t append_split(Shape& shape, const std::vector<std::int32_t>& items, 
     const Shape part = detail::huffman_shape(weights, arity);
     const auto base = static_cast<std::int32_t>(shape.nodes());
     for (std::size_t v = 0; v < part.nodes(); ++v) {
-        for (const std::int32_t c : part.children(v)) shape.child.push_back(c < 0 ? items[static_cast<std::size_t>(~c)] : base + c);
+        for (const std::int32_t c : part.children(v)) shape.child.push_back(c < 0 ? items[ix(~c)] : base + c);
         shape.close_node();
     }
     return base + part.root;
@@ -117,7 +118,7 @@ Hierarchy from_parents(std::span<const std::int64_t> parents, std::span<const st
         const std::size_t v = t.order[i];
         const auto below = t.children(v);
         if (below.empty()) {
-            weight[v] = counts.empty() ? 1.0 : counts[static_cast<std::size_t>(t.class_of[v])];
+            weight[v] = counts.empty() ? 1.0 : counts[ix(t.class_of[v])];
             made[v] = ~t.class_of[v];
             continue;
         }
@@ -130,7 +131,7 @@ Hierarchy from_parents(std::span<const std::int64_t> parents, std::span<const st
         weight[v] = std::accumulate(weights.begin(), weights.end(), 0.0);
         if (items.size() == 1) {
             made[v] = items.front();
-        } else if (max_children > 0 && items.size() > static_cast<std::size_t>(max_children)) {
+        } else if (max_children > 0 && items.size() > ix(max_children)) {
             made[v] = append_split(shape, items, weights, max_children);
         } else {
             shape.child.insert(shape.child.end(), items.begin(), items.end());
@@ -144,8 +145,7 @@ Hierarchy from_parents(std::span<const std::int64_t> parents, std::span<const st
 Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std::int64_t> path_node,
                      std::span<const std::int64_t> path_child, std::span<const std::uint8_t> logistic) {
     require(path_ptr.size() >= 2, "path_ptr must hold at least 2 entries, got ", path_ptr.size());
-    require(path_ptr.size() - 1 <= static_cast<std::size_t>(detail::max_classes), "path_ptr must describe at most ", detail::max_classes,
-            " classes");
+    require(path_ptr.size() - 1 <= ix(detail::max_classes), "path_ptr must describe at most ", detail::max_classes, " classes");
     require(path_node.size() == path_child.size(), "path_child must have ", path_node.size(), " entries, got ", path_child.size());
     const std::size_t classes = path_ptr.size() - 1, steps = path_node.size();
     require(path_ptr[0] == 0, "path_ptr must start with 0, got ", path_ptr[0]);
@@ -166,10 +166,10 @@ Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std
     }
     Shape shape;
     if (nodes == 0) return detail::complete(shape, 1, true);
-    const auto V = static_cast<std::size_t>(nodes);
+    const auto V = ix(nodes);
     shape.child_ptr.assign(V + 1, 0);
     for (std::size_t i = 0; i < steps; ++i) {
-        auto& k = shape.child_ptr[static_cast<std::size_t>(path_node[i]) + 1];
+        auto& k = shape.child_ptr[ix(path_node[i]) + 1];
         k = std::max(k, path_child[i] + 1);
     }
     std::partial_sum(shape.child_ptr.begin(), shape.child_ptr.end(), shape.child_ptr.begin());
@@ -177,12 +177,12 @@ Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std
     require(slots == static_cast<std::int64_t>(classes) + nodes - 1, "path_node and path_child must be one tree: ", nodes, " nodes and ",
             classes, " classes have ", static_cast<std::int64_t>(classes) + nodes - 1, " children, got ", slots);
     constexpr std::int32_t unset = INT32_MAX;
-    shape.child.assign(static_cast<std::size_t>(slots), unset);
+    shape.child.assign(ix(slots), unset);
     for (std::size_t c = 0; c < classes; ++c) {
-        for (auto i = static_cast<std::size_t>(path_ptr[c]); i < static_cast<std::size_t>(path_ptr[c + 1]); ++i) {
-            const bool last = i + 1 == static_cast<std::size_t>(path_ptr[c + 1]);
+        for (auto i = ix(path_ptr[c]); i < ix(path_ptr[c + 1]); ++i) {
+            const bool last = i + 1 == ix(path_ptr[c + 1]);
             const auto target = last ? ~static_cast<std::int32_t>(c) : static_cast<std::int32_t>(path_node[i + 1]);
-            auto& slot = shape.child[static_cast<std::size_t>(shape.child_ptr[static_cast<std::size_t>(path_node[i])] + path_child[i])];
+            auto& slot = shape.child[ix(shape.child_ptr[ix(path_node[i])] + path_child[i])];
             require(slot == unset || slot == target, "path_node and path_child must lead to one place from each child, got two from child ",
                     path_child[i], " of node ", path_node[i]);
             slot = target;
@@ -195,15 +195,15 @@ Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std
         for (const std::int32_t c : shape.children(v)) {
             require(c != unset, "path_child must use every child below the largest, got a gap at node ", v);
             if (c < 0) continue;
-            auto& parent = is_child[static_cast<std::size_t>(c)];
+            auto& parent = is_child[ix(c)];
             require(!parent, "path_node must have one parent a node, got two for node ", c);
             parent = 1;
         }
     }
-    const auto root = static_cast<std::size_t>(path_node[0]);
+    const auto root = ix(path_node[0]);
     require(!is_child[root], "path_node must start at the root, got node ", root, ", which has a parent");
     for (std::size_t c = 0; c < classes; ++c) {
-        const std::int64_t first = path_node[static_cast<std::size_t>(path_ptr[c])];
+        const std::int64_t first = path_node[ix(path_ptr[c])];
         require(first == path_node[0], "path_node must start every path at the root ", path_node[0], ", got ", first, " for class ", c);
     }
     shape.root = static_cast<std::int32_t>(root);

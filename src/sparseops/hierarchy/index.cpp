@@ -5,11 +5,13 @@
 #include <limits>
 #include <utility>
 
+#include "../detail/index.hpp"
 #include "../detail/require.hpp"
 
 namespace sparseops {
 namespace {
 
+using detail::ix;
 using detail::require;
 
 void require_pointers(std::span<const std::int64_t> ptr, std::size_t end, const char* name) {
@@ -17,7 +19,7 @@ void require_pointers(std::span<const std::int64_t> ptr, std::size_t end, const 
     for (std::size_t i = 1; i < ptr.size(); ++i) {
         require(ptr[i] >= ptr[i - 1], name, " must not decrease, got ", ptr[i], " after ", ptr[i - 1], " at index ", i);
     }
-    require(static_cast<std::size_t>(ptr.back()) == end, name, " must end with ", end, ", got ", ptr.back());
+    require(ix(ptr.back()) == end, name, " must end with ", end, ", got ", ptr.back());
 }
 
 // Sizes and ranges, so that the walk below may follow any entry.
@@ -35,7 +37,7 @@ void require_arrays(const HierarchyView& h) {
         require(c < nodes && ~c < classes, "child must hold nodes below ", nodes, " or classes ~c with c below ", classes, ", got ", c,
                 " at index ", i);
     }
-    require_pointers(h.row_ptr, static_cast<std::size_t>(h.row_ptr.back()), "row_ptr");
+    require_pointers(h.row_ptr, ix(h.row_ptr.back()), "row_ptr");
     for (std::size_t v = 0; v < h.nodes(); ++v) {
         const std::int64_t k = h.child_ptr[v + 1] - h.child_ptr[v], rows = h.row_ptr[v + 1] - h.row_ptr[v];
         require(k >= 2, "child_ptr must give every node at least 2 children, got ", k, " at node ", v);
@@ -78,20 +80,20 @@ void HierarchyIndex::check() {
     std::vector<std::uint8_t> seen(nodes, 0);
 
     const auto enter = [&](std::int32_t v) {
-        require(!seen[static_cast<std::size_t>(v)], "child must hold every node once, got node ", v, " twice");
-        seen[static_cast<std::size_t>(v)] = 1;
+        require(!seen[ix(v)], "child must hold every node once, got node ", v, " twice");
+        seen[ix(v)] = 1;
         h.ordered = h.ordered && v == static_cast<std::int32_t>(preorder_.size());
         preorder_.push_back(v);
-        level_[static_cast<std::size_t>(v)] = static_cast<std::int32_t>(path_node.size());
+        level_[ix(v)] = static_cast<std::int32_t>(path_node.size());
         path_node.push_back(v);
         path_child.push_back(-1);
     };
     const auto leaf = [&](std::int32_t c) {
-        auto& place = leaf_rank_[static_cast<std::size_t>(c)];
+        auto& place = leaf_rank_[ix(c)];
         require(place < 0, "child must hold every class once, got class ", c, " twice");
         place = rank++;
-        const auto nodes_of = h.path_nodes(static_cast<std::size_t>(c));
-        const auto children_of = h.path_children(static_cast<std::size_t>(c));
+        const auto nodes_of = h.path_nodes(ix(c));
+        const auto children_of = h.path_children(ix(c));
         require(std::equal(nodes_of.begin(), nodes_of.end(), path_node.begin(), path_node.end()) &&
                     std::equal(children_of.begin(), children_of.end(), path_child.begin(), path_child.end()),
                 "path_node and path_child must be the way from the root to each class, got another at class ", c);
@@ -102,15 +104,15 @@ void HierarchyIndex::check() {
     } else {
         std::vector<std::uint8_t> has_parent(nodes, 0);
         for (const std::int32_t c : h.child) {
-            if (c >= 0) has_parent[static_cast<std::size_t>(c)] = 1;
+            if (c >= 0) has_parent[ix(c)] = 1;
         }
         const auto root = std::find(has_parent.begin(), has_parent.end(), 0);
         require(root != has_parent.end(), "child must leave one node without a parent, the root");
         enter(static_cast<std::int32_t>(root - has_parent.begin()));
     }
     while (!path_node.empty()) {
-        const auto siblings = h.children(static_cast<std::size_t>(path_node.back()));
-        const auto next = static_cast<std::size_t>(++path_child.back());
+        const auto siblings = h.children(ix(path_node.back()));
+        const auto next = ix(++path_child.back());
         if (next == siblings.size()) {
             path_node.pop_back();
             path_child.pop_back();
@@ -120,8 +122,8 @@ void HierarchyIndex::check() {
             enter(siblings[next]);
         }
     }
-    require(preorder_.size() == nodes && static_cast<std::size_t>(rank) == classes, "child must be one tree, got ",
-            nodes - preorder_.size(), " nodes that the root does not reach");
+    require(preorder_.size() == nodes && ix(rank) == classes, "child must be one tree, got ", nodes - preorder_.size(),
+            " nodes that the root does not reach");
     h.preorder = preorder_;
     h.leaf_rank = leaf_rank_;
     h.level = level_;

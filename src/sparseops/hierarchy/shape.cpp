@@ -3,6 +3,8 @@
 
 #include <limits>
 
+#include "../detail/index.hpp"
+
 namespace sparseops::detail {
 namespace {
 
@@ -20,8 +22,8 @@ void walk(const Shape& shape, Enter enter, Leaf leaf) {
     enter(shape.root, trail);
     trail.push_back({shape.root, -1});
     while (!trail.empty()) {
-        const auto children = shape.children(static_cast<std::size_t>(trail.back().node));
-        const auto next = static_cast<std::size_t>(++trail.back().child);
+        const auto children = shape.children(ix(trail.back().node));
+        const auto next = ix(++trail.back().child);
         if (next == children.size()) {
             trail.pop_back();
         } else if (const std::int32_t c = children[next]; c < 0) {
@@ -39,7 +41,7 @@ Hierarchy write(const Shape& shape, const std::vector<std::int32_t>& number, std
     h.child_ptr.assign(nodes + 1, 0);
     h.row_ptr.assign(nodes + 1, 0);
     for (std::size_t v = 0; v < nodes; ++v) {
-        const auto to = static_cast<std::size_t>(number[v]) + 1, k = shape.children(v).size();
+        const auto to = ix(number[v]) + 1, k = shape.children(v).size();
         h.child_ptr[to] = static_cast<std::int64_t>(k);
         const bool one_row = logistic && k == 2 && (shape.flat.empty() || !shape.flat[v]);
         h.row_ptr[to] = one_row ? 1 : static_cast<std::int64_t>(k);
@@ -50,20 +52,19 @@ Hierarchy write(const Shape& shape, const std::vector<std::int32_t>& number, std
     }
     h.child.resize(shape.child.size());
     for (std::size_t v = 0; v < nodes; ++v) {
-        auto at = static_cast<std::size_t>(h.child_ptr[static_cast<std::size_t>(number[v])]);
-        for (const std::int32_t c : shape.children(v)) h.child[at++] = c < 0 ? c : number[static_cast<std::size_t>(c)];
+        auto at = ix(h.child_ptr[ix(number[v])]);
+        for (const std::int32_t c : shape.children(v)) h.child[at++] = c < 0 ? c : number[ix(c)];
     }
     h.path_ptr.assign(classes + 1, 0);
     const auto no_node = [](std::int32_t, const auto&) {};
-    walk(shape, no_node,
-         [&](std::int32_t c, const auto& trail) { h.path_ptr[static_cast<std::size_t>(c) + 1] = static_cast<std::int64_t>(trail.size()); });
+    walk(shape, no_node, [&](std::int32_t c, const auto& trail) { h.path_ptr[ix(c) + 1] = static_cast<std::int64_t>(trail.size()); });
     for (std::size_t c = 0; c < classes; ++c) h.path_ptr[c + 1] += h.path_ptr[c];
-    h.path_node.resize(static_cast<std::size_t>(h.path_ptr.back()));
+    h.path_node.resize(ix(h.path_ptr.back()));
     h.path_child.resize(h.path_node.size());
     walk(shape, no_node, [&](std::int32_t c, const auto& trail) {
-        auto at = static_cast<std::size_t>(h.path_ptr[static_cast<std::size_t>(c)]);
+        auto at = ix(h.path_ptr[ix(c)]);
         for (const Step& step : trail) {
-            h.path_node[at] = number[static_cast<std::size_t>(step.node)];
+            h.path_node[at] = number[ix(step.node)];
             h.path_child[at++] = step.child;
         }
     });
@@ -75,7 +76,7 @@ Hierarchy write(const Shape& shape, const std::vector<std::int32_t>& number, std
 Hierarchy complete(const Shape& shape, std::size_t classes, bool logistic) {
     std::vector<std::int32_t> number(shape.nodes(), 0);
     std::int32_t next = 0;
-    walk(shape, [&](std::int32_t v, const auto&) { number[static_cast<std::size_t>(v)] = next++; }, [](std::int32_t, const auto&) {});
+    walk(shape, [&](std::int32_t v, const auto&) { number[ix(v)] = next++; }, [](std::int32_t, const auto&) {});
     return write(shape, number, classes, logistic);
 }
 
@@ -89,9 +90,9 @@ void relabel_leaves_in_order(Shape& shape) {
     std::vector<std::int32_t> order;
     walk(shape, [](std::int32_t, const auto&) {}, [&](std::int32_t c, const auto&) { order.push_back(c); });
     std::vector<std::int32_t> place(order.size());
-    for (std::size_t i = 0; i < order.size(); ++i) place[static_cast<std::size_t>(order[i])] = static_cast<std::int32_t>(i);
+    for (std::size_t i = 0; i < order.size(); ++i) place[ix(order[i])] = static_cast<std::int32_t>(i);
     for (std::int32_t& c : shape.child) {
-        if (c < 0) c = ~place[static_cast<std::size_t>(~c)];
+        if (c < 0) c = ~place[ix(~c)];
     }
 }
 

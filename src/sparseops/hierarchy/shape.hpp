@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the builders share: a tree as child lists, and its completion to a Hierarchy.
+// A tree as child lists, and its completion to a Hierarchy: the part that all builders share.
 #pragma once
 
 #include <cmath>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the operators on a batch share: checks of their input, and the gradient of the rows, handed over row by row.
+// Checks of the input that all operators on a batch share, and the gradient of the rows, handed over row by row.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ void require_input(const HierarchyView& h, const HSoftmaxInput<T>& in) {
     require_finite(in);
 }
 
-// Where the gradient of a row goes. target(self, slot, row) is where its D numbers are to be written, or null for scratch;
+// Receives the gradient of each row. target(self, slot, row) is where its D values are to be written, or null for scratch;
 // it may be asked for more than once. done(self, slot, row, grad, bias) is called once they are, once a slot, on any thread. Unless
 // `at_once`, that is after all nll, dX and checks are complete: then `done` may write W (dX belongs to the old one). It may use grad
 // as it likes. ready(self) is called before the first `done`, once nll and dX are complete; it may throw.
@@ -30,7 +30,7 @@ struct GradientSink {
     T* (*target)(void* self, std::size_t slot, std::size_t row) = nullptr;
     void (*done)(void* self, std::size_t slot, std::size_t row, T* grad, T bias) = nullptr;
     void (*soon)(void* self, std::size_t row) = nullptr;  // may be null: `done` comes a few rows later, time to prefetch
-    bool at_once = false;                                 // as soon as the row's examples are done: what they meet is in the caches
+    bool at_once = false;                                 // as soon as the row's examples are done: their data are in the caches
     void (*ready)(void* self) = nullptr;                  // may be null, and is where `at_once`
 };
 template <Real T>

@@ -31,7 +31,7 @@ struct Outputs {
 
 // One worker's scratch: grown before the team starts, never inside it.
 template <Real T>
-struct alignas(apart) Scratch {
+struct alignas(cache_gap) Scratch {
     std::vector<T> products, loss, target;
     std::unique_ptr<T[]> own_logits;  // of one part of a chunk, unless the batch keeps all logits
     T* z = nullptr;                   // logits from place `first_logit` of the batch on

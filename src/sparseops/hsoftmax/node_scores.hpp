@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "../detail/index.hpp"
 #include "../types.hpp"
 #include "../weights.hpp"
 
@@ -22,8 +23,8 @@ struct SparseExample {
 
 template <Index I>
 SparseExample<I> example(const CsrView<const float, I>& x, std::size_t i) noexcept {
-    const auto begin = static_cast<std::size_t>(x.indptr[i]);
-    return {x.indices.data() + begin, x.data.data() + begin, static_cast<std::size_t>(x.indptr[i + 1]) - begin};
+    const auto begin = ix(x.indptr[i]);
+    return {x.indices.data() + begin, x.data.data() + begin, ix(x.indptr[i + 1]) - begin};
 }
 
 inline void start_scores(const SparseRowsView& W, std::size_t v, float* z) noexcept {
@@ -33,8 +34,8 @@ inline void start_scores(const SparseRowsView& W, std::size_t v, float* z) noexc
 
 // z += x · the weights of the feature at this place of W.feature.
 inline void add_feature(const SparseRowsView& W, std::size_t place, float x, float* z) noexcept {
-    const auto end = static_cast<std::size_t>(W.entry_ptr[place + 1]);
-    for (auto e = static_cast<std::size_t>(W.entry_ptr[place]); e < end; ++e) z[W.slot[e]] += x * W.weight[e];
+    const auto end = ix(W.entry_ptr[place + 1]);
+    for (auto e = ix(W.entry_ptr[place]); e < end; ++e) z[W.slot[e]] += x * W.weight[e];
 }
 
 // z[j] = Σ_f x_f w_fj + bias of the rows j of node v; the temperature is the caller's. By galloping through the features of
@@ -58,7 +59,7 @@ void node_scores(const SparseRowsView& W, std::size_t v, const SparseExample<I>&
             step *= 2;
         }
         at = std::lower_bound(at, std::min(at + step + 1, last), f);
-        if (at < last && *at == f) add_feature(W, static_cast<std::size_t>(at - all), x.value[j], z);
+        if (at < last && *at == f) add_feature(W, ix(at - all), x.value[j], z);
     }
 }
 
@@ -69,19 +70,19 @@ public:
 
     void open(const SparseRowsView& W, std::size_t v) {
         v_ = v;
-        first_ = static_cast<std::size_t>(W.feature_ptr[v]);
-        last_ = static_cast<std::size_t>(W.feature_ptr[v + 1]);
-        for (std::size_t f = first_; f < last_; ++f) place_[static_cast<std::size_t>(W.feature[f])] = static_cast<std::int32_t>(f - first_);
+        first_ = ix(W.feature_ptr[v]);
+        last_ = ix(W.feature_ptr[v + 1]);
+        for (std::size_t f = first_; f < last_; ++f) place_[ix(W.feature[f])] = static_cast<std::int32_t>(f - first_);
     }
     void close(const SparseRowsView& W) {
-        for (std::size_t f = first_; f < last_; ++f) place_[static_cast<std::size_t>(W.feature[f])] = -1;
+        for (std::size_t f = first_; f < last_; ++f) place_[ix(W.feature[f])] = -1;
     }
     template <Index I>
     void scores(const SparseRowsView& W, const SparseExample<I>& x, float* z) const noexcept {
         start_scores(W, v_, z);
         for (std::size_t j = 0; j < x.size; ++j) {
-            const std::int32_t place = place_[static_cast<std::size_t>(x.index[j])];
-            if (place >= 0) add_feature(W, first_ + static_cast<std::size_t>(place), x.value[j], z);
+            const std::int32_t place = place_[ix(x.index[j])];
+            if (place >= 0) add_feature(W, first_ + ix(place), x.value[j], z);
         }
     }
 

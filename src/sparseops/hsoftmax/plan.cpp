@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What comes before the arithmetic: labels sorted for the tree, arrays checked.
+// The work before the arithmetic: labels sorted for the tree, arrays checked.
 #include <algorithm>
 #include <array>
 #include <numeric>
 
+#include "../detail/index.hpp"
 #include "../detail/require.hpp"
 #include "../hsoftmax.hpp"
 #include "../kernels/kernels.hpp"
@@ -14,12 +15,14 @@
 namespace sparseops {
 namespace {
 
+using detail::ix;
+
 struct Keyed {
     std::uint32_t rank;
     std::int32_t example;
 };
 
-constexpr std::size_t ahead = 8;  // examples whose paths are prefetched
+constexpr std::size_t prefetch_distance = 8;  // in examples: each takes little time here, and its path is one or two lines
 
 // Stable sort by rank < limit: insertion for a handful, else radix.
 void sort_by_rank(std::vector<Keyed>& items, std::uint32_t limit) {
@@ -58,7 +61,7 @@ void HSoftmaxPlan::sort(std::span<const std::int64_t> labels, std::optional<std:
     items.reserve(labels.size());
     for (std::size_t i = 0; i < labels.size(); ++i) {
         if (ignore_index && labels[i] == *ignore_index) continue;
-        const auto c = static_cast<std::size_t>(labels[i]);
+        const auto c = ix(labels[i]);
         detail::require(c < classes, "labels must be in [0, ", classes, "), got ", labels[i], " at index ", i);
         items.push_back({static_cast<std::uint32_t>(h_.leaf_rank[c]), static_cast<std::int32_t>(i)});
     }
@@ -67,7 +70,7 @@ void HSoftmaxPlan::sort(std::span<const std::int64_t> labels, std::optional<std:
     label_.resize(items.size());
     for (std::size_t s = 0; s < items.size(); ++s) {
         order_[s] = items[s].example;
-        label_[s] = static_cast<std::int32_t>(labels[static_cast<std::size_t>(items[s].example)]);
+        label_[s] = static_cast<std::int32_t>(labels[ix(items[s].example)]);
     }
 }
 
@@ -76,20 +79,18 @@ void HSoftmaxPlan::segment() {
     shared_.resize(n);
     if (!h_.logistic) shared_rows_.resize(n);
     logit_ptr_.assign(n + 1, 0);
-    const auto usual_depth = static_cast<std::size_t>(std::clamp(h_.depth, 0, 64));  // a skewed tree's own may be that of all classes
+    const auto usual_depth = ix(std::clamp(h_.depth, 0, 64));  // a skewed tree's own may be that of all classes
     segments_.reserve(n * 4 + usual_depth);
     std::vector<std::size_t> open;  // segment of each node on the way to the example at hand
     open.reserve(usual_depth);
-    const auto rows = [&](std::int32_t v) {
-        return h_.logistic ? 1 : static_cast<std::int32_t>(h_.row_count(static_cast<std::size_t>(v)));
-    };
+    const auto rows = [&](std::int32_t v) { return h_.logistic ? 1 : static_cast<std::int32_t>(h_.row_count(ix(v))); };
     std::span<const std::int32_t> before;
     for (std::size_t s = 0; s < n; ++s) {
-        if (s + ahead < n) {  // where the path of a label lies, and, a little later, the path
-            detail::prefetch_line(h_.path_ptr.data() + label_[std::min(n - 1, s + 2 * ahead)]);
-            detail::prefetch_line(h_.path_nodes(static_cast<std::size_t>(label_[s + ahead])).data());
+        if (s + prefetch_distance < n) {  // first the place of the path, then the path
+            detail::prefetch_line(h_.path_ptr.data() + label_[std::min(n - 1, s + 2 * prefetch_distance)]);
+            detail::prefetch_line(h_.path_nodes(ix(label_[s + prefetch_distance])).data());
         }
-        const auto path = h_.path_nodes(static_cast<std::size_t>(label_[s]));
+        const auto path = h_.path_nodes(ix(label_[s]));
         std::size_t common = 0;
         if (s > 0 && label_[s] == label_[s - 1]) {
             common = path.size();
@@ -117,13 +118,11 @@ void HSoftmaxPlan::segment() {
     if (!h_.ordered) {
         std::vector<std::int32_t> by_node(segments_.size());
         std::iota(by_node.begin(), by_node.end(), 0);
-        std::sort(by_node.begin(), by_node.end(), [this](auto a, auto b) {
-            return segments_[static_cast<std::size_t>(a)].node < segments_[static_cast<std::size_t>(b)].node;
-        });
+        std::sort(by_node.begin(), by_node.end(), [this](auto a, auto b) { return segments_[ix(a)].node < segments_[ix(b)].node; });
         std::vector<Segment> sorted(segments_.size());
         place.resize(segments_.size());
         for (std::size_t u = 0; u < sorted.size(); ++u) {
-            const auto began = static_cast<std::size_t>(by_node[u]);
+            const auto began = ix(by_node[u]);
             sorted[u] = segments_[began];
             place[began] = static_cast<std::int32_t>(u);
         }
@@ -134,8 +133,7 @@ void HSoftmaxPlan::segment() {
     for (std::size_t u = 0; u < segments_.size(); ++u) slot_ptr_[u + 1] = slot_ptr_[u] + rows(segments_[u].node);
     opened_.reserve(place.empty() ? 0 : touched_rows());
     for (const std::int32_t u : place) {
-        for (std::int64_t slot = slot_ptr_[static_cast<std::size_t>(u)]; slot < slot_ptr_[static_cast<std::size_t>(u) + 1]; ++slot)
-            opened_.push_back(static_cast<std::int32_t>(slot));
+        for (std::int64_t slot = slot_ptr_[ix(u)]; slot < slot_ptr_[ix(u) + 1]; ++slot) opened_.push_back(static_cast<std::int32_t>(slot));
     }
 }
 
@@ -143,7 +141,7 @@ void HSoftmaxPlan::write_rows(std::span<std::int64_t> rows) const {
     detail::require(rows.size() == touched_rows(), "rows must have ", touched_rows(), " entries, got ", rows.size());
     std::size_t at = 0;
     for (const Segment& segment : segments_) {
-        const auto v = static_cast<std::size_t>(segment.node);
+        const auto v = ix(segment.node);
         if (h_.logistic) {  // row v belongs to node v
             rows[at++] = segment.node;
             continue;
@@ -160,8 +158,8 @@ void require_shapes(const HierarchyView& h, const HSoftmaxInput<T>& in) {
         detail::require(W->row_ptr.size() == h.row_ptr.size() &&
                             (W->row_ptr.data() == h.row_ptr.data() || std::equal(W->row_ptr.begin(), W->row_ptr.end(), h.row_ptr.begin())),
                         "W must have the rows of the tree's nodes, got rows of another tree");
-        detail::require(W->temperature.empty() || W->temperature.size() == static_cast<std::size_t>(h.depth),
-                        "temperature must have one entry a depth, ", h.depth, ", got ", W->temperature.size());
+        detail::require(W->temperature.empty() || W->temperature.size() == ix(h.depth), "temperature must have one entry a depth, ",
+                        h.depth, ", got ", W->temperature.size());
         detail::require(in.b.empty(), "b must be empty with sparse weights, whose biases are part of them, got ", in.b.size(), " entries");
     }
     detail::require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
@@ -183,7 +181,7 @@ void require_finite(const HSoftmaxInput<T>& in) {
         const std::size_t bad = detail::kernels<T>().first_not_finite(X->data.data(), used);
         if (bad < used) detail::refuse("X must be finite, got ", X->data[bad], " at stored value ", bad);
     };
-    if (const auto* narrow = in.X.template sparse<std::int32_t>()) return finite(narrow);
+    if (const auto* rows32 = in.X.template sparse<std::int32_t>()) return finite(rows32);
     if (const auto* wide = in.X.template sparse<std::int64_t>()) return finite(wide);
     const MatrixView<const T> X = *in.X.dense();
     const std::size_t bad = detail::kernels<T>().first_not_finite(X.data, X.size());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../detail/index.hpp"
 #include "../detail/parallel.hpp"
 #include "../detail/random.hpp"
 #include "../detail/require.hpp"
@@ -15,6 +16,7 @@
 namespace sparseops {
 namespace {
 
+using detail::ix;
 using detail::require;
 
 constexpr std::size_t example_block = 8;  // rows of X that share one pass over W
@@ -23,7 +25,7 @@ constexpr std::size_t node_range = 4096;  // nodes of one work item
 
 // Walks nodes depth first for a few rows of X at once, carrying their log-probabilities on a stack.
 template <Real T>
-class alignas(detail::apart) TreeWalk {
+class alignas(detail::cache_gap) TreeWalk {
 public:
     TreeWalk(const HierarchyView& h, const HSoftmaxInput<T>& in, const detail::Scorer<T>& score, MatrixView<T> leaves, MatrixView<T> nodes,
              detail::FirstPlace& bad)
@@ -60,19 +62,19 @@ public:
     }
 
 private:
-    std::size_t node(std::size_t place) const { return static_cast<std::size_t>(h_.preorder[place]); }
+    std::size_t node(std::size_t place) const { return ix(h_.preorder[place]); }
 
     // Log-probabilities of the nodes that are open when the walk comes to this place.
     void start(std::size_t place) {
         stack_.assign(n_, 0.0);
         if (place == 0) return;
         std::int32_t c = static_cast<std::int32_t>(node(place));
-        while (c >= 0) c = h_.children(static_cast<std::size_t>(c)).front();
-        const auto path = h_.path_nodes(static_cast<std::size_t>(~c)), steps = h_.path_children(static_cast<std::size_t>(~c));
-        for (std::size_t d = 0; static_cast<std::size_t>(path[d]) != node(place); ++d) {
-            const auto v = static_cast<std::size_t>(path[d]);
+        while (c >= 0) c = h_.children(ix(c)).front();
+        const auto path = h_.path_nodes(ix(~c)), steps = h_.path_children(ix(~c));
+        for (std::size_t d = 0; ix(path[d]) != node(place); ++d) {
+            const auto v = ix(path[d]);
             score_node(v);
-            open_children(v, 0, static_cast<std::size_t>(steps[d]), false);
+            open_children(v, 0, ix(steps[d]), false);
         }
     }
 
@@ -115,7 +117,7 @@ private:
         for (std::size_t i = 0; i < n_; ++i) {
             T* z = z_.data() + i * width_;
             if (!in_.b.empty()) {
-                for (std::size_t r = 0; r < rows; ++r) z[r] += in_.b[index ? static_cast<std::size_t>(index[r]) : first + r];
+                for (std::size_t r = 0; r < rows; ++r) z[r] += in_.b[index ? ix(index[r]) : first + r];
             }
             if (in_.check_finite && k_.first_not_finite(z, rows) < rows) bad_.report(x_ + i);
             if (h_.logistic) k_.log_sigmoid(z, rows, log_p_.data() + 2 * i * width_, log_p_.data() + (2 * i + 1) * width_);
@@ -150,7 +152,7 @@ private:
                 if (c >= 0)
                     stack_.push_back(value);
                 else if (write && leaves_.data)
-                    leaves_.row(x_ + i)[static_cast<std::size_t>(~c)] = static_cast<T>(value);
+                    leaves_.row(x_ + i)[ix(~c)] = static_cast<T>(value);
             }
         }
     }
@@ -180,7 +182,7 @@ void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> 
         in.num_threads, static_cast<double>(in.X.rows()) * static_cast<double>(h.rows()) * (detail::entries_per_row(in.X) + 16));
     detail::FirstPlace bad;
     const detail::Scorer<T> scorer(h, in.X, in.W, threads);
-    std::vector<TreeWalk<T>> walks(static_cast<std::size_t>(std::max(1, threads)), TreeWalk<T>(h, in, scorer, leaves, nodes, bad));
+    std::vector<TreeWalk<T>> walks(ix(std::max(1, threads)), TreeWalk<T>(h, in, scorer, leaves, nodes, bad));
     detail::parallel_for(ranges * blocks, threads, [&](std::size_t item, std::size_t worker) {
         const std::size_t x = item / ranges * example_block, from = item % ranges * node_range;
         walks[worker].run(x, std::min(example_block, in.X.rows() - x), from, std::min(h.nodes(), from + node_range));
@@ -240,7 +242,7 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
     detail::require_matrix("out", out, classes.rows, classes.cols);
     for (std::size_t i = 0; i < classes.size(); ++i) {
         const std::int64_t c = classes.data[i];
-        require(c >= 0 && static_cast<std::size_t>(c) < h.classes(), "classes must be in [0, ", h.classes(), "), got ", c, " at index ", i);
+        require(c >= 0 && ix(c) < h.classes(), "classes must be in [0, ", h.classes(), "), got ", c, " at index ", i);
     }
     const int threads = detail::team_size(
         in.num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * detail::entries_per_row(in.X));
@@ -251,12 +253,12 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
     detail::parallel_for(classes.rows, threads, [&](std::size_t i, std::size_t worker) {
         T* z = scratch[worker];
         for (std::size_t j = 0; j < classes.cols; ++j) {
-            const auto c = static_cast<std::size_t>(classes.row(i)[j]);
+            const auto c = ix(classes.row(i)[j]);
             const auto nodes = h.path_nodes(c), steps = h.path_children(c);
             double sum = 0;
             for (std::size_t d = 0; d < nodes.size(); ++d) {
-                if (!child_log_proba(h, in, scorer, i, static_cast<std::size_t>(nodes[d]), z, z + width) && in.check_finite) bad.report(i);
-                sum += static_cast<double>(z[width + static_cast<std::size_t>(steps[d])]);
+                if (!child_log_proba(h, in, scorer, i, ix(nodes[d]), z, z + width) && in.check_finite) bad.report(i);
+                sum += static_cast<double>(z[width + ix(steps[d])]);
             }
             out.row(i)[j] = static_cast<T>(sum);
         }
@@ -282,13 +284,13 @@ void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::ui
         for (std::size_t m = 0; m < out.cols; ++m) {
             std::int32_t at = h.nodes() ? h.preorder[0] : ~0;
             detail::PhiloxBlock words{};
-            for (std::uint64_t depth = 0; at >= 0; ++depth) {  // two words a step, two steps a block
+            for (std::uint64_t depth = 0; at >= 0; ++depth) {  // two words per step, two steps per block
                 if (depth % 2 == 0)
                     words =
                         detail::philox(seed, i * out.cols + m, (static_cast<std::uint64_t>(detail::Stream::sample) << 56) | (depth / 2));
                 const double u = detail::unit_double(words[2 * (depth % 2)], words[2 * (depth % 2) + 1]);
-                const auto children = h.children(static_cast<std::size_t>(at));
-                if (!child_log_proba(h, in, scorer, i, static_cast<std::size_t>(at), z, z + width) && in.check_finite) bad.report(i);
+                const auto children = h.children(ix(at));
+                if (!child_log_proba(h, in, scorer, i, ix(at), z, z + width) && in.check_finite) bad.report(i);
                 at = children[draw_child(std::span<const T>(log_p, children.size()), u)];
             }
             out.row(i)[m] = ~at;

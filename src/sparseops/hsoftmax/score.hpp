@@ -56,15 +56,15 @@ double entries_per_row(const Examples<T>& X) noexcept {
         return static_cast<double>(rows->indices.size()) / static_cast<double>(std::max<std::size_t>(1, rows->rows()));
     };
     if (X.dense()) return static_cast<double>(X.dense()->cols);
-    const auto* narrow = X.template sparse<std::int32_t>();
-    return narrow ? mean(narrow) : mean(X.template sparse<std::int64_t>());
+    const auto* rows32 = X.template sparse<std::int32_t>();
+    return rows32 ? mean(rows32) : mean(X.template sparse<std::int64_t>());
 }
 
 template <Real T>
 class Scorer {
 public:
     // The views must outlive it. int8: rows of X are rounded to the finest 16-bit steps whose products cannot overflow, all of them
-    // now, or each when `place` asks for it. Sparse rows of X are checked, and put in order where they are not.
+    // by the constructor that takes threads, else each when `place` asks for it. Sparse rows of X are checked, and put in order where they are not.
     Scorer(const HierarchyView& h, const Examples<T>& X, const Weights<T>& W, int threads) : Scorer(h, X, W) {
         if (is_int8()) round_inputs(threads);
     }
@@ -88,17 +88,17 @@ public:
         require(levels_ >= 127, "W must have at most 132104 columns of int8 weights, got ", X_.cols);
         stride_ = (X_.cols + int8_padding - 1) / int8_padding * int8_padding;
         x_.resize(stride_);
-        x_scale_.resize(apart / sizeof(float));
+        x_scale_.resize(cache_gap / sizeof(float));
     }
 
-    // What to call row x of X from now on, where rows are rounded one at a time; what was so called before is gone.
+    // The number to pass for row x of X. Where rows are rounded one at a time, there is room for one: the number passed before is void.
     std::size_t place(std::size_t x) {
         if (!is_int8()) return x;
         round_input(x, 0);
         return 0;
     }
 
-    // Set if W is sparse: then only `node` and what this one does may be asked for.
+    // Set if W is sparse: then only `node` and the functions of SparseScorer may be called.
     const std::optional<SparseScorer>& sparse() const noexcept { return sparse_; }
 
     // z[j] = X[x] · (row j of node v). Of sparse W, the logit: bias and temperature are part of it.
@@ -156,9 +156,9 @@ private:
     void round_inputs(int threads) {
         x_.resize(X_.rows * stride_);
         x_scale_.resize(X_.rows);
-        constexpr std::size_t block = 64;
-        parallel_for((X_.rows + block - 1) / block, threads, [&](std::size_t item, std::size_t) {
-            for (std::size_t i = item * block; i < std::min(X_.rows, (item + 1) * block); ++i) round_input(i, i);
+        constexpr std::size_t row_block = 64;
+        parallel_for((X_.rows + row_block - 1) / row_block, threads, [&](std::size_t item, std::size_t) {
+            for (std::size_t i = item * row_block; i < std::min(X_.rows, (item + 1) * row_block); ++i) round_input(i, i);
         });
     }
 
@@ -176,8 +176,8 @@ private:
     void view_sparse(const Examples<T>& X, const SparseRowsView& W) {
         require(!X.dense(), "X must be compressed sparse rows, as W has sparse weights, got a dense matrix");
         if constexpr (std::is_same_v<T, float>) {
-            if (const auto* narrow = X.template sparse<std::int32_t>())
-                ordered_ = std::make_shared<const OrderedRows>(*narrow);
+            if (const auto* rows32 = X.template sparse<std::int32_t>())
+                ordered_ = std::make_shared<const OrderedRows>(*rows32);
             else
                 ordered_ = std::make_shared<const OrderedRows>(*X.template sparse<std::int64_t>());
             sparse_.emplace(h_, W, *ordered_);

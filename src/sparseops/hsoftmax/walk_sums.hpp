@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Gradients of the rows of a tree with narrow nodes, by one walk through the sorted examples.
 //
-// The examples that pass a node are neighbours. So the sums of the rows on the way to the example at hand form a stack, each x is
+// The examples that pass a node are neighbors. So the sums of the rows on the way to the example at hand form a stack, each x is
 // read once for its whole path, and a row's sum is done when the walk leaves its node. The examples are cut into chunks, for
 // threads to take; a row that examples of several chunks pass has one part from each, added in their order by `join`.
 #pragma once
@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "../detail/index.hpp"
 #include "../detail/parallel.hpp"
 #include "../kernels/kernels.hpp"
 #include "../types.hpp"
@@ -28,8 +29,8 @@ public:
     // `own_rows`: the sink has no places. All memory is had here: a sink that steps W must not be left halfway.
     WalkSums(const HSoftmaxPlan& plan, std::size_t chunk, std::size_t dim, std::size_t deepest, int workers, bool own_rows)
         : plan_(plan), shared_(plan.shared_rows()), k_(kernels<T>()), chunk_(chunk), dim_(dim), depth_(deepest) {
-        constexpr std::size_t most = 256;
-        if (depth_ > most) return;
+        constexpr std::size_t max_depth = 256;  // in rows: a stack of more leaves the caches
+        if (depth_ > max_depth) return;
         const std::size_t n = shared_.size();
         std::size_t opened = 0, parts = 0;
         chunks_.reserve((n + chunk - 1) / chunk);
@@ -43,14 +44,14 @@ public:
             }
             const std::int32_t before = shared_[from], after = to < n ? shared_[to] : 0;
             chunks_.push_back({opened, parts, before, all, after});
-            opened += static_cast<std::size_t>(plan.logits()[to] - plan.logits()[from] - common);
-            parts += static_cast<std::size_t>(before + std::max(0, after - all));
+            opened += ix(plan.logits()[to] - plan.logits()[from] - common);
+            parts += ix(before + std::max(0, after - all));
         }
         if (parts > n) return;
         fits_ = true;
         if (parts > 0) parts_ = std::make_unique_for_overwrite<T[]>(parts * dim);
         part_bias_.resize(parts);
-        stacks_.resize(static_cast<std::size_t>(std::max(1, workers)));
+        stacks_.resize(ix(std::max(1, workers)));
         for (Stack& s : stacks_) {
             s.out.resize(depth_);
             s.bias.resize(depth_);
@@ -66,7 +67,7 @@ public:
     void begin(std::size_t c, std::size_t worker) noexcept {
         Stack& stack = stacks_[worker];
         const Chunk& chunk = chunks_[c];
-        stack.open = stack.entered = static_cast<std::size_t>(chunk.before);
+        stack.open = stack.entered = ix(chunk.before);
         stack.slot = chunk.opened;
         stack.fresh = true;
         for (std::size_t d = 0; d < stack.open; ++d) stack.out[d] = parts_.get() + (chunk.part + d) * dim_;
@@ -76,11 +77,11 @@ public:
     void add(std::size_t c, std::size_t s, std::span<const std::int32_t> rows, const T* delta, const T* x, const GradientSink<T>& sink,
              std::size_t worker) {
         Stack& stack = stacks_[worker];
-        const auto common = static_cast<std::size_t>(shared_[s]);
+        const auto common = ix(shared_[s]);
         if (stack.open > common) close(c, common, sink, stack);
         for (std::size_t d = common; d < rows.size(); ++d, ++stack.slot) {
-            const auto row = static_cast<std::size_t>(rows[d]);
-            const std::size_t slot = plan_.opened().empty() ? stack.slot : static_cast<std::size_t>(plan_.opened()[stack.slot]);
+            const auto row = ix(rows[d]);
+            const std::size_t slot = plan_.opened().empty() ? stack.slot : ix(plan_.opened()[stack.slot]);
             T* const target = sink.target(sink.self, slot, row);
             stack.out[d] = target ? target : own_row(stack, d);
             stack.level[d] = {slot, row};
@@ -93,8 +94,8 @@ public:
     void end(std::size_t c, const GradientSink<T>& sink, std::size_t worker) {
         Stack& stack = stacks_[worker];
         const Chunk& chunk = chunks_[c];
-        close(c, static_cast<std::size_t>(chunk.after), sink, stack);
-        for (std::size_t d = 0; d < stack.open; ++d) {  // what the next chunk goes on with
+        close(c, ix(chunk.after), sink, stack);
+        for (std::size_t d = 0; d < stack.open; ++d) {  // the next chunk continues these sums
             if (d >= stack.entered) std::memcpy(parts_.get() + left(chunk, d) * dim_, stack.out[d], dim_ * sizeof(T));
             part_bias_[d < stack.entered ? chunk.part + d : left(chunk, d)] = stack.bias[d];
         }
@@ -103,19 +104,18 @@ public:
     void join(const GradientSink<T>& sink) {
         if (chunks_.size() <= 1) return;
         const auto segments = plan_.segments();
-        constexpr std::size_t together = 128;
-        parallel_for((segments.size() + together - 1) / together, static_cast<int>(stacks_.size()),
+        constexpr std::size_t segments_per_item = 128;
+        parallel_for((segments.size() + segments_per_item - 1) / segments_per_item, static_cast<int>(stacks_.size()),
                      [&](std::size_t item, std::size_t worker) {
-                         for (std::size_t u = item * together; u < std::min(segments.size(), (item + 1) * together); ++u) {
+                         for (std::size_t u = item * segments_per_item; u < std::min(segments.size(), (item + 1) * segments_per_item);
+                              ++u) {
                              const auto& segment = segments[u];
-                             const std::size_t first = static_cast<std::size_t>(segment.first) / chunk_,
-                                               last = static_cast<std::size_t>(segment.last - 1) / chunk_;
+                             const std::size_t first = ix(segment.first) / chunk_, last = ix(segment.last - 1) / chunk_;
                              if (first == last) continue;
-                             const auto slot = static_cast<std::size_t>(plan_.slots()[u]),
-                                        rows = static_cast<std::size_t>(plan_.slots()[u + 1]) - slot,
-                                        row = plan_.hierarchy().row(static_cast<std::size_t>(segment.node));
+                             const auto slot = ix(plan_.slots()[u]), rows = ix(plan_.slots()[u + 1]) - slot,
+                                        row = plan_.hierarchy().row(ix(segment.node));
                              for (std::size_t j = 0; j < rows; ++j)
-                                 join_row(first, last, static_cast<std::size_t>(segment.z) + j, slot + j, row + j, sink, stacks_[worker]);
+                                 join_row(first, last, ix(segment.z) + j, slot + j, row + j, sink, stacks_[worker]);
                          }
                      });
     }
@@ -128,7 +128,7 @@ private:
     struct Level {
         std::size_t slot, row;
     };
-    struct alignas(apart) Stack {
+    struct alignas(cache_gap) Stack {
         std::unique_ptr<T[]> rows;
         std::vector<T*> out;
         std::vector<double> bias;
@@ -138,13 +138,11 @@ private:
         bool fresh;                       // nothing has been added yet
     };
 
-    // Where a sum is taken that the sink has no place for.
+    // Memory for a sum that the sink has no place for.
     T* own_row(Stack& stack, std::size_t d) const { return stack.rows.get() + d * dim_; }
 
     // Part of a row on level d that chunk opens and leaves open.
-    static std::size_t left(const Chunk& chunk, std::size_t d) noexcept {
-        return chunk.part + static_cast<std::size_t>(chunk.before - chunk.all) + d;
-    }
+    static std::size_t left(const Chunk& chunk, std::size_t d) noexcept { return chunk.part + ix(chunk.before - chunk.all) + d; }
 
     void join_row(std::size_t first, std::size_t last, std::size_t level, std::size_t slot, std::size_t row, const GradientSink<T>& sink,
                   Stack& stack) {

@@ -106,11 +106,11 @@ void softmax_nll(const T* z, std::size_t k, T* nll, T* probability) {
 template <class T>
 std::size_t first_not_finite(const T* x, std::size_t n) {
     typedef Vec<T> V;
-    constexpr std::size_t L = lanes<T>, stretch = 16 * L;
+    constexpr std::size_t L = lanes<T>, step = 16 * L;
     std::size_t at = 0;
-    for (; at + stretch <= n; at += stretch) {  // x - x is 0 for a finite x and NaN for the others
+    for (; at + step <= n; at += step) {  // x - x is 0 for a finite x and NaN for the others
         V a{}, b{};
-        for (std::size_t i = 0; i < stretch; i += 2 * L) {
+        for (std::size_t i = 0; i < step; i += 2 * L) {
             const V u = load<V>(x + at + i), v = load<V>(x + at + i + L);
             a = a + (u - u);
             b = b + (v - v);
@@ -128,7 +128,7 @@ std::size_t first_not_finite(const T* x, std::size_t n) {
     return n;
 }
 
-// ---- optimiser steps ----------------------------------------------------------------------------------------
+// ---- optimizer steps ----------------------------------------------------------------------------------------
 
 template <class V, class T>
 SPARSEOPS_INLINE V adagrad_step(V weight, V total, V g, T lr, T eps) {

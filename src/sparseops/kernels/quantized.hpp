@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Products with quantised rows, one table per instruction set beside that of kernels.hpp.
+// Products with quantized rows, one table per instruction set beside that of kernels.hpp.
 //
 // Half precision rows are widened exactly and summed in the order of Kernels<float>::dots: the bytes of the float product
 // with the widened row. Products of int8 rows are integers, so that their order is free and all sets agree, baseline too.
@@ -12,7 +12,7 @@
 
 namespace sparseops::detail {
 
-constexpr std::size_t int8_padding = 32;  // rows of quantised inputs are filled with zeros to a multiple of this
+constexpr std::size_t int8_padding = 32;  // rows of quantized inputs are filled with zeros to a multiple of this
 
 struct QuantizedKernels {
     // out[i * out_stride + j] = x[i] · w[j], n elements a row.

@@ -17,7 +17,7 @@ namespace {
 using sparseops::detail::Ahead;
 
 // Vectors of 64-bit lanes whose low halves are 32-bit words: what Philox multiplies. One instruction set, one width.
-// What the high halves hold means nothing. high_half shuffles where it can: shifts would wait for the unit that multiplies.
+// The content of the high halves means nothing. high_half shuffles where it can: shifts would wait for the unit that multiplies.
 #if defined(__AVX512F__)
 struct Words {
     __m512i v;

@@ -40,7 +40,7 @@ struct SelectKernels {
     bool (*select)(const U* x, const std::uint64_t* bits, const U* r, std::size_t stride, std::size_t n, U exponent, U* y);
 };
 
-// What draw_bits asks for on the way, so that memory and arithmetic go on at once: `bytes` a group, to be read and to be written.
+// Memory that draw_bits prefetches, so that it comes while the arithmetic goes on: `bytes` per group, to be read and to be written.
 struct Ahead {
     const char* read = nullptr;
     char* write = nullptr;

@@ -4,19 +4,20 @@
 #include <algorithm>
 #include <numeric>
 
+#include "../detail/index.hpp"
 #include "../detail/random.hpp"
 
 namespace sparseops::detail {
 
 Reach::Reach(const HierarchyView& h, const LabelsView& labels, std::span<const float> cost)
     : first_(h.nodes()), last_(h.nodes()), begin_(h.classes() + 1, 0) {
-    const auto place = [&](std::int64_t c) { return static_cast<std::size_t>(h.leaf_rank[static_cast<std::size_t>(c)]); };
+    const auto place = [&](std::int64_t c) { return ix(h.leaf_rank[ix(c)]); };
     for (std::size_t i = h.nodes(); i-- > 0;) {  // a node comes before those below it
-        const auto v = static_cast<std::size_t>(h.preorder[i]);
+        const auto v = ix(h.preorder[i]);
         const auto children = h.children(v);
         const std::int32_t a = children.front(), b = children.back();
-        first_[v] = a < 0 ? leaf(h, a) : first_[static_cast<std::size_t>(a)];
-        last_[v] = b < 0 ? leaf(h, b) + 1 : last_[static_cast<std::size_t>(b)];
+        first_[v] = a < 0 ? leaf(h, a) : first_[ix(a)];
+        last_[v] = b < 0 ? leaf(h, b) + 1 : last_[ix(b)];
         root_ = v;
     }
     for (std::size_t i = 0; i < labels.rows(); ++i) {
@@ -51,7 +52,7 @@ void NodeProblem::collect(const HierarchyView& h, const Reach& reach, std::span<
     Draws draws(seed, Stream::linear, std::uint64_t{v} << 16 | 0xffff);
     for (std::size_t n = order_.size(); n > 1; --n) std::swap(order_[n - 1], order_[draws.below(n)]);
     const auto held = std::stable_partition(order_.begin(), order_.end(), [&](std::size_t p) { return !held_out[pairs_[p] >> 32]; });
-    training_ = static_cast<std::size_t>(held - order_.begin());
+    training_ = ix(held - order_.begin());
     row_.clear();
     positive_ptr_.assign(1, 0);
     positive_.clear();
@@ -73,7 +74,7 @@ void NodeProblem::build(const HierarchyView& h, const CsrView<const float, I>& X
                         std::span<const std::uint8_t> held_out, std::size_t v, std::uint64_t seed) {
     collect(h, reach, held_out, v, seed);
     std::size_t entries = 0;
-    for (const std::uint32_t row : row_) entries += static_cast<std::size_t>(X.indptr[row + 1] - X.indptr[row]);
+    for (const std::uint32_t row : row_) entries += ix(X.indptr[row + 1] - X.indptr[row]);
     feature_.clear();
     ptr_.assign(1, 0);
     entries_.clear();
@@ -82,8 +83,8 @@ void NodeProblem::build(const HierarchyView& h, const CsrView<const float, I>& X
     cost_.clear();
     for (const std::uint32_t row : row_) {
         float squares = 1;
-        for (auto j = static_cast<std::size_t>(X.indptr[row]); j < static_cast<std::size_t>(X.indptr[row + 1]); ++j) {
-            std::int32_t& place = place_[static_cast<std::size_t>(X.indices[j])];
+        for (auto j = ix(X.indptr[row]); j < ix(X.indptr[row + 1]); ++j) {
+            std::int32_t& place = place_[ix(X.indices[j])];
             if (place < 0) {
                 place = static_cast<std::int32_t>(feature_.size());
                 feature_.push_back(static_cast<std::int32_t>(X.indices[j]));
@@ -95,7 +96,7 @@ void NodeProblem::build(const HierarchyView& h, const CsrView<const float, I>& X
         squares_.push_back(squares);
         cost_.push_back(cost[row]);
     }
-    for (const std::int32_t f : feature_) place_[static_cast<std::size_t>(f)] = -1;
+    for (const std::int32_t f : feature_) place_[ix(f)] = -1;
 }
 
 template void NodeProblem::build(const HierarchyView&, const CsrView<const float, std::int32_t>&, const Reach&, std::span<const float>,

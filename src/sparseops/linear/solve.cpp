@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t chunk = 32;
 
-// The order of a pass: the active examples in chunks of neighbours, whose data lie together, the chunks and each within itself in
+// The order of a pass: the active examples in chunks of neighbors, whose data lie together, the chunks and each within itself in
 // random order. Descent over a fixed order converges slowly; over a random one every example is a cache miss.
 class Passes {
 public:
@@ -45,7 +45,7 @@ public:
         return s_.visit.data();
     }
 
-    // Takes out the examples that were marked, ~i, in the last pass; neighbours stay neighbours.
+    // Takes out the examples that were marked, ~i, in the last pass; neighbors stay neighbors.
     void drop_marked() {
         std::size_t at = 0;
         const std::size_t n = active();

@@ -34,7 +34,7 @@ private:
     std::vector<Line> lines_;
 };
 
-// What a thread keeps from block to block.
+// One thread's scratch, kept from block to block.
 struct SolveScratch {
     AlignedFloats weights, dual, bias, rows, scores;
     std::vector<std::uint16_t> positive, mask;

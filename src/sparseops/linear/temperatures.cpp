@@ -36,7 +36,7 @@ void add_example(std::span<const float> scores, std::span<const float> target, b
     ++slopes.examples;
 }
 
-// Where the slope is zero, between two of the candidates.
+// The temperature at which the slope is zero, between two of the candidates.
 float best_of(const Slopes& slopes, float usual) {
     if (slopes.examples < least_examples) return usual;
     std::size_t g = 0;

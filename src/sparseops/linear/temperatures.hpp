@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One temperature a depth, from examples that training has not seen.
+// One temperature per depth, from examples that training has not seen.
 #pragma once
 
 #include <array>

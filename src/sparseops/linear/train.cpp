@@ -23,7 +23,7 @@ namespace sparseops {
 
 using detail::require;
 
-// What LinearTrainer stands for, whatever the width of the indices.
+// The trainer behind LinearTrainer, for either width of the indices.
 class LinearTrainer::Work {
 public:
     Work() = default;

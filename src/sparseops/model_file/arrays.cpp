@@ -56,7 +56,7 @@ T little(std::span<const std::byte> bytes, std::size_t at) {
     return value;
 }
 
-// What the header says of an array. Sizes are -1 where it says no whole number.
+// An array as the header describes it. Sizes are -1 where they are no whole numbers.
 struct Entry {
     std::string name;
     std::optional<std::string> dtype;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// CRC-32 as in zlib and PNG (ISO 3309), eight bytes a step (slicing by 8, Kounavis & Berry 2005).
+// CRC-32 as in zlib and PNG (ISO 3309), eight bytes per step (slicing by 8, Kounavis & Berry 2005).
 #pragma once
 
 #include <array>

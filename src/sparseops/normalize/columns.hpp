@@ -23,15 +23,15 @@ inline std::size_t column_blocks(std::size_t n, std::size_t cols) noexcept {
     return std::clamp<std::size_t>(n / (16 * cols + 65536), few, 64);
 }
 
-// f(e) for the entries [from, to), until it says false. Each entry has a cell in a table of `cols`, which is asked for ahead
-// where the table leaves no room in a second cache: how far a processor sees by itself ends with some fifty entries.
+// f(e) for the entries [from, to), until it says false. Each entry has a cell in a table of `cols`, prefetched where the
+// table would fill a second-level cache.
 template <Index I, class Cell, class F>
 std::size_t each_entry(const I* index, std::size_t from, std::size_t to, const Cell* table, std::size_t cols, F f) {
-    constexpr std::size_t ahead = 96;
+    constexpr std::size_t prefetch_distance = 96;  // in entries: twice as far as a processor sees by itself
     const bool far = cols * sizeof(Cell) > 131072;
     std::size_t e = from;
-    for (const std::size_t last = far && to - from > ahead ? to - ahead : from; e < last; ++e) {
-        prefetch_entry(table, index[e + ahead]);
+    for (const std::size_t last = far && to - from > prefetch_distance ? to - prefetch_distance : from; e < last; ++e) {
+        prefetch_entry(table, index[e + prefetch_distance]);
         if (!f(e)) [[unlikely]]
             return e;
     }
@@ -54,7 +54,7 @@ void parallel_ranges(std::size_t cols, int threads, F f) {
 // Sums of `blocks` blocks, each by measure_block(block, sums of its own), combined in block order.
 template <class MeasureBlock>
 void sum_blocks(std::size_t blocks, Norm ord, int threads, std::span<double> sum, MeasureBlock measure_block) {
-    const std::size_t cols = sum.size(), stride = apart_stride<double>(cols);
+    const std::size_t cols = sum.size(), stride = padded_stride<double>(cols);
     const auto own = std::make_unique_for_overwrite<double[]>(blocks * stride);
     const auto of = [&](std::size_t b) { return b == 0 ? sum.data() : own.get() + b * stride; };
     parallel_for(blocks, threads, [&](std::size_t b, std::size_t) {

@@ -14,15 +14,15 @@ namespace {
 
 using detail::require;
 
-constexpr std::size_t row_block = 256;  // rows a kernel call
-constexpr std::size_t stretch = 65536;  // entries a work item
+constexpr std::size_t row_block = 256;      // rows per kernel call
+constexpr std::size_t entry_block = 65536;  // entries per work item
 
 // The first of the places [0, n) that find(from, to) finds, which gives `to` if there is none.
 template <class Find>
 std::size_t first_found(std::size_t n, int threads, Find find) {
-    std::vector<std::size_t> found((n + stretch - 1) / stretch, n);
+    std::vector<std::size_t> found((n + entry_block - 1) / entry_block, n);
     detail::parallel_for(found.size(), threads, [&](std::size_t i, std::size_t) {
-        const std::size_t to = std::min(n, (i + 1) * stretch), at = find(i * stretch, to);
+        const std::size_t to = std::min(n, (i + 1) * entry_block), at = find(i * entry_block, to);
         if (at < to) found[i] = at;
     });
     return found.empty() ? n : *std::min_element(found.begin(), found.end());
@@ -112,7 +112,7 @@ void by_rows(std::span<const T> x, std::span<const T> g, std::span<T> dx, std::s
     const auto& k = detail::norm_kernels<T>();
     std::size_t longest = 0;
     for (std::size_t i = 0; i < rows && std::is_same_v<T, double>; ++i) longest = std::max(longest, offset_of(i + 1) - offset_of(i));
-    const std::size_t stride = detail::apart_stride<double>(longest);
+    const std::size_t stride = detail::padded_stride<double>(longest);
     const auto buffers = std::make_unique_for_overwrite<double[]>(stride * static_cast<std::size_t>(std::max(1, threads)));
     detail::parallel_for((rows + row_block - 1) / row_block, threads, [&](std::size_t block, std::size_t worker) {
         const std::size_t from = block * row_block, count = std::min(row_block, rows - from);
@@ -224,7 +224,7 @@ private:
     void sum(std::span<double> sums, Add add) const {
         const std::size_t n = x_.size(), blocks = detail::column_blocks(n, cols_), length = (n + blocks - 1) / blocks;
         detail::sum_blocks(blocks, Norm::l1, threads_, sums, [&](std::size_t b, double* own) {
-            const auto* table = reinterpret_cast<const Cell*>(own);  // asked for ahead, not read
+            const auto* table = reinterpret_cast<const Cell*>(own);  // prefetched, not read
             each_column_(std::min(n, b * length), std::min(n, (b + 1) * length), table,
                          [&](std::size_t e, std::size_t c) { add(own, c, static_cast<double>(x_[e]), static_cast<double>(g_[e])); });
         });
@@ -233,8 +233,8 @@ private:
     template <class Cell>
     void write(const std::vector<Cell>& table, const std::vector<char>& entries) const {
         const std::size_t n = x_.size();
-        detail::parallel_for((n + stretch - 1) / stretch, threads_, [&](std::size_t i, std::size_t) {
-            each_column_(i * stretch, std::min(n, (i + 1) * stretch), table.data(), [&](std::size_t e, std::size_t c) {
+        detail::parallel_for((n + entry_block - 1) / entry_block, threads_, [&](std::size_t i, std::size_t) {
+            each_column_(i * entry_block, std::min(n, (i + 1) * entry_block), table.data(), [&](std::size_t e, std::size_t c) {
                 dx_[e] = static_cast<T>(table[c](static_cast<double>(x_[e]), static_cast<double>(g_[e])));
                 if (!entries.empty() && entries[c] == 1 && x_[e] != 0) dx_[e] = 0;  // see single_entry
             });

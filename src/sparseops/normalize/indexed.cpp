@@ -14,8 +14,8 @@ namespace {
 
 using detail::require;
 
-constexpr std::size_t index_block = 256;  // named rows a work item
-constexpr std::size_t ahead = 8;          // rows between a prefetch and its use
+constexpr std::size_t index_block = 256;      // named rows per work item
+constexpr std::size_t prefetch_distance = 8;  // in rows: short ones are done before the next has come
 
 // A row as arithmetic wants it: itself, or the floats of 16-bit storage in a buffer of the worker.
 template <class T>
@@ -114,14 +114,14 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
         Storage<T>::store(target, n, row(i));
     };
     each_row([&](std::size_t i, R* buffer) {
-        if (i + ahead < count) detail::prefetch(row(i + ahead), n);
+        if (i + prefetch_distance < count) detail::prefetch(row(i + prefetch_distance), n);
         norms[i] = measure_row(Storage<T>::load(row(i), n, buffer), n, norm, max_norm, factor[i]);
         if (!check_finite) scale(i, buffer);
     });
     if (!check_finite) return;
     for (std::size_t i = 0; i < count; ++i) require(!std::isnan(norms[i]), "param must be finite, got nan or inf in row ", rows[i]);
     each_row([&](std::size_t i, R* buffer) {
-        if (i + ahead < count && factor[i + ahead] != 1) detail::prefetch(row(i + ahead), n);
+        if (i + prefetch_distance < count && factor[i + prefetch_distance] != 1) detail::prefetch(row(i + prefetch_distance), n);
         scale(i, buffer);
     });
 }

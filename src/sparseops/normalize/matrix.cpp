@@ -14,8 +14,8 @@ using detail::require;
 using detail::Scaling;
 using detail::Size;
 
-constexpr std::size_t row_block = 256;      // rows a kernel call
-constexpr std::size_t entry_block = 65536;  // entries a work item of the passes that write
+constexpr std::size_t row_block = 256;      // rows per kernel call
+constexpr std::size_t entry_block = 65536;  // entries per work item of the passes that write
 
 void require_options(const Normalize& o) {
     require(std::isfinite(o.norm) && o.norm >= 0, "norm must be finite and non-negative, got ", o.norm);
@@ -99,7 +99,7 @@ private:
 
 // ---- columns ------------------------------------------------------------------------------------------------
 
-// What to do to columns of these sizes, whose norms take the place of what was measured.
+// The scalings of columns of these sizes; their norms take the place of the measures.
 struct Columns {
     std::unique_ptr<double[]> factor;
     std::vector<int> power;  // of Scaling; empty: all 0

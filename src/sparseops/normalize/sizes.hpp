@@ -40,7 +40,7 @@ inline bool doubtful_factor(double factor) noexcept { return !(factor >= std::nu
 
 inline bool is_scaled(Size s, double norm, bool max_norm) noexcept { return s.value != 0 && !(max_norm && s.value <= norm * s.scale); }
 
-// What makes a vector of this size `norm` long: NaN if an entry is not finite, so that the whole vector says so.
+// The scaling that makes a vector of this size `norm` long: NaN if an entry is not finite, so that the whole vector says so.
 inline Scaling scaling_of(Size s, double norm) noexcept {
     if (!std::isfinite(s.value)) return {std::numeric_limits<double>::quiet_NaN()};
     if (const double factor = norm / s.value; s.scale == 1 && !doubtful_factor(factor)) return {factor};

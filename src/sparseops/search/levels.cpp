@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "../detail/index.hpp"
 #include "../detail/parallel.hpp"
 #include "../hsoftmax/child_log_p.hpp"
 #include "../hsoftmax/score.hpp"
@@ -14,15 +15,15 @@ namespace sparseops::detail {
 namespace {
 
 // One worker's search of a block of rows, level by level. The pairs (node, row) of a level are sorted by node: then a node's weights
-// are read for all its rows while they are near. What becomes of a row does not depend on the others of its block.
-class alignas(apart) LevelSearch {
+// are read for all its rows while they are near. A row's results do not depend on the other rows of its block.
+class alignas(cache_gap) LevelSearch {
 public:
     LevelSearch(const HierarchyView& h, const HSoftmaxInput<float>& in, const SearchOptions& options, const Scorer<float>& score,
                 std::size_t block, FirstPlace& bad)
         : h_(h),
           in_(in),
           score_(*score.sparse()),
-          width_(static_cast<std::size_t>(std::min(*options.beam, static_cast<std::int64_t>(h.nodes())))),
+          width_(ix(std::min(*options.beam, static_cast<std::int64_t>(h.nodes())))),
           bad_(bad),
           results_(block, Results<float>(h, options)),
           next_(block),
@@ -39,7 +40,7 @@ public:
         while (!pairs_.empty()) {
             expand();
             pairs_.clear();
-            for (std::size_t q = 0; q < rows; ++q) narrow(q);
+            for (std::size_t q = 0; q < rows; ++q) keep_likeliest(q);
             std::sort(pairs_.begin(), pairs_.end(),
                       [](const Pair& a, const Pair& b) { return a.open.node != b.open.node ? a.open.node < b.open.node : a.row < b.row; });
         }
@@ -62,11 +63,11 @@ private:
         for (std::size_t from = 0, to = 0; from < pairs_.size(); from = to) {
             const std::int32_t node = pairs_[from].open.node;
             while (to < pairs_.size() && pairs_[to].open.node == node) ++to;
-            const auto v = static_cast<std::size_t>(node);
+            const auto v = ix(node);
             const auto children = h_.children(v);
             score_.open(v, to - from);
             for (std::size_t i = from; i < to; ++i) {
-                const auto q = static_cast<std::size_t>(pairs_[i].row);
+                const auto q = ix(pairs_[i].row);
                 score_.logits(first_ + q, z_.data());
                 const float* const steps = log_p(v, first_ + q);
                 for (std::size_t j = 0; j < children.size(); ++j)
@@ -85,8 +86,8 @@ private:
         return log_p_.data();
     }
 
-    // What row q follows to the next level: the likeliest, if they may hold a result.
-    void narrow(std::size_t q) {
+    // Keeps the likeliest nodes that row q met, if they may hold a result, for the next level.
+    void keep_likeliest(std::size_t q) {
         std::vector<Open<float>>& next = next_[q];
         if (next.size() > width_) {
             std::nth_element(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width_), next.end(), likelier<float>);
@@ -116,7 +117,7 @@ private:
 
 // Rows that are searched together: many, so that they share nodes, but few enough for their results to stay near.
 std::size_t rows_together(std::size_t rows, std::size_t kept, int threads) {
-    const std::size_t share = (rows + static_cast<std::size_t>(threads) - 1) / static_cast<std::size_t>(threads);
+    const std::size_t share = (rows + ix(threads) - 1) / ix(threads);
     return std::min(std::clamp<std::size_t>((std::size_t{1} << 15) / kept, 16, 512), std::max<std::size_t>(share, 64));
 }
 
@@ -124,18 +125,18 @@ std::size_t rows_together(std::size_t rows, std::size_t kept, int threads) {
 
 void search_levels(const HierarchyView& h, const HSoftmaxInput<float>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
                    MatrixView<float> log_probs, std::span<float> bound) {
-    const std::size_t n = in.X.rows(), width = static_cast<std::size_t>(std::min(*options.beam, static_cast<std::int64_t>(h.nodes())));
+    const std::size_t n = in.X.rows(), width = ix(std::min(*options.beam, static_cast<std::int64_t>(h.nodes())));
     const double scored = static_cast<double>(width) * static_cast<double>(h.depth);
     const int threads = std::max(1, team_size(in.num_threads, static_cast<double>(n) * scored * (entries_per_row(in.X) + 16) * 8));
     const Scorer<float> scorer(h, in.X, in.W, threads);
-    const std::size_t block = rows_together(n, std::min(options.k, h.classes() + h.nodes()) + width, threads);
+    const std::size_t row_block = rows_together(n, std::min(options.k, h.classes() + h.nodes()) + width, threads);
     FirstPlace bad;
     std::vector<LevelSearch> searches;
-    searches.reserve(static_cast<std::size_t>(threads));
-    for (int t = 0; t < threads; ++t) searches.emplace_back(h, in, options, scorer, std::min(block, n), bad);
-    parallel_for((n + block - 1) / block, threads, [&](std::size_t item, std::size_t worker) {
-        const std::size_t first = item * block;
-        searches[worker].run(first, std::min(block, n - first), classes, log_probs, bound);
+    searches.reserve(ix(threads));
+    for (int t = 0; t < threads; ++t) searches.emplace_back(h, in, options, scorer, std::min(row_block, n), bad);
+    parallel_for((n + row_block - 1) / row_block, threads, [&](std::size_t item, std::size_t worker) {
+        const std::size_t first = item * row_block;
+        searches[worker].run(first, std::min(row_block, n - first), classes, log_probs, bound);
     });
     require_finite_logits(bad);
 }

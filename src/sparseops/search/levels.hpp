@@ -6,7 +6,7 @@
 
 namespace sparseops::detail {
 
-// What search.hpp says of hsoftmax_search with a beam; all arguments have been checked, and W is sparse.
+// hsoftmax_search (search.hpp) with a beam, for sparse W. The arguments must have been checked.
 void search_levels(const HierarchyView& h, const HSoftmaxInput<float>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
                    MatrixView<float> log_probs, std::span<float> bound);
 

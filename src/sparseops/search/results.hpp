@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What a search keeps of one row of X: its best results so far, and how likely the best of what it left may be.
+// The state of a search for one row of X: its best results so far, and a bound on the likelihood of all it left out.
 #pragma once
 
 #include <algorithm>
