@@ -68,15 +68,16 @@ struct Batch {
     }
 
     // Memory for the logits: of the whole batch if someone needs them after their part of `part` examples is done.
-    void allocate(bool needed_afterwards, std::size_t part, std::span<Scratch<T>* const> workers) {
+    template <class Workers>
+    void allocate(bool needed_afterwards, std::size_t part, Workers& workers) {
         std::size_t most = 0;
         for (std::size_t s = 0; s < size; s += part) most = std::max(most, at(std::min(size, s + part)) - at(s));
         const bool keep = needed_afterwards || !in.residuals.empty() || !out.residuals.empty();
         if (keep) kept_logits = std::make_unique_for_overwrite<T[]>(plan.n_logits());
-        for (Scratch<T>* worker : workers) {
-            if (!keep) worker->own_logits = std::make_unique_for_overwrite<T[]>(most);
-            worker->loss.resize(losses_in_one_call ? most : 0);
-            worker->target.resize(losses_in_one_call ? most : 0);
+        for (Scratch<T>& worker : workers) {
+            if (!keep) worker.own_logits = std::make_unique_for_overwrite<T[]>(most);
+            worker.loss.resize(losses_in_one_call ? most : 0);
+            worker.target.resize(losses_in_one_call ? most : 0);
         }
     }
 

@@ -26,15 +26,13 @@ public:
             for (std::size_t s = c * chunk_; s < last(c); ++s) nodes += batch.path(s).size() - shared_steps(s, c);
             most_nodes = std::max(most_nodes, nodes);
         }
-        std::vector<Scratch<T>*> scratch;
         for (Worker& worker : workers_) {
             worker.products.resize(std::max(batch.in.W.sparse() ? 2 : chunk_ * row_tile_, h_.widest));
             worker.sparse = batch.score.sparse();
             worker.open.reserve(ix(h_.depth) + 1);
             worker.nodes.reserve(most_nodes);
-            scratch.push_back(&worker);
         }
-        batch.allocate(batch.out.gradient, chunk_, scratch);
+        batch.allocate(batch.out.gradient, chunk_, workers_);
     }
 
     std::size_t chunks() const { return (batch_.size + chunk_ - 1) / chunk_; }

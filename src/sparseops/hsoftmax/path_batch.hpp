@@ -32,13 +32,11 @@ public:
         if (batch.out.gradient) sums_.emplace(batch.plan, chunk_, batch.dim, longest, batch.threads, !batch.out.sink);
         if (sums_ && !sums_->fits()) sums_.reset();
         takes_rows_ = sums_ && batch.out.sink;
-        std::vector<Scratch<T>*> scratch;
         for (Worker& worker : workers_) {
             worker.products.resize(longest + 3);  // as many as `Scorer::path` may overwrite
             worker.rows.resize(h_.logistic ? 0 : longest * block_);
-            scratch.push_back(&worker);
         }
-        batch.allocate(batch.out.gradient && !takes_rows_, batch.out.residuals.empty() ? block_ : chunk_, scratch);
+        batch.allocate(batch.out.gradient && !takes_rows_, batch.out.residuals.empty() ? block_ : chunk_, workers_);
     }
 
     std::size_t chunks() const { return (batch_.size + chunk_ - 1) / chunk_; }
