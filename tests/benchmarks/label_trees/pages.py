@@ -137,13 +137,14 @@ HEAD = """# Label trees beside their peers
 <!-- Written by tests/benchmarks/label_trees/pages.py from docs/benchmarks/label_trees.json. -->
 
 Each contestant trained, and answered from the files that it saved, in processes of its own, with
-the settings below. P@1 and P@5 are means over seeds: of tasks with one label a row the share of
-rows whose class comes first, is among the first five; of tasks with several the precision at 1, at
-5. Times are medians; compare the CPU seconds, for other programs ran beside these. Queries are a
-batch of all test rows, top 5. *Peak* is the most memory
-of the process while training, the rows included; *model* is what a process grows by when it loads
-the model. The best P@1 and P@5 of a task are bold. `tests/benchmarks/label_trees/race.py` runs it
-all, `tasks.py` there says what the tasks are made of.
+the settings below. `tests/benchmarks/label_trees/race.py` runs it all; `tasks.py` there says what
+the tasks are made of.
+
+P@1 and P@5 are means over seeds. Of tasks with one label a row they are the share of rows whose
+class comes first, is among the first five; of tasks with several labels the precision at 1, at 5.
+The best of a task are bold. Times are medians; compare the CPU seconds, for other programs ran
+beside these. Queries are a batch of all test rows, top 5. *Peak* is the most memory of the process
+while training, the rows included; *model* is what a process grows by when it loads the model.
 
 ## At a glance
 
