@@ -14,7 +14,7 @@
 #include "hsoftmax/child_log_p.hpp"
 #include "hsoftmax/score.hpp"
 #include "kernels/kernels.hpp"
-#include "search/levels.hpp"
+#include "search/blocks.hpp"
 #include "search/results.hpp"
 
 namespace sparseops {
@@ -155,7 +155,7 @@ private:
 
     template <class Push>
     void expand(std::span<const Open<T>> nodes, Push push) {
-        if (!h_.logistic || score_.sparse()) {
+        if (!h_.logistic) {
             for (const Open<T>& node : nodes) {
                 score_children(ix(node.node));
                 const auto children = h_.children(ix(node.node));
@@ -232,7 +232,7 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
     require(bound.size() == n, "bound must have ", n, " entries, got ", bound.size());
     require_input(h, in);
     if constexpr (std::is_same_v<T, float>) {
-        if (in.W.sparse() && options.beam && h.nodes() > 0) return detail::search_levels(h, in, options, classes, log_probs, bound);
+        if (in.W.sparse() && h.nodes() > 0) return detail::search_blocks(h, in, options, classes, log_probs, bound);
     }
     const double scored =
         static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);

@@ -287,6 +287,24 @@ void test_order() {
     check(answer(h, none, {}).nll.empty(), "no rows");
 }
 
+// Keys that are NaN beside others that are numbers: the beam must still have an order.
+void test_not_finite() {
+    const Hierarchy tree = two_level(400, {}, 80, false);
+    const HierarchyIndex index(tree);
+    const HierarchyView& h = index.view();
+    Task task(h, 100, 300, 59);
+    Random random(60);
+    for (float& x : task.x.data) {
+        if (random.below(100) == 0) x = random.below(2) ? std::numeric_limits<float>::quiet_NaN() : 1e38f;
+    }
+    HSoftmaxInput<float> in = task.input();
+    in.check_finite = false;
+    const Answers a = answer(h, in, task.labels);
+    in.num_threads = 2;
+    check(answer(h, in, task.labels) == a, "numbers that are not finite should not depend on threads");
+    for (const std::int64_t c : a.classes) check(c >= -1 && c < 400 + 81, "a class or a node, got ", c);
+}
+
 // ---- rejections
 
 void test_refusals() {
@@ -418,6 +436,7 @@ int main() {
     test_beam();
     test_same_bytes();
     test_order();
+    test_not_finite();
     test_refusals();
     test_independent_refusals();
     return finish("sparse rows");

@@ -90,8 +90,8 @@ LENT = {
     # children, which are no contract.
     ("search.cpp", "hsoftmax/score.hpp"),
     ("search.cpp", "hsoftmax/child_log_p.hpp"),
-    ("search/levels.cpp", "hsoftmax/score.hpp"),
-    ("search/levels.cpp", "hsoftmax/child_log_p.hpp"),
+    ("search/blocks.cpp", "hsoftmax/score.hpp"),
+    ("search/blocks.cpp", "hsoftmax/child_log_p.hpp"),
     ("search.cpp", "hsoftmax/backward.hpp"),  # the checks of its input
     # A step is taken where the backward pass hands over the gradient of a row.
     ("update/update.cpp", "hsoftmax/backward.hpp"),

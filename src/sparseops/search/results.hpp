@@ -36,10 +36,11 @@ struct Open {
     std::int32_t node;
 };
 
-// a before b in a beam.
+// a before b in a beam; NaN after all numbers, so that it is an order, whatever the keys.
 template <Real T>
 bool likelier(const Open<T>& a, const Open<T>& b) {
-    return a.key != b.key ? a.key > b.key : a.node < b.node;
+    if (const bool lost = a.key != a.key; lost != (b.key != b.key)) return !lost;
+    return a.key > b.key || (!(a.key < b.key) && a.node < b.node);
 }
 
 template <Real T>

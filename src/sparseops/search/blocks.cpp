@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "levels.hpp"
+#include "blocks.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -14,19 +14,26 @@
 namespace sparseops::detail {
 namespace {
 
-// One worker's search of a block of rows, level by level. The pairs (node, row) of a level are sorted by node: then a node's weights
-// are read for all its rows while they are near. A row's results do not depend on the other rows of its block.
-class alignas(cache_gap) LevelSearch {
+constexpr std::size_t exact_width = 16;  // nodes that a row expands in a round without a beam, where
+constexpr std::size_t shared_rows = 64;  // so many rows are searched together
+
+// One worker's search of a block of rows, round by round. The pairs (node, row) of a round are sorted by node: then a node's weights
+// are read for all its rows while they are near. With a beam a round is a level of the tree; without, each row expands the likeliest
+// of its open nodes, few enough that most would be expanded anyway. A row's results do not depend on the other rows of its block,
+// nor on how many nodes it expands in a round.
+class alignas(cache_gap) BlockSearch {
 public:
-    LevelSearch(const HierarchyView& h, const HSoftmaxInput<float>& in, const SearchOptions& options, const Scorer<float>& score,
-                std::size_t block, FirstPlace& bad)
+    BlockSearch(const HierarchyView& h, const HSoftmaxInput<float>& in, const SearchOptions& options, const Scorer<float>& score,
+                std::size_t block, std::size_t width, FirstPlace& bad)
         : h_(h),
           in_(in),
           score_(*score.sparse()),
-          width_(ix(std::min(*options.beam, static_cast<std::int64_t>(h.nodes())))),
+          exact_(!options.beam),
+          width_(width),
           bad_(bad),
           results_(block, Results<float>(h, options)),
-          next_(block),
+          open_(block),
+          expanded_(exact_ ? block : 0),
           z_(std::max<std::size_t>(2, h.widest)),
           log_p_(z_.size()) {}
 
@@ -35,17 +42,19 @@ public:
         pairs_.clear();
         for (std::size_t q = 0; q < rows; ++q) {
             results_[q].clear();
+            if (exact_) expanded_[q].clear();
             pairs_.push_back({{0.0, 0.0f, h_.preorder[0]}, static_cast<std::int32_t>(q)});
         }
         while (!pairs_.empty()) {
             expand();
             pairs_.clear();
-            for (std::size_t q = 0; q < rows; ++q) keep_likeliest(q);
+            for (std::size_t q = 0; q < rows; ++q) exact_ ? choose(q) : keep_likeliest(q);
             std::sort(pairs_.begin(), pairs_.end(),
                       [](const Pair& a, const Pair& b) { return a.open.node != b.open.node ? a.open.node < b.open.node : a.row < b.row; });
         }
         for (std::size_t q = 0; q < rows; ++q) {
             const std::size_t x = first + q;
+            if (exact_) leave_needless(q);
             results_[q].write(classes.row(x), log_probs.row(x), &bound[x], [&](std::size_t v) {
                 score_.node(x, v, z_.data());
                 return log_p(v, x);
@@ -72,7 +81,7 @@ private:
                 const float* const steps = log_p(v, first_ + q);
                 for (std::size_t j = 0; j < children.size(); ++j)
                     results_[q].take_child(pairs_[i].open, children[j], steps[j],
-                                           [&](const Open<float>& inner) { next_[q].push_back(inner); });
+                                           [&](const Open<float>& inner) { open_[q].push_back(inner); });
             }
             score_.close();
         }
@@ -88,7 +97,7 @@ private:
 
     // Keeps the likeliest nodes that row q met, if they may hold a result, for the next level.
     void keep_likeliest(std::size_t q) {
-        std::vector<Open<float>>& next = next_[q];
+        std::vector<Open<float>>& next = open_[q];
         if (next.size() > width_) {
             std::nth_element(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width_), next.end(), likelier<float>);
             for (std::size_t i = width_; i < next.size(); ++i) results_[q].leave(next[i].key);
@@ -103,40 +112,70 @@ private:
         next.clear();
     }
 
+    // What row q expands next: the likeliest that may hold a result, the others stay open.
+    void choose(std::size_t q) {
+        std::vector<Open<float>>& open = open_[q];
+        std::erase_if(open, [&](const Open<float>& node) {
+            const bool below = node.key < results_[q].worst();
+            if (below) results_[q].leave(node.key);
+            return below;
+        });
+        const std::size_t n = std::min(width_, open.size());
+        const auto first = open.end() - static_cast<std::ptrdiff_t>(n);
+        if (n < open.size()) std::nth_element(open.begin(), first, open.end(), [](const auto& a, const auto& b) { return likelier(b, a); });
+        for (auto at = first; at < open.end(); ++at) {
+            pairs_.push_back({*at, static_cast<std::int32_t>(q)});
+            expanded_[q].push_back(at->key);
+        }
+        open.erase(first, open.end());
+    }
+
+    // Nodes that a later result made needless count as left: the bound says nothing of the width of a round.
+    void leave_needless(std::size_t q) {
+        for (const float key : expanded_[q]) {
+            if (key < results_[q].worst()) results_[q].leave(key);
+        }
+    }
+
     const HierarchyView& h_;
     const HSoftmaxInput<float>& in_;
     const Kernels<float>& k_ = kernels<float>();
     SparseScorer score_;
-    std::size_t width_, first_ = 0;
+    bool exact_;
+    std::size_t width_, first_ = 0;  // nodes a row and round
     FirstPlace& bad_;
     std::vector<Results<float>> results_;         // of each row of the block
-    std::vector<std::vector<Open<float>>> next_;  // inner nodes met on this level
+    std::vector<std::vector<Open<float>>> open_;  // of each row, inner nodes; with a beam of this level
+    std::vector<std::vector<float>> expanded_;    // keys of the nodes that were; without a beam
     std::vector<Pair> pairs_;
     std::vector<float> z_, log_p_;
 };
 
-// Rows that are searched together: many, so that they share nodes, but few enough for their results to stay near.
+// Rows that are searched together: many, so that they share nodes, but few enough for what is kept of each to stay near.
 std::size_t rows_together(std::size_t rows, std::size_t kept, int threads) {
     const std::size_t share = (rows + ix(threads) - 1) / ix(threads);
-    return std::min(std::clamp<std::size_t>((std::size_t{1} << 15) / kept, 16, 512), std::max<std::size_t>(share, 64));
+    return std::min(std::clamp<std::size_t>((std::size_t{1} << 18) / kept, 16, 512), std::max<std::size_t>(share, 64));
 }
 
 }  // namespace
 
-void search_levels(const HierarchyView& h, const HSoftmaxInput<float>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
+void search_blocks(const HierarchyView& h, const HSoftmaxInput<float>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
                    MatrixView<float> log_probs, std::span<float> bound) {
-    const std::size_t n = in.X.rows(), width = ix(std::min(*options.beam, static_cast<std::int64_t>(h.nodes())));
-    const double scored = static_cast<double>(width) * static_cast<double>(h.depth);
+    const std::size_t n = in.X.rows(), results = std::min(options.k, h.classes() + h.nodes());
+    std::size_t width = exact_width;
+    if (options.beam) width = ix(std::min(*options.beam, static_cast<std::int64_t>(h.nodes())));
+    const double scored = static_cast<double>(width + results) * static_cast<double>(h.depth);
     const int threads = std::max(1, team_size(in.num_threads, static_cast<double>(n) * scored * (entries_per_row(in.X) + 16) * 8));
     const Scorer<float> scorer(h, in.X, in.W, threads);
-    const std::size_t row_block = rows_together(n, std::min(options.k, h.classes() + h.nodes()) + width, threads);
+    const std::size_t block = rows_together(n, 8 * (results + width) + (options.beam ? 0 : h.nodes()), threads);
+    if (!options.beam && std::min(block, n) < shared_rows) width = 1;  // nothing is shared: best first
     FirstPlace bad;
-    std::vector<LevelSearch> searches;
+    std::vector<BlockSearch> searches;
     searches.reserve(ix(threads));
-    for (int t = 0; t < threads; ++t) searches.emplace_back(h, in, options, scorer, std::min(row_block, n), bad);
-    parallel_for((n + row_block - 1) / row_block, threads, [&](std::size_t item, std::size_t worker) {
-        const std::size_t first = item * row_block;
-        searches[worker].run(first, std::min(row_block, n - first), classes, log_probs, bound);
+    for (int t = 0; t < threads; ++t) searches.emplace_back(h, in, options, scorer, std::min(block, n), width, bad);
+    parallel_for((n + block - 1) / block, threads, [&](std::size_t item, std::size_t worker) {
+        const std::size_t first = item * block;
+        searches[worker].run(first, std::min(block, n - first), classes, log_probs, bound);
     });
     require_finite_logits(bad);
 }
