@@ -89,13 +89,14 @@ void softmax_nll(const T* z, std::size_t k, T* nll, T* probability) {
     });
     const double rest = sum_lanes(sum);
     // log(1 + rest) as two Ts: one is a float's rounding off, the same way for all children, so their probabilities would not sum to 1.
-    T log_high = log1p_unit<T, T>(static_cast<T>(rest)), log_low = T(0);
-    if (rest > 1) {
+    T log_high = log1p_unit<T, T>(static_cast<T>(rest)), log_low = T(0), share = T(1) / (T(1) + static_cast<T>(rest));
+    if (rest > 1) {  // never of two children, which pair_loss does the same way
         const double log = log1p_any(rest);
         log_high = static_cast<T>(log);
         log_low = static_cast<T>(log - static_cast<double>(log_high));
+        share = static_cast<T>(1 / (1 + rest));
     }
-    const V high = splat<V>(log_high), low = splat<V>(log_low), inverse = splat<V>(static_cast<T>(1 / (1 + rest)));
+    const V high = splat<V>(log_high), low = splat<V>(log_low), inverse = splat<V>(share);
     each_vector<T>(k, [&](std::size_t i, std::size_t m) {
         const V x = load_m(z + i, m, T(0)), e = probability ? load_m(terms + i, m, T(0)) : V{};
         if (nll) store_m(nll + i, m, ((vmax - x) + low) + high);
