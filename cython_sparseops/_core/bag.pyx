@@ -33,7 +33,6 @@ cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
         int64_t done
         int64_t total
         cbool check_input
-        int num_threads
         double dropout
         int64_t replacement
         uint64_t seed
@@ -41,11 +40,11 @@ cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
 
     void cpp_embedding_bag "sparseops::embedding_bag" [T, I](CsrView[const T, I] X, MatrixView[const T] E, BagMode mode, MatrixView[T] out,
             int num_threads) except +
-    double cpp_bag_train "sparseops::bag_train" [T, I](const HierarchyView& h, CsrView[const T, I] X, span[const int64_t] labels, span[const T] weight,
+    double cpp_bag_train "sparseops::bag_train" [T, I](const HierarchyView& h, CsrView[const T, I] X, span[const int64_t] labels, span[const T] sample_weight,
             span[const int64_t] order, BagMode mode, MatrixView[T] E, MatrixView[T] W, span[T] b, Optimizer[T]& E_optimizer, Optimizer[T]& W_optimizer,
-            const BagSchedule& schedule) except +
-    double cpp_dense_train "sparseops::dense_train" [T](const HierarchyView& h, MatrixView[const T] X, span[const int64_t] labels, span[const T] weight,
-            span[const int64_t] order, MatrixView[T] W, span[T] b, Optimizer[T]& W_optimizer, const BagSchedule& schedule) except +
+            const BagSchedule& schedule, int num_threads) except +
+    double cpp_dense_train "sparseops::dense_train" [T](const HierarchyView& h, MatrixView[const T] X, span[const int64_t] labels, span[const T] sample_weight,
+            span[const int64_t] order, MatrixView[T] W, span[T] b, Optimizer[T]& W_optimizer, const BagSchedule& schedule, int num_threads) except +
 
 share_thread_pool(thread_pool_of_runtime())
 
@@ -64,13 +63,14 @@ def shuffled_order(uint64_t seed, uint64_t epoch, int64_t[::1] order):
 
 
 cdef class Schedule:
-    """BagSchedule of <sparseops/bag.hpp>, by names."""
+    """BagSchedule of <sparseops/bag.hpp> and the threads, by names."""
     cdef BagSchedule of
+    cdef int num_threads
 
     def __init__(self, *, size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads,
                  double dropout, int64_t replacement, uint64_t seed, uint64_t epoch):
         self.of.batch_size, self.of.decay, self.of.done, self.of.total = batch_size, decay, done, total
-        self.of.check_input, self.of.num_threads = check_input, num_threads
+        self.of.check_input, self.num_threads = check_input, num_threads
         self.of.dropout, self.of.replacement, self.of.seed, self.of.epoch = dropout, replacement, seed, epoch
 
 
@@ -98,7 +98,7 @@ def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indi
             nll = cpp_bag_train(tree.view[0], as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.shape[0]),
                                 as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]),
                                 mode, as_matrix(&E[0, 0], E.shape[0], E.shape[1]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
-                                as_span(&b[0], b.shape[0]), E_steps, W_steps, schedule.of)
+                                as_span(&b[0], b.shape[0]), E_steps, W_steps, schedule.of, schedule.num_threads)
     finally:  # after a refusal too: steps before it were made
         count_steps(E_optimizer, E_steps.step)
         count_steps(W_optimizer, W_steps.step)
@@ -117,7 +117,7 @@ def dense_train(Tree tree not None, const real[:, ::1] X, real[:, ::1] W, real[:
         with nogil:
             nll = cpp_dense_train(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]), as_const_span(&labels[0], labels.shape[0]),
                                   weights, as_const_span(&order[0], order.shape[0]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
-                                  as_span(&b[0], b.shape[0]), W_steps, schedule.of)
+                                  as_span(&b[0], b.shape[0]), W_steps, schedule.of, schedule.num_threads)
     finally:
         count_steps(W_optimizer, W_steps.step)
     keep(record, order.shape[0], schedule.of.total, nll)

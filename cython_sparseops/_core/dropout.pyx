@@ -27,7 +27,7 @@ cdef extern from "<sparseops/dropout.hpp>" namespace "sparseops" nogil:
         span[const U] values
         size_t repeat
 
-    void cpp_gradient "sparseops::dropout_gradient" [T](span[const T] grad, span[const uint8_t] packed, span[T] dx, size_t repeat, span[T] d_replacement, int num_threads) except +
+    void cpp_gradient "sparseops::dropout_gradient" [T](span[const T] grad, span[const uint8_t] mask, span[T] dx, size_t repeat, span[T] d_replacement, int num_threads) except +
     void cpp_centers "sparseops::nonzero_centers" [T](span[const T] x, span[const int64_t] offsets, Center center, span[T] out, int num_threads) except +
     size_t cpp_lengths "sparseops::dropout_lengths"(span[const int64_t] lengths, size_t ids, const Drops& drops, span[int64_t] new_lengths) except +
     void cpp_ids "sparseops::dropout_ids" [I](span[const I] ids, span[const int64_t] lengths, const Drops& drops, I replacement, span[I] new_ids) except +

@@ -54,10 +54,9 @@ cdef extern from "<sparseops/cluster.hpp>" namespace "sparseops" nogil:
         span[const double] counts
         Balance balance
         uint64_t seed
-        int num_threads
 
-    CppHierarchy cpp_cluster "sparseops::cluster" [I](CsrView[const float, I] vectors, const ClusterOptions& options) except +
-    CppHierarchy cpp_cluster_dense "sparseops::cluster"(MatrixView[const float] vectors, const ClusterOptions& options) except +
+    CppHierarchy cpp_cluster "sparseops::cluster" [I](CsrView[const float, I] vectors, const ClusterOptions& options, int num_threads) except +
+    CppHierarchy cpp_cluster_dense "sparseops::cluster"(MatrixView[const float] vectors, const ClusterOptions& options, int num_threads) except +
 
 
 cdef class Tree:

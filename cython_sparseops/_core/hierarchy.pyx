@@ -149,9 +149,9 @@ def prune(Tree tree not None, const double[::1] counts, str by not None, double 
     return built.arrays()
 
 
-cdef ClusterOptions cluster_options(int arity, int64_t leaf, const double[::1] counts, str balance, uint64_t seed, int num_threads) except *:
+cdef ClusterOptions cluster_options(int arity, int64_t leaf, const double[::1] counts, str balance, uint64_t seed) except *:
     cdef ClusterOptions options
-    options.arity, options.leaf, options.seed, options.num_threads = arity, leaf, seed, num_threads
+    options.arity, options.leaf, options.seed = arity, leaf, seed
     options.counts = as_const_span(&counts[0], counts.shape[0])
     if balance == "auto":
         options.balance = Balance.automatic
@@ -167,15 +167,15 @@ cdef ClusterOptions cluster_options(int arity, int64_t leaf, const double[::1] c
 def cluster(const index[::1] indptr, const index[::1] indices, const float[::1] data, Py_ssize_t cols, int arity, int64_t leaf,
             const double[::1] counts, str balance not None, uint64_t seed, int num_threads):
     cdef Built built = Built()
-    cdef ClusterOptions options = cluster_options(arity, leaf, counts, balance, seed, num_threads)
+    cdef ClusterOptions options = cluster_options(arity, leaf, counts, balance, seed)
     with nogil:
-        built.h = cpp_cluster(as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], cols), options)
+        built.h = cpp_cluster(as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], cols), options, num_threads)
     return built.arrays()
 
 
 def cluster_dense(const float[:, ::1] vectors, int arity, int64_t leaf, const double[::1] counts, str balance not None, uint64_t seed, int num_threads):
     cdef Built built = Built()
-    cdef ClusterOptions options = cluster_options(arity, leaf, counts, balance, seed, num_threads)
+    cdef ClusterOptions options = cluster_options(arity, leaf, counts, balance, seed)
     with nogil:
-        built.h = cpp_cluster_dense(as_const_matrix(&vectors[0, 0], vectors.shape[0], vectors.shape[1]), options)
+        built.h = cpp_cluster_dense(as_const_matrix(&vectors[0, 0], vectors.shape[0], vectors.shape[1]), options, num_threads)
     return built.arrays()

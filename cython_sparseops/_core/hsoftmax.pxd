@@ -34,20 +34,21 @@ cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
         Examples[T] X
         Weights[T] W
         span[const T] b
-        span[const T] scale
+        span[const T] sample_weight
         cbool scale_loss
         double label_smoothing
         cbool check_finite
         span[const T] residuals
-        int num_threads
 
-    void cpp_hsoftmax "sparseops::hsoftmax" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, span[T] residuals) except +
-    void cpp_gradient "sparseops::hsoftmax_gradient" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, MatrixView[T] dX, MatrixView[T] dW, span[T] db) except +
-    void cpp_gradient_dense "sparseops::hsoftmax_gradient_dense" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, MatrixView[T] dX, MatrixView[T] dW, span[T] db) except +
-    void cpp_log_proba "sparseops::hsoftmax_log_proba" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[T] out) except +
-    void cpp_log_proba_of "sparseops::hsoftmax_log_proba_of" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[const int64_t] classes, MatrixView[T] out) except +
-    void cpp_node_log_proba "sparseops::hsoftmax_node_log_proba" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[T] out) except +
-    void cpp_sample "sparseops::hsoftmax_sample" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, uint64_t seed, MatrixView[int64_t] out) except +
+    void cpp_hsoftmax "sparseops::hsoftmax" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, span[T] residuals, int num_threads) except +
+    void cpp_gradient "sparseops::hsoftmax_gradient" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll, MatrixView[T] dX, MatrixView[T] dW, span[T] db, int num_threads) except +
+    void cpp_gradient_dense "sparseops::hsoftmax_gradient_dense" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, span[T] nll,
+            MatrixView[T] dX, MatrixView[T] dW, span[T] db, int num_threads) except +
+    void cpp_log_proba "sparseops::hsoftmax_log_proba" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[T] out, int num_threads) except +
+    void cpp_log_proba_of "sparseops::hsoftmax_log_proba_of" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[const int64_t] classes,
+            MatrixView[T] out, int num_threads) except +
+    void cpp_node_log_proba "sparseops::hsoftmax_node_log_proba" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, MatrixView[T] out, int num_threads) except +
+    void cpp_sample "sparseops::hsoftmax_sample" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, uint64_t seed, MatrixView[int64_t] out, int num_threads) except +
 
 
 cdef class SparseExamples:
@@ -60,4 +61,4 @@ cdef class SparseExamples:
 
 cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1
 # X is an array, or SparseExamples where W is Rows; W is an array, Quantized or Rows; b may be None.
-cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_finite, int num_threads) except -1
+cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_finite) except -1

@@ -46,7 +46,7 @@ cdef class SparseExamples:
         return self.view.rows()
 
 
-cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_finite, int num_threads) except -1:
+cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_finite) except -1:
     cdef MatrixView[const real] X_view, W_view
     if isinstance(X, SparseExamples):
         if real is float:
@@ -64,7 +64,6 @@ cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_fini
     if b is not None:
         take(b, inp.b)
     inp.check_finite = check_finite
-    inp.num_threads = num_threads
     return 0
 
 
@@ -74,16 +73,16 @@ def hsoftmax(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] 
     cdef unique_ptr[HSoftmaxPlan] plan
     cdef HSoftmaxInput[real] inp
     cdef span[real] nll_view, residuals_view
-    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite)
     inp.label_smoothing = label_smoothing
     if weight is not None:
-        inp.scale = as_const_span(&weight[0], weight.shape[0])
+        inp.sample_weight = as_const_span(&weight[0], weight.shape[0])
     make_plan(plan, tree, labels, ignore_index)
     nll, residuals = new_vector(inp.X.rows(), False, nll_view), None
     if return_residuals:
         residuals = new_vector(plan.get().n_logits(), False, residuals_view)
     with nogil:
-        cpp_hsoftmax(plan.get()[0], inp, nll_view, residuals_view)
+        cpp_hsoftmax(plan.get()[0], inp, nll_view, residuals_view, num_threads)
     return nll, residuals
 
 
@@ -96,11 +95,11 @@ def gradient(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] 
     cdef MatrixView[real] dX_view, dW_view
     cdef span[int64_t] rows_view
     cdef size_t count
-    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite)
     inp.label_smoothing = label_smoothing
     inp.scale_loss = False
     if grad_output is not None:
-        inp.scale = as_const_span(&grad_output[0], grad_output.shape[0])
+        inp.sample_weight = as_const_span(&grad_output[0], grad_output.shape[0])
     if residuals is not None:
         take(residuals, inp.residuals)
     make_plan(plan, tree, labels, ignore_index)
@@ -111,43 +110,43 @@ def gradient(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] 
         dW, db = new_roomy_matrix(count, inp.X.cols(), dW_view), new_vector(count, False, db_view)
         with nogil:
             plan.get().write_rows(rows_view)
-            cpp_gradient(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view)
+            cpp_gradient(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view, num_threads)
     else:
         dW, db = new_matrix(tree.view.rows(), inp.X.cols(), True, dW_view), new_vector(tree.view.rows(), True, db_view)
         with nogil:
-            cpp_gradient_dense(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view)
+            cpp_gradient_dense(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view, num_threads)
     return nll, dX, rows, dW, db
 
 
 def log_proba(Tree tree not None, X, W, b, bint check_finite, real[:, ::1] out, int num_threads):
     cdef HSoftmaxInput[real] inp
-    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite)
     with nogil:
-        cpp_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
+        cpp_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]), num_threads)
 
 
 def log_proba_of(Tree tree not None, X, W, b, bint check_finite, classes, real[:, ::1] out, int num_threads):
     cdef HSoftmaxInput[real] inp
     cdef MatrixView[const int64_t] wanted
     take(classes, wanted)
-    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite)
     with nogil:
-        cpp_log_proba_of(tree.view[0], inp, wanted, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
+        cpp_log_proba_of(tree.view[0], inp, wanted, as_matrix(&out[0, 0], out.shape[0], out.shape[1]), num_threads)
 
 
 def node_log_proba(Tree tree not None, X, W, b, bint check_finite, real[:, ::1] out, int num_threads):
     cdef HSoftmaxInput[real] inp
-    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite)
     with nogil:
-        cpp_node_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]))
+        cpp_node_log_proba(tree.view[0], inp, as_matrix(&out[0, 0], out.shape[0], out.shape[1]), num_threads)
 
 
 def sample(Tree tree not None, X, W, const real[::1] b, bint check_finite, uint64_t seed, out, int num_threads):
     cdef HSoftmaxInput[real] inp
     cdef MatrixView[int64_t] to
     take(out, to)
-    set_input[real](&inp, tree, X, W, None, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, None, check_finite)
     if b is not None:
         inp.b = as_const_span(&b[0], b.shape[0])
     with nogil:
-        cpp_sample(tree.view[0], inp, seed, to)
+        cpp_sample(tree.view[0], inp, seed, to, num_threads)

@@ -9,8 +9,9 @@ namespace {
 
 template <class I>
 std::unique_ptr<sparseops::LinearTrainer> new_trainer(const sparseops::HierarchyView& h, sparseops::CsrView<const float, I> X,
-                                                      const sparseops::LabelsView& labels, const sparseops::LinearOptions& options) {
-    return std::make_unique<sparseops::LinearTrainer>(h, X, labels, options);
+                                                      const sparseops::LabelsView& labels, const sparseops::LinearOptions& options,
+                                                      int num_threads) {
+    return std::make_unique<sparseops::LinearTrainer>(h, X, labels, options, num_threads);
 }
 
 }  // namespace

@@ -48,7 +48,6 @@ cdef extern from "<sparseops/linear.hpp>" namespace "sparseops" nogil:
         span[const float] class_weight
         double validation
         uint64_t seed
-        int num_threads
 
     cppclass LinearTrainer:
         size_t tasks()
@@ -60,7 +59,7 @@ cdef extern from "<sparseops/linear.hpp>" namespace "sparseops" nogil:
 
 cdef extern from "linear.hpp" nogil:
     unique_ptr[LinearTrainer] new_trainer[I](const HierarchyView& h, CsrView[const float, I] X, const LabelsView& labels,
-                                             const LinearOptions& options) except +
+                                             const LinearOptions& options, int num_threads) except +
 
 
 cdef class Rows:

@@ -98,8 +98,8 @@ def trainer_of(Tree tree not None, const index[::1] indptr, const index[::1] ind
     options.C, options.threshold, options.tol, options.max_iter = C, threshold, tol, max_iter
     options.sample_weight = as_const_span(&sample_weight[0], sample_weight.shape[0])
     options.class_weight = as_const_span(&class_weight[0], class_weight.shape[0])
-    options.validation, options.seed, options.num_threads = validation, seed, num_threads
+    options.validation, options.seed = validation, seed
     cdef CsrView[const float, index] X = as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], cols)
     with nogil:
-        made.trainer = new_trainer(tree.view[0], X, labels, options)
+        made.trainer = new_trainer(tree.view[0], X, labels, options, num_threads)
     return made

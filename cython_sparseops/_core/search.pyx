@@ -16,7 +16,7 @@ cdef extern from "<sparseops/search.hpp>" namespace "sparseops" nogil:
         optional[double] min_prob
 
     void cpp_search "sparseops::hsoftmax_search" [T](const HierarchyView& h, const HSoftmaxInput[T]& inp, const SearchOptions& options,
-            MatrixView[int64_t] classes, MatrixView[T] log_probs, span[T] bound) except +
+            MatrixView[int64_t] classes, MatrixView[T] log_probs, span[T] bound, int num_threads) except +
 
 share_thread_pool(thread_pool_of_runtime())
 use_numpy()
@@ -28,7 +28,7 @@ def search(Tree tree not None, X, W, b, classes, log_probs, real[::1] bound, *, 
     cdef MatrixView[int64_t] classes_view
     cdef MatrixView[real] log_probs_view
     cdef SearchOptions options
-    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite)
     take(classes, classes_view)
     take(log_probs, log_probs_view)
     options.k = k
@@ -40,4 +40,4 @@ def search(Tree tree not None, X, W, b, classes, log_probs, real[::1] bound, *, 
     if min_prob is not None:
         options.min_prob = <double>min_prob
     with nogil:
-        cpp_search(tree.view[0], inp, options, classes_view, log_probs_view, as_span(&bound[0], bound.shape[0]))
+        cpp_search(tree.view[0], inp, options, classes_view, log_probs_view, as_span(&bound[0], bound.shape[0]), num_threads)

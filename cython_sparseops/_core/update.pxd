@@ -23,7 +23,7 @@ cdef extern from "<sparseops/update.hpp>" namespace "sparseops" nogil:
         span[T] b_second
 
     void cpp_update "sparseops::hsoftmax_update" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, MatrixView[T] W, span[T] b,
-            const Optimizer[T]& optimizer, span[T] nll, MatrixView[T] dX) except +
+            const Optimizer[T]& optimizer, span[T] nll, MatrixView[T] dX, int num_threads) except +
 
 
 cdef class Settings:

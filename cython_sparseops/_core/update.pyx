@@ -53,17 +53,17 @@ def update(Tree tree not None, X, W, b, labels, Settings optimizer not None, *, 
     cdef Optimizer[real] steps
     cdef MatrixView[real] W_view, dX_view
     cdef span[real] b_view, nll_view
-    set_input[real](&inp, tree, X, W, b, check_finite, num_threads)
+    set_input[real](&inp, tree, X, W, b, check_finite)
     take(W, W_view)
     if b is not None:
         take(b, b_view)
     set_optimizer[real](&steps, optimizer)
     inp.label_smoothing = label_smoothing
     if weight is not None:
-        inp.scale = as_const_span(&weight[0], weight.shape[0])
+        inp.sample_weight = as_const_span(&weight[0], weight.shape[0])
     make_plan(plan, tree, labels, ignore_index)
     nll, dX = new_vector(inp.X.rows(), False, nll_view), new_matrix(inp.X.rows(), inp.X.cols(), False, dX_view)
     with nogil:
-        cpp_update(plan.get()[0], inp, W_view, b_view, steps, nll_view, dX_view)
+        cpp_update(plan.get()[0], inp, W_view, b_view, steps, nll_view, dX_view, num_threads)
     count_steps(optimizer, steps.step + 1)
     return nll, dX

@@ -257,9 +257,9 @@ public:
     // `ready`: a check that may throw, once d_hidden is there and before anything is written.
     double run(const Prepared<T>& batch, double factor, const std::function<void()>& ready = {}) {
         const std::size_t n = batch.examples.size();
-        const HSoftmaxInput<T> in{.X = {hidden.data(), n, W_.cols}, .W = W_, .b = b_, .scale = batch.weight, .num_threads = num_threads_};
+        const HSoftmaxInput<T> in{.X = {hidden.data(), n, W_.cols}, .W = W_, .b = b_, .sample_weight = batch.weight};
         optimizer_.lr = lr_ * factor;
-        hsoftmax_update(*batch.plan, in, W_, b_, optimizer_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols}, ready);
+        hsoftmax_update(*batch.plan, in, W_, b_, optimizer_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols}, ready, num_threads_);
         ++optimizer_.step;
         double sum = 0;
         for (const T v : nll_) sum += static_cast<double>(v);
@@ -278,11 +278,11 @@ private:
 // For every minibatch: prepare(Prepared), several at a time on several threads; then, in their order, step(Prepared, learning rate
 // factor). Returns the sum of what step returns. `work`: of preparing one example.
 template <Real T, class Prepare, class Step>
-double each_batch(std::span<const std::int64_t> order, const BagSchedule& s, double work, Prepare prepare, Step step) {
+double each_batch(std::span<const std::int64_t> order, const BagSchedule& s, int num_threads, double work, Prepare prepare, Step step) {
     constexpr std::size_t cached_examples = 2048;  // prepared at once: they stay in the caches
     constexpr std::size_t max_examples = 65536;    // the same where many threads prepare large minibatches: bounds memory
     const auto size = std::max<std::size_t>(1, std::min(s.batch_size, order.size())), all = (order.size() + size - 1) / size;
-    const int threads = detail::team_size(s.num_threads, work * static_cast<double>(order.size()));
+    const int threads = detail::team_size(num_threads, work * static_cast<double>(order.size()));
     const std::size_t wanted = std::max(cached_examples / size, ix(threads));
     std::vector<Prepared<T>> batches(threads > 1 ? std::clamp<std::size_t>(wanted, 1, std::max<std::size_t>(1, max_examples / size)) : 1);
     double sum = 0;
@@ -318,52 +318,52 @@ void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, M
 }
 
 template <Real T, Index I>
-double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const std::int64_t> labels, std::span<const T> weight,
+double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
                  std::span<const std::int64_t> order, BagMode mode, MatrixView<T> E, MatrixView<T> W, std::span<T> b,
-                 Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule) {
+                 Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule, int num_threads) {
     if (schedule.check_input) require_bags(X, E.rows);
-    require_training(h, X.rows(), labels, weight, order, schedule);
+    require_training(h, X.rows(), labels, sample_weight, order, schedule);
     detail::require_data("E", E.data, E.size());
     detail::require_matrix("W", W, h.rows(), E.cols);
     require_optimizer(E_optimizer, E.rows, E.cols, false);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
-    TreeStep<T> tree(W, b, W_optimizer, schedule.num_threads);
+    TreeStep<T> tree(W, b, W_optimizer, num_threads);
     require(schedule.dropout >= 0 && schedule.dropout <= 1, "dropout must be in [0, 1], got ", schedule.dropout);
     require(schedule.replacement < static_cast<std::int64_t>(E.rows), "replacement must be below ", E.rows, ", got ", schedule.replacement);
     const Drops drops{schedule.seed, 0, schedule.dropout, DropPurpose::ids, schedule.epoch};
-    detail::PerWorker<T> gradient(E.cols, detail::team_size(schedule.num_threads, std::numeric_limits<double>::infinity()));
+    detail::PerWorker<T> gradient(E.cols, detail::team_size(num_threads, std::numeric_limits<double>::infinity()));
     const double lr = E_optimizer.lr;
     const auto prepare = [&](Prepared<T>& batch) {
         const auto row = [&](std::size_t i) { return ix(batch.examples[i]); };
         batch.bags.fill(X, batch.examples.size(), mode, row, drops, schedule.replacement);
         batch.by.invert(batch.bags, E.rows);
-        batch.plan_for(h, labels, weight);
+        batch.plan_for(h, labels, sample_weight);
     };
     const auto step = [&](const Prepared<T>& batch, double factor) {
         tree.resize(batch.examples.size());
-        sum_bags(batch.bags, MatrixView<const T>(E), tree.hidden.data(), schedule.num_threads);
+        sum_bags(batch.bags, MatrixView<const T>(E), tree.hidden.data(), num_threads);
         E_optimizer.lr = lr * factor;
         const double nll = tree.run(batch, factor, [&] { require_room(batch.bags, tree.d_hidden, E_optimizer, E.cols); });
-        step_embedding(batch.by, tree.d_hidden, E, E_optimizer, schedule.num_threads, gradient);
+        step_embedding(batch.by, tree.d_hidden, E, E_optimizer, num_threads, gradient);
         ++E_optimizer.step;
         return nll;
     };
     const double entries = static_cast<double>(X.indptr.back()) / static_cast<double>(std::max<std::size_t>(1, X.rows()));
-    const double sum = each_batch<T>(order, schedule, 64 * (entries + 4), prepare, step);
+    const double sum = each_batch<T>(order, schedule, num_threads, 64 * (entries + 4), prepare, step);
     E_optimizer.lr = lr;
     return sum;
 }
 
 template <Real T>
-double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> weight,
+double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
                    std::span<const std::int64_t> order, MatrixView<T> W, std::span<T> b, Optimizer<T>& W_optimizer,
-                   const BagSchedule& schedule) {
-    require_training(h, X.rows, labels, weight, order, schedule);
+                   const BagSchedule& schedule, int num_threads) {
+    require_training(h, X.rows, labels, sample_weight, order, schedule);
     require(X.cols == W.cols, "X must have ", W.cols, " columns, got ", X.cols);
     detail::require_data("X", X.data, X.size());
     detail::require_matrix("W", W, h.rows(), X.cols);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
-    TreeStep<T> tree(W, b, W_optimizer, schedule.num_threads);
+    TreeStep<T> tree(W, b, W_optimizer, num_threads);
     const auto step = [&](const Prepared<T>& batch, double factor) {
         tree.resize(batch.examples.size());
         for (std::size_t i = 0; i < batch.examples.size(); ++i) {
@@ -371,7 +371,7 @@ double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<cons
         }
         return tree.run(batch, factor);
     };
-    return each_batch<T>(order, schedule, 256, [&](Prepared<T>& batch) { batch.plan_for(h, labels, weight); }, step);
+    return each_batch<T>(order, schedule, num_threads, 256, [&](Prepared<T>& batch) { batch.plan_for(h, labels, sample_weight); }, step);
 }
 
 template void embedding_bag(CsrView<const float, std::int32_t>, MatrixView<const float>, BagMode, MatrixView<float>, int);
@@ -380,19 +380,20 @@ template void embedding_bag(CsrView<const double, std::int32_t>, MatrixView<cons
 template void embedding_bag(CsrView<const double, std::int64_t>, MatrixView<const double>, BagMode, MatrixView<double>, int);
 template double bag_train(const HierarchyView&, CsrView<const float, std::int32_t>, std::span<const std::int64_t>, std::span<const float>,
                           std::span<const std::int64_t>, BagMode, MatrixView<float>, MatrixView<float>, std::span<float>, Optimizer<float>&,
-                          Optimizer<float>&, const BagSchedule&);
+                          Optimizer<float>&, const BagSchedule&, int);
 template double bag_train(const HierarchyView&, CsrView<const float, std::int64_t>, std::span<const std::int64_t>, std::span<const float>,
                           std::span<const std::int64_t>, BagMode, MatrixView<float>, MatrixView<float>, std::span<float>, Optimizer<float>&,
-                          Optimizer<float>&, const BagSchedule&);
+                          Optimizer<float>&, const BagSchedule&, int);
 template double bag_train(const HierarchyView&, CsrView<const double, std::int32_t>, std::span<const std::int64_t>, std::span<const double>,
                           std::span<const std::int64_t>, BagMode, MatrixView<double>, MatrixView<double>, std::span<double>,
-                          Optimizer<double>&, Optimizer<double>&, const BagSchedule&);
+                          Optimizer<double>&, Optimizer<double>&, const BagSchedule&, int);
 template double bag_train(const HierarchyView&, CsrView<const double, std::int64_t>, std::span<const std::int64_t>, std::span<const double>,
                           std::span<const std::int64_t>, BagMode, MatrixView<double>, MatrixView<double>, std::span<double>,
-                          Optimizer<double>&, Optimizer<double>&, const BagSchedule&);
+                          Optimizer<double>&, Optimizer<double>&, const BagSchedule&, int);
 template double dense_train(const HierarchyView&, MatrixView<const float>, std::span<const std::int64_t>, std::span<const float>,
-                            std::span<const std::int64_t>, MatrixView<float>, std::span<float>, Optimizer<float>&, const BagSchedule&);
+                            std::span<const std::int64_t>, MatrixView<float>, std::span<float>, Optimizer<float>&, const BagSchedule&, int);
 template double dense_train(const HierarchyView&, MatrixView<const double>, std::span<const std::int64_t>, std::span<const double>,
-                            std::span<const std::int64_t>, MatrixView<double>, std::span<double>, Optimizer<double>&, const BagSchedule&);
+                            std::span<const std::int64_t>, MatrixView<double>, std::span<double>, Optimizer<double>&, const BagSchedule&,
+                            int);
 
 }  // namespace sparseops

@@ -25,7 +25,6 @@ struct BagSchedule {
     double decay = 0;  // 0 constant, 1 linear to zero
     std::int64_t done = 0, total = 1;
     bool check_input = true;  // false: the caller had these very X, labels and weights checked by a call before
-    int num_threads = 0;
     // Each stored value of X is dropped from its bag with probability `dropout`, or its feature replaced by `replacement` if that
     // is not negative; by the seed, the epoch and the place in X alone (dropout.hpp).
     double dropout = 0;
@@ -35,17 +34,17 @@ struct BagSchedule {
 
 // Minibatch steps over the examples order[..], in that order: loss, gradient and optimizer step for W, b and E.
 // Returns the sum of the weighted nll; adds the number of steps to the optimizers' `step`.
-// labels and weight (empty: 1) are of all rows of X. Throws before the first step on input that does not fit, and with nothing
+// labels and sample_weight (empty: 1) are of all rows of X. Throws before the first step on input that does not fit, and with nothing
 // of that step written if a step meets a loss that is not finite.
 template <Real T, Index I>
-double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const std::int64_t> labels, std::span<const T> weight,
+double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
                  std::span<const std::int64_t> order, BagMode mode, MatrixView<T> E, MatrixView<T> W, std::span<T> b,
-                 Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule);
+                 Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule, int num_threads = 0);
 
 // The same without an embedding: X (N, D) feeds the tree.
 template <Real T>
-double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> weight,
+double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
                    std::span<const std::int64_t> order, MatrixView<T> W, std::span<T> b, Optimizer<T>& W_optimizer,
-                   const BagSchedule& schedule);
+                   const BagSchedule& schedule, int num_threads = 0);
 
 }  // namespace sparseops

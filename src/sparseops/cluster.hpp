@@ -31,7 +31,6 @@ struct ClusterOptions {
     Balance balance = Balance::automatic;  // by mass if one class holds more than a twentieth of the counts
     std::uint64_t seed = 0;
     int max_iter = 10;  // rounds of 2-means a bisection
-    int num_threads = 0;
 };
 
 // A tree by balanced spherical 2-means: the classes are halved until about `leaf` are left, and log2(arity) halvings make one
@@ -40,7 +39,7 @@ struct ClusterOptions {
 //   O(log(C / leaf) · max_iter · nnz). Depends on the vectors, the counts and the seed alone.
 // Throws std::invalid_argument on numbers that are not finite and options out of range.
 template <Index I>
-Hierarchy cluster(CsrView<const float, I> vectors, const ClusterOptions& options);
-Hierarchy cluster(MatrixView<const float> vectors, const ClusterOptions& options);
+Hierarchy cluster(CsrView<const float, I> vectors, const ClusterOptions& options, int num_threads = 0);
+Hierarchy cluster(MatrixView<const float> vectors, const ClusterOptions& options, int num_threads = 0);
 
 }  // namespace sparseops

@@ -38,7 +38,7 @@ void dropout(std::span<const T> x, const Drops& drops, Replacement<T> replacemen
 // dx[i] = 0 where the packed mask has a 1, grad[i] elsewhere; d_replacement (zeroed here) gets the sums of grad where it has,
 // by cell (i / repeat) % size, in double: in fixed blocks of entries, added in block order. dx may be grad.
 template <Real T>
-void dropout_gradient(std::span<const T> grad, std::span<const std::uint8_t> packed, std::span<T> dx, std::size_t repeat,
+void dropout_gradient(std::span<const T> grad, std::span<const std::uint8_t> mask, std::span<T> dx, std::size_t repeat,
                       std::span<T> d_replacement, int num_threads = 0);
 
 // The mean or the median of the entries of each segment x[offsets[s] .. offsets[s + 1]) that are not zero; 0 if there is none.

@@ -88,44 +88,46 @@ struct HSoftmaxInput {
     Examples<T> X = {};
     Weights<T> W = {};
     std::span<const T> b = {};
-    std::span<const T> scale = {};  // N or empty: multiplies gradients, and the loss too if scale_loss
+    // N or empty: multiplies gradients, and the loss too if scale_loss; otherwise refusals call it grad_output.
+    std::span<const T> sample_weight = {};
     bool scale_loss = true;
     double label_smoothing = 0;  // e: a node's target is (1 - e) onehot + e / children
     bool check_finite = true;
     std::span<const T> residuals = {};  // n_logits() in example order, or empty: what hsoftmax returned for the same input
-    int num_threads = 0;
 };
 
 // Writes nll (N), and if not empty residuals (n_logits(), example by example, steps from the root down).
 // Throws std::invalid_argument on shapes that do not fit and on numbers that are not finite; then nll is unspecified.
 template <Real T>
-void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, std::span<T> residuals);
+void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, std::span<T> residuals, int num_threads = 0);
 
 // Sparse gradient: dW (touched_rows(), D) and db (touched_rows()) for the rows of plan.write_rows; dX (N, D).
 // After a throw because a number is not finite, dX, dW and db are unspecified.
 template <Real T>
 void hsoftmax_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
-                       std::span<T> db);
+                       std::span<T> db, int num_threads = 0);
 
 // Dense gradient: dW (R, D) and db (R) must be zero on entry; rows that are not touched stay so.
 template <Real T>
 void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
-                             std::span<T> db);
+                             std::span<T> db, int num_threads = 0);
 
 // log P(class | x) of all classes, (N, C).
 template <Real T>
-void hsoftmax_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out);
+void hsoftmax_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out, int num_threads = 0);
 
 // log P of the classes asked for, classes and out (N, m).
 template <Real T>
-void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<const std::int64_t> classes, MatrixView<T> out);
+void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<const std::int64_t> classes, MatrixView<T> out,
+                           int num_threads = 0);
 
 // log P of reaching each inner node, (N, V); the root's is 0.
 template <Real T>
-void hsoftmax_node_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out);
+void hsoftmax_node_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out, int num_threads = 0);
 
 // Classes drawn from P(· | x), (N, m), by walking down; draw (i, j) depends on (seed, i m + j) alone.
 template <Real T>
-void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::uint64_t seed, MatrixView<std::int64_t> out);
+void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::uint64_t seed, MatrixView<std::int64_t> out,
+                     int num_threads = 0);
 
 }  // namespace sparseops

@@ -31,7 +31,6 @@ struct LinearOptions {
     // hinge, and 1 for the others.
     double validation = 0.05;
     std::uint64_t seed = 0;
-    int num_threads = 0;
 };
 
 // Trains the rows of a tree piece by piece; linear_train does all at once. The result depends on the data, the options and the
@@ -44,7 +43,8 @@ class LinearTrainer {
 public:
     // Throws std::invalid_argument on input that is not as it must be, a node of more than 65,535 rows, and options out of range.
     template <Index I>
-    LinearTrainer(const HierarchyView& h, CsrView<const float, I> X, const LabelsView& labels, const LinearOptions& options);
+    LinearTrainer(const HierarchyView& h, CsrView<const float, I> X, const LabelsView& labels, const LinearOptions& options,
+                  int num_threads = 0);
     LinearTrainer(LinearTrainer&&) noexcept;
     LinearTrainer& operator=(LinearTrainer&&) noexcept;
     ~LinearTrainer();
@@ -68,6 +68,7 @@ private:
 
 // O(passes · Σ over the nodes of entries of X that reach it · rows / 16).
 template <Index I>
-SparseRows linear_train(const HierarchyView& h, CsrView<const float, I> X, const LabelsView& labels, const LinearOptions& options);
+SparseRows linear_train(const HierarchyView& h, CsrView<const float, I> X, const LabelsView& labels, const LinearOptions& options,
+                        int num_threads = 0);
 
 }  // namespace sparseops

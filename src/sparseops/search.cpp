@@ -224,7 +224,7 @@ void require_options(const SearchOptions& o) {
 
 template <Real T>
 void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
-                     MatrixView<T> log_probs, std::span<T> bound) {
+                     MatrixView<T> log_probs, std::span<T> bound, int num_threads) {
     require_options(options);
     const std::size_t n = in.X.rows();
     detail::require_matrix("classes", classes, n, options.k);
@@ -232,11 +232,11 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
     require(bound.size() == n, "bound must have ", n, " entries, got ", bound.size());
     require_input(h, in);
     if constexpr (std::is_same_v<T, float>) {
-        if (in.W.sparse() && h.nodes() > 0) return detail::search_blocks(h, in, options, classes, log_probs, bound);
+        if (in.W.sparse() && h.nodes() > 0) return detail::search_blocks(h, in, options, classes, log_probs, bound, num_threads);
     }
     const double scored =
         static_cast<double>(std::min(options.k, h.classes())) * static_cast<double>(h.depth) + static_cast<double>(h.widest);
-    const int threads = detail::team_size(in.num_threads, static_cast<double>(n) * scored * (detail::entries_per_row(in.X) + 16));
+    const int threads = detail::team_size(num_threads, static_cast<double>(n) * scored * (detail::entries_per_row(in.X) + 16));
     std::vector<Searcher<T>> searchers(ix(std::max(1, threads)), Searcher<T>(h, in, options));
     constexpr std::size_t query_block = 16;
     detail::FirstPlace bad;
@@ -249,8 +249,8 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
 }
 
 template void hsoftmax_search(const HierarchyView&, const HSoftmaxInput<float>&, const SearchOptions&, MatrixView<std::int64_t>,
-                              MatrixView<float>, std::span<float>);
+                              MatrixView<float>, std::span<float>, int);
 template void hsoftmax_search(const HierarchyView&, const HSoftmaxInput<double>&, const SearchOptions&, MatrixView<std::int64_t>,
-                              MatrixView<double>, std::span<double>);
+                              MatrixView<double>, std::span<double>, int);
 
 }  // namespace sparseops

@@ -24,6 +24,6 @@ struct SearchOptions {
 // and bits included. Throws std::invalid_argument; then the outputs are unspecified.
 template <Real T>
 void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
-                     MatrixView<T> log_probs, std::span<T> bound);
+                     MatrixView<T> log_probs, std::span<T> bound, int num_threads = 0);
 
 }  // namespace sparseops

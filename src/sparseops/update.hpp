@@ -33,6 +33,6 @@ struct Optimizer {
 // would leave T, and with in.check_finite if a logit is not finite.
 template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
-                     std::span<T> nll, MatrixView<T> dX);
+                     std::span<T> nll, MatrixView<T> dX, int num_threads = 0);
 
 }  // namespace sparseops

@@ -26,12 +26,12 @@ struct Gradient {
 };
 
 template <class T>
-Gradient<T> gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, bool dense) {
+Gradient<T> gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, bool dense, int num_threads = 1) {
     const std::size_t rows = dense ? plan.hierarchy().rows() : plan.touched_rows();
     Gradient<T> g{std::vector<T>(plan.examples()), std::vector<T>(in.X.rows() * in.X.cols()), std::vector<T>(rows * in.X.cols()),
                   std::vector<T>(rows)};
     const auto run = dense ? hsoftmax_gradient_dense<T> : hsoftmax_gradient<T>;
-    run(plan, in, g.nll, {g.dX.data(), in.X.rows(), in.X.cols()}, {g.dW.data(), rows, in.X.cols()}, g.db);
+    run(plan, in, g.nll, {g.dX.data(), in.X.rows(), in.X.cols()}, {g.dW.data(), rows, in.X.cols()}, g.db, num_threads);
     return g;
 }
 
@@ -79,7 +79,7 @@ void test_loss() {
                   ": rows should rise");
         }
         auto in = p.input();
-        in.scale = p.weight;
+        in.sample_weight = p.weight;
         const auto weighted = gradient(plan, in, false);
         in.scale_loss = false;
         const auto upstream = gradient(plan, in, false);
@@ -104,7 +104,7 @@ void test_gradient_by_differences() {
         for (const double smoothing : {0.0, 0.2}) {
             const auto input = [&] {
                 auto in = p.input();
-                in.scale = p.weight;
+                in.sample_weight = p.weight;
                 in.label_smoothing = smoothing;
                 return in;
             };
@@ -229,17 +229,17 @@ void test_threads() {
         std::vector<T> first_all, first_log_p;
         std::vector<std::int64_t> first_classes, first_sample;
         for (const int threads : {1, 2, 3}) {
-            auto in = p.input(threads);
-            in.scale = p.weight;
-            auto g = gradient(plan, in, false);
+            auto in = p.input();
+            in.sample_weight = p.weight;
+            auto g = gradient(plan, in, false, threads);
             in.X = {p.X.data(), 300, p.dim};
-            auto all = log_proba(h, in);
+            auto all = log_proba(h, in, threads);
             std::vector<std::int64_t> classes(300 * 5), sample(300 * 4);
             std::vector<T> log_p(300 * 5), bound(300);
             SearchOptions options;
             options.k = 5;
-            hsoftmax_search<T>(h, in, options, {classes.data(), 300, 5}, {log_p.data(), 300, 5}, bound);
-            hsoftmax_sample<T>(h, in, 99, {sample.data(), 300, 4});
+            hsoftmax_search<T>(h, in, options, {classes.data(), 300, 5}, {log_p.data(), 300, 5}, bound, threads);
+            hsoftmax_sample<T>(h, in, 99, {sample.data(), 300, 4}, threads);
             if (threads == 1) {
                 first = std::move(g), first_all = all, first_classes = classes, first_log_p = log_p, first_sample = sample;
                 continue;
@@ -283,9 +283,9 @@ void test_refusals() {
     refused("W must have shape (8, 3), got (7, 3)", [&](auto& in) { in.W = {p.W.data(), 7, 3}; });
     refused("W must have shape (8, 3), got (8, 2)", [&](auto& in) { in.W = {p.W.data(), 8, 2}; });
     refused("b must have 8 entries, got 5", [](auto& in) { in.b = in.b.first(5); });
-    refused("sample_weight must have 4 entries, got 2", [&](auto& in) { in.scale = std::span<const double>(p.weight).first(2); });
+    refused("sample_weight must have 4 entries, got 2", [&](auto& in) { in.sample_weight = std::span<const double>(p.weight).first(2); });
     refused("grad_output must have 4 entries, got 2",
-            [&](auto& in) { in.scale = std::span<const double>(p.weight).first(2), in.scale_loss = false; });
+            [&](auto& in) { in.sample_weight = std::span<const double>(p.weight).first(2), in.scale_loss = false; });
     refused("label_smoothing must be in [0, 1), got 1", [](auto& in) { in.label_smoothing = 1; });
     refused("X must be finite, got nan at row 2, column 1", [&](auto& in) { in.X = {bad_x.data(), 4, 3}; });
     const std::vector<std::int64_t> indptr(5, 0);

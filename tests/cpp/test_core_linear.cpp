@@ -223,12 +223,10 @@ void pieces_and_threads_change_nothing() {
     for (const LinearLoss loss : {LinearLoss::squared_hinge, LinearLoss::softmax, LinearLoss::logistic}) {
         LinearOptions options;
         options.loss = loss;
-        options.num_threads = 1;
-        const SparseRows wanted = linear_train(h.view(), corpus.X(), corpus.one(), options);
+        const SparseRows wanted = linear_train(h.view(), corpus.X(), corpus.one(), options, 1);
         require_sparse_rows(wanted.view());
         for (const int threads : {1, 3}) {
-            options.num_threads = threads;
-            LinearTrainer trainer(h.view(), corpus.X(), corpus.one(), options);
+            LinearTrainer trainer(h.view(), corpus.X(), corpus.one(), options, threads);
             double before = 0;
             while (trainer.done() < trainer.tasks()) {
                 trainer.run(threads == 1 ? 1 : trainer.piece());
@@ -314,12 +312,10 @@ void independent_nodes_have_temperatures_too() {
     for (const LinearLoss loss : {LinearLoss::squared_hinge, LinearLoss::logistic}) {
         LinearOptions options;
         options.loss = loss;
-        options.num_threads = 1;
-        const SparseRows wanted = linear_train(h, corpus.X(), corpus.several(), options);
+        const SparseRows wanted = linear_train(h, corpus.X(), corpus.several(), options, 1);
         const float usual = loss == LinearLoss::squared_hinge ? 3.0f : 1.0f;
         for (const float t : wanted.temperature) check(t > 0.25f && t < 16 && t != usual, "a temperature is ", t);
-        options.num_threads = 3;
-        check(equal(linear_train(h, corpus.X(), corpus.several(), options), wanted), "several labels, three threads");
+        check(equal(linear_train(h, corpus.X(), corpus.several(), options, 3), wanted), "several labels, three threads");
     }
 }
 

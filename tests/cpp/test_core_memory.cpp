@@ -106,9 +106,9 @@ void test_update(int threads) {
         const auto before = Parameters<T>::random(h.rows(), p.dim, 4);
         const HSoftmaxPlan plan(h, p.labels);
         const long failures = test_each_failure<Parameters<T>>("an update, " + name, before, [&](Parameters<T>& now) {
-            auto in = p.input(threads);
+            auto in = p.input();
             in.W = now.rows(now.W), in.b = now.b;
-            hsoftmax_update<T>(plan, in, now.rows(now.W), now.b, now.adam(1), nll, {dX.data(), p.n, p.dim});
+            hsoftmax_update<T>(plan, in, now.rows(now.W), now.b, now.adam(1), nll, {dX.data(), p.n, p.dim}, threads);
         });
         check(failures > 0, "an update, ", name, ", should ask for memory");
     }
@@ -138,9 +138,9 @@ void test_bag_train(int threads) {
     const Both<T> before{Parameters<T>::random(features, dim, 7), Parameters<T>::random(index.view().rows(), dim, 8)};
     const long failures = test_each_failure<Both<T>>("a minibatch", before, [&](Both<T>& now) {
         auto E = now.E.adam(0.5), W = now.W.adam(0.5);
-        const BagSchedule schedule{.batch_size = n, .num_threads = threads};
+        const BagSchedule schedule{.batch_size = n};
         bag_train<T, std::int32_t>(index.view(), {indptr, indices, data, features}, labels, {}, order, BagMode::mean, now.E.rows(now.E.W),
-                                   now.W.rows(now.W.W), now.W.b, E, W, schedule);
+                                   now.W.rows(now.W.W), now.W.b, E, W, schedule, threads);
     });
     check(failures > 0, "a minibatch should ask for memory");
 }
@@ -166,18 +166,20 @@ void test_normalize(int threads) {
     const auto view = [&](Entries<T>& e) { return MatrixView<T>{e.x.data(), rows, cols}; };
     for (const bool check_finite : {true, false}) {
         for (const Norm ord : {Norm::l1, Norm::l2, Norm::max}) {
-            const Normalize options{.ord = ord, .norm = 3, .check_finite = check_finite, .num_threads = threads};
-            test_each_failure<Entries<T>>("rows", x, [&](auto& now) { normalize_rows<T>(view(now), view(now), by_row, options); });
-            test_each_failure<Entries<T>>("columns", x, [&](auto& now) { normalize_columns<T>(view(now), view(now), by_column, options); });
+            const Normalize options{.ord = ord, .norm = 3, .check_finite = check_finite};
+            test_each_failure<Entries<T>>("rows", x, [&](auto& now) { normalize_rows<T>(view(now), view(now), by_row, options, threads); });
+            test_each_failure<Entries<T>>("columns", x,
+                                          [&](auto& now) { normalize_columns<T>(view(now), view(now), by_column, options, threads); });
         }
         test_each_failure<Entries<T>>(
             "named rows", x, [&](auto& now) { normalize_indexed_rows<T>(view(now), named, by_name, 3, false, check_finite, threads); });
-        const Normalize options{.norm = 3, .check_finite = check_finite, .num_threads = threads};
+        const Normalize options{.norm = 3, .check_finite = check_finite};
         const Entries<T> g{Random(10).vector<T>(rows * cols)};
         const MatrixView<const T> W{x.x.data(), rows, cols};
-        test_each_failure<Entries<T>>("gradient of rows", g, [&](auto& now) { normalize_rows_gradient<T>(W, now.x, now.x, options); });
+        test_each_failure<Entries<T>>("gradient of rows", g,
+                                      [&](auto& now) { normalize_rows_gradient<T>(W, now.x, now.x, options, threads); });
         test_each_failure<Entries<T>>("gradient of columns", g,
-                                      [&](auto& now) { normalize_columns_gradient<T>(W, now.x, now.x, options); });
+                                      [&](auto& now) { normalize_columns_gradient<T>(W, now.x, now.x, options, threads); });
     }
 }
 

@@ -62,15 +62,22 @@ Matrix<T, I> make(Random& random, std::size_t rows, std::size_t cols, std::size_
 enum class Form { csr, dense };
 
 template <class T, class I>
-void normalize(Form form, bool by_rows, const Matrix<T, I>& m, std::span<T> out, std::span<double> norms, const Normalize& o) {
+void normalize(Form form, bool by_rows, const Matrix<T, I>& m, std::span<T> out, std::span<double> norms, const Normalize& o,
+               int num_threads = 0) {
     const MatrixView<T> out_view{out.data(), m.rows(), m.cols};
-    if (form == Form::csr) return by_rows ? normalize_rows(m.view(), out, norms, o) : normalize_columns(m.view(), out, norms, o);
-    return by_rows ? normalize_rows(m.dense(), out_view, norms, o) : normalize_columns(m.dense(), out_view, norms, o);
+    if (form == Form::csr)
+        return by_rows ? normalize_rows(m.view(), out, norms, o, num_threads) : normalize_columns(m.view(), out, norms, o, num_threads);
+    return by_rows ? normalize_rows(m.dense(), out_view, norms, o, num_threads)
+                   : normalize_columns(m.dense(), out_view, norms, o, num_threads);
 }
 template <class T, class I>
-void gradient(Form form, bool by_rows, const Matrix<T, I>& m, std::span<const T> g, std::span<T> dx, const Normalize& o) {
-    if (form == Form::csr) return by_rows ? normalize_rows_gradient(m.view(), g, dx, o) : normalize_columns_gradient(m.view(), g, dx, o);
-    return by_rows ? normalize_rows_gradient(m.dense(), g, dx, o) : normalize_columns_gradient(m.dense(), g, dx, o);
+void gradient(Form form, bool by_rows, const Matrix<T, I>& m, std::span<const T> g, std::span<T> dx, const Normalize& o,
+              int num_threads = 0) {
+    if (form == Form::csr)
+        return by_rows ? normalize_rows_gradient(m.view(), g, dx, o, num_threads)
+                       : normalize_columns_gradient(m.view(), g, dx, o, num_threads);
+    return by_rows ? normalize_rows_gradient(m.dense(), g, dx, o, num_threads)
+                   : normalize_columns_gradient(m.dense(), g, dx, o, num_threads);
 }
 
 std::string named(Form form, bool by_rows, const Normalize& o) {
@@ -318,11 +325,11 @@ void test_threads(Random& random) {
                 std::vector<T> first, first_dx;
                 std::vector<double> first_norms;
                 for (const int threads : {1, 2, 3}) {
-                    const Normalize o{.norm = 2, .threshold = threshold, .num_threads = threads};
+                    const Normalize o{.norm = 2, .threshold = threshold};
                     std::vector<T> out(m.data.size()), dx(m.data.size());
                     std::vector<double> norms(count);
-                    normalize(form, by_rows, m, std::span(out), norms, o);
-                    gradient(form, by_rows, m, std::span(g), std::span(dx), o);
+                    normalize(form, by_rows, m, std::span(out), norms, o, threads);
+                    gradient(form, by_rows, m, std::span(g), std::span(dx), o, threads);
                     if (threads == 1) first = out, first_dx = dx, first_norms = norms;
                     check(same_bytes(first, out) && same_bytes(first_norms, norms) && same_bytes(first_dx, dx), named(form, by_rows, o),
                           " on ", threads, " threads should give the bytes of one");

@@ -42,13 +42,13 @@ void test_threads() {
             check(same_bytes(again.data, first.data) && same_bytes(again.scale, first.scale), threads, " threads should round as one does");
             std::vector<float> wide(p.W.size());
             dequantize(again.view(), {wide.data(), again.rows, again.cols}, threads);
-            auto in = p.input(threads);
+            auto in = p.input();
             in.W = again.view();
             std::vector<std::int64_t> classes(p.n * 3);
             std::vector<float> log_p(p.n * 3), bound(p.n);
             SearchOptions options;
             options.k = 3;
-            hsoftmax_search<float>(h, in, options, {classes.data(), p.n, 3}, {log_p.data(), p.n, 3}, bound);
+            hsoftmax_search<float>(h, in, options, {classes.data(), p.n, 3}, {log_p.data(), p.n, 3}, bound, threads);
             if (threads == 1) first_classes = classes, first_log_p = log_p, first_wide = wide;
             check(same_bytes(wide, first_wide), threads, " threads should widen as one does");
             check(classes == first_classes && same_bytes(log_p, first_log_p), threads, " threads should find what one does");

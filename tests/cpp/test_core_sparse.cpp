@@ -92,7 +92,7 @@ struct Task {
         x = Csr<std::int32_t>(X, dim);
         wide = Csr<std::int64_t>(X, dim);
     }
-    HSoftmaxInput<float> input(int threads = 1) const { return {.X = x.view(), .W = W.view(), .num_threads = threads}; }
+    HSoftmaxInput<float> input() const { return {.X = x.view(), .W = W.view()}; }
     Example<float> example(std::size_t i) const { return {X.data() + i * dim, {dense.data(), bias.size(), dim}, bias}; }
 };
 
@@ -107,16 +107,16 @@ struct Answers {
     }
 };
 
-Answers answer(const HierarchyView& h, const HSoftmaxInput<float>& in, const Labels& labels) {
+Answers answer(const HierarchyView& h, const HSoftmaxInput<float>& in, const Labels& labels, int num_threads = 1) {
     const std::size_t n = labels.size(), k = std::min<std::size_t>(4, h.classes());
     Answers a;
     a.nll.resize(n);
-    hsoftmax<float>(HSoftmaxPlan(h, labels), in, a.nll, {});
-    a.log_proba = log_proba(h, in);
+    hsoftmax<float>(HSoftmaxPlan(h, labels), in, a.nll, {}, num_threads);
+    a.log_proba = log_proba(h, in, num_threads);
     a.of.resize(n);
-    hsoftmax_log_proba_of<float>(h, in, {labels.data(), n, 1}, {a.of.data(), n, 1});
+    hsoftmax_log_proba_of<float>(h, in, {labels.data(), n, 1}, {a.of.data(), n, 1}, num_threads);
     a.nodes.resize(n * h.nodes());
-    hsoftmax_node_log_proba<float>(h, in, {a.nodes.data(), n, h.nodes()});
+    hsoftmax_node_log_proba<float>(h, in, {a.nodes.data(), n, h.nodes()}, num_threads);
     SearchOptions exact, beam, some;
     exact.k = beam.k = some.k = k;
     beam.beam = 3;
@@ -127,14 +127,14 @@ Answers answer(const HierarchyView& h, const HSoftmaxInput<float>& in, const Lab
     for (const SearchOptions& options : {exact, beam, some}) {
         std::vector<std::int64_t> classes(n * k);
         std::vector<float> log_probs(n * k), bound(n);
-        hsoftmax_search<float>(h, in, options, {classes.data(), n, k}, {log_probs.data(), n, k}, bound);
+        hsoftmax_search<float>(h, in, options, {classes.data(), n, k}, {log_probs.data(), n, k}, bound, num_threads);
         a.classes.insert(a.classes.end(), classes.begin(), classes.end());
         a.log_probs.insert(a.log_probs.end(), log_probs.begin(), log_probs.end());
         a.bound.insert(a.bound.end(), bound.begin(), bound.end());
     }
     if (h.independent) return a;
     a.samples.resize(2 * n);
-    hsoftmax_sample<float>(h, in, 7, {a.samples.data(), n, 2});
+    hsoftmax_sample<float>(h, in, 7, {a.samples.data(), n, 2}, num_threads);
     return a;
 }
 
@@ -233,7 +233,7 @@ void test_same_bytes() {
         const HierarchyView& h = index.view();
         const Task task(h, 300, 20, 54);  // many rows a node: its features are spread over a table
         const Answers whole = answer(h, task.input(), task.labels);
-        for (const int threads : {2, 3}) check(answer(h, task.input(threads), task.labels) == whole, name, ": ", threads, " threads");
+        for (const int threads : {2, 3}) check(answer(h, task.input(), task.labels, threads) == whole, name, ": ", threads, " threads");
         HSoftmaxInput<float> wide = task.input();
         wide.X = task.wide.view();
         check(answer(h, wide, task.labels) == whole, name, ": indices of 64 bits");

@@ -126,7 +126,7 @@ void test_update_is_gradient_and_step() {
             std::vector<T> nll(p.n), dX(p.n * p.dim), nll2(p.n), dX2(p.n * p.dim), dW(rows.size() * p.dim), db(rows.size());
             const auto input = [&](Trained<T>& t) {
                 auto in = p.input();
-                in.W = t.view(), in.b = t.b, in.scale = p.weight;
+                in.W = t.view(), in.b = t.b, in.sample_weight = p.weight;
                 return in;
             };
             hsoftmax_update<T>(plan, input(fused), fused.view(), fused.b, fused.optimizer, nll, {dX.data(), p.n, p.dim});
@@ -256,14 +256,13 @@ void test_bag_train() {
         // Trains over the order cut at these batches, with so many threads.
         const auto train = [&](Trained<T>& E, Trained<T>& W, const std::vector<std::size_t>& cuts, int threads) {
             BagSchedule schedule;
-            schedule.batch_size = 500, schedule.decay = 0.7, schedule.total = static_cast<std::int64_t>(bag.n),
-            schedule.num_threads = threads;
+            schedule.batch_size = 500, schedule.decay = 0.7, schedule.total = static_cast<std::int64_t>(bag.n);
             double sum = 0;
             for (std::size_t c = 0; c + 1 < cuts.size(); ++c) {
                 schedule.done = static_cast<std::int64_t>(cuts[c]);
                 const auto part = std::span<const std::int64_t>(bag.order).subspan(cuts[c], cuts[c + 1] - cuts[c]);
                 sum += bag_train<T, I>(h, bag.X(), bag.labels, std::span<const T>(bag.weight), part, BagMode::mean, E.view(), W.view(), W.b,
-                                       E.optimizer, W.optimizer, schedule);
+                                       E.optimizer, W.optimizer, schedule, threads);
             }
             return sum;
         };

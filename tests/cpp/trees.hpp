@@ -173,13 +173,13 @@ struct Problem {
     MatrixView<const T> w_view() const { return {W.data(), W.size() / dim, dim}; }
     MatrixView<T> w_view() { return {W.data(), W.size() / dim, dim}; }
     Example<T> example(std::size_t i) const { return {X.data() + i * dim, w_view(), b}; }
-    HSoftmaxInput<T> input(int threads = 1) const { return {.X = x_view(), .W = w_view(), .b = b, .num_threads = threads}; }
+    HSoftmaxInput<T> input() const { return {.X = x_view(), .W = w_view(), .b = b}; }
 };
 
 template <class T>
-std::vector<T> log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in) {
+std::vector<T> log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, int num_threads = 1) {
     std::vector<T> out(in.X.rows() * h.classes());
-    hsoftmax_log_proba(h, in, {out.data(), in.X.rows(), h.classes()});
+    hsoftmax_log_proba(h, in, {out.data(), in.X.rows(), h.classes()}, num_threads);
     return out;
 }
 

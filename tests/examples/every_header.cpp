@@ -21,6 +21,12 @@ static_assert(std::is_constructible_v<HierarchyIndex, Hierarchy&&>);
 static_assert(!std::is_convertible_v<const Hierarchy&, HierarchyView>, "a view of a temporary would dangle");
 static_assert(std::is_nothrow_move_constructible_v<HierarchyIndex> && !std::is_copy_constructible_v<HierarchyIndex>);
 
+// The number of threads is no option of an operator: it is the last argument of the function, which has a default.
+template <class Options>
+concept NamesThreads = requires(Options options) { options.num_threads; };
+static_assert(!NamesThreads<HSoftmaxInput<float>> && !NamesThreads<SearchOptions> && !NamesThreads<Normalize>);
+static_assert(!NamesThreads<BagSchedule> && !NamesThreads<ClusterOptions> && !NamesThreads<LinearOptions>);
+
 int failures = 0;
 void expect(bool holds, const char* what) {
     if (holds) return;
@@ -61,7 +67,7 @@ void trees() {
     const HierarchyIndex copied(arrays);
     expect(prune(copied.view(), std::vector<double>(8, 1), PruneBy::max_depth, 1).row_ptr.back() == 8, "pruned to one node");
     const std::vector<float> vectors{1, 0, 0, 1, -1, 0, 0, -1};
-    expect(HierarchyIndex(cluster({vectors.data(), C, 2}, {.arity = 2, .leaf = 2})).view().classes() == C, "a tree by clustering");
+    expect(HierarchyIndex(cluster({vectors.data(), C, 2}, {.arity = 2, .leaf = 2}, 1)).view().classes() == C, "a tree by clustering");
 }
 
 void loss_and_training() {
@@ -73,8 +79,8 @@ void loss_and_training() {
     expect(std::isfinite(nll[0]) && nll[0] > 0, "a loss");
     const Optimizer<float> sgd{.method = Method::sgd, .lr = 0.1};
     const float before = nll[0] + nll[1];
-    hsoftmax_update<float>(plan, p.input(), {p.w.data(), p.rows(), D}, p.b, sgd, nll, {dX.data(), N, D});
-    hsoftmax<float>(plan, p.input(), nll, {});
+    hsoftmax_update<float>(plan, p.input(), {p.w.data(), p.rows(), D}, p.b, sgd, nll, {dX.data(), N, D}, 1);
+    hsoftmax<float>(plan, p.input(), nll, {}, 1);
     expect(nll[0] + nll[1] < before, "a step makes the loss smaller");
     expect_refused("dX must have shape (2, 3), got (2, 2)",
                    [&] { hsoftmax_gradient<float>(plan, p.input(), nll, {dX.data(), N, 2}, {dW.data(), plan.touched_rows(), D}, db); });
@@ -94,7 +100,7 @@ void search_and_kinds() {
     std::vector<float> scale(p.rows());
     quantize({p.w.data(), p.rows(), D}, QuantizedKind::int8, data.data(), scale);
     in.W = QuantizedView{.kind = QuantizedKind::int8, .data = data.data(), .scale = scale, .rows = p.rows(), .cols = D};
-    hsoftmax_search<float>(p.tree.view(), in, {.k = C}, {classes.data(), N, C}, {quarter.data(), N, C}, bound);
+    hsoftmax_search<float>(p.tree.view(), in, {.k = C}, {classes.data(), N, C}, {quarter.data(), N, C}, bound, 1);
     expect(std::fabs(log_probs[0] - quarter[0]) < 0.01f, "int8 rows are near");
     in.W = {nullptr, p.rows(), D};
     expect_refused("W must point to 9 values, got a null pointer",
@@ -107,7 +113,7 @@ void sparse_operators() {
     std::vector<float> values{3, 4, 2}, out(3);
     std::vector<double> norms(2);
     const CsrView<const float, std::int64_t> x{.indptr = indptr, .indices = indices, .data = values, .cols = 3};
-    normalize_rows<float, std::int64_t>(x, out, norms);
+    normalize_rows<float, std::int64_t>(x, out, norms, {.norm = 1}, 1);
     expect(norms[0] == 5 && out[0] == 0.6f, "rows of unit norm");
     const std::vector<float> zero{0};
     dropout<float>(values, {.seed = 1, .rate = 1}, {.values = zero}, out);
@@ -123,7 +129,7 @@ void linear_rows() {
     const std::vector<float> values{1, 1};
     const std::vector<std::int64_t> label{0, 1};
     const SparseRows rows = linear_train<std::int32_t>(tree.view(), {.indptr = indptr, .indices = indices, .data = values, .cols = 2},
-                                                       {.label = label}, {.threshold = 0, .validation = 0});
+                                                       {.label = label}, {.threshold = 0, .validation = 0}, 1);
     expect(rows.view().rows() == tree.view().rows() && rows.view().cols() == 2, "sparse rows");
 }
 

@@ -26,6 +26,7 @@ struct Case {
     bool wild;
     std::vector<T> X, W, b;
     HSoftmaxInput<T> input;
+    int num_threads;
 
     explicit Case(Input& in) : tree(some_tree(in)), index(tree), n(in.upto(4)), dim(in.upto(20)), wild(in.flag()) {
         X = in.reals<T>(n * dim, wild);
@@ -38,7 +39,7 @@ struct Case {
         input.W = view;
         input.b = b;
         input.check_finite = !in.rarely();
-        input.num_threads = static_cast<int>(in.below(4));
+        num_threads = static_cast<int>(in.below(4));
     }
     const HierarchyView& h() const { return index.view(); }
     bool fits() const { return input.W.rows() == h().rows() && input.W.cols() == dim && (b.empty() || b.size() == h().rows()); }
@@ -65,11 +66,12 @@ struct Case {
 };
 
 template <class T>
-std::vector<T> table(const HierarchyView& h, const HSoftmaxInput<T>& in, bool nodes, bool& no) {
+std::vector<T> table(const HierarchyView& h, const Case<T>& c, bool nodes, bool& no) {
     const std::size_t cols = nodes ? h.nodes() : h.classes();
-    std::vector<T> out(in.X.rows() * cols, T(7));
-    const MatrixView<T> view{out.data(), in.X.rows(), cols};
-    no = refused([&] { nodes ? hsoftmax_node_log_proba(h, in, view) : hsoftmax_log_proba(h, in, view); });
+    std::vector<T> out(c.input.X.rows() * cols, T(7));
+    const MatrixView<T> view{out.data(), c.input.X.rows(), cols};
+    no = refused(
+        [&] { nodes ? hsoftmax_node_log_proba(h, c.input, view, c.num_threads) : hsoftmax_log_proba(h, c.input, view, c.num_threads); });
     return out;
 }
 
@@ -89,15 +91,15 @@ void train(Input& in) {
          "every example is in the plan or ignored");
 
     HSoftmaxInput<T>& input = c.input;
-    const auto scale = in.flag() ? std::vector<T>() : in.reals<T>(in.size_near(c.n), in.rarely());
-    input.scale = scale;
+    const auto sample_weight = in.flag() ? std::vector<T>() : in.reals<T>(in.size_near(c.n), in.rarely());
+    input.sample_weight = sample_weight;
     input.scale_loss = in.flag();
     input.label_smoothing = in.pick({0.0, 0.0, 0.1, 0.999, 1.0, -0.1, std::nan("")});
-    const bool fits = c.fits() && labels.size() == c.n && (scale.empty() || scale.size() == c.n) && input.label_smoothing >= 0 &&
-                      input.label_smoothing < 1;
+    const bool fits = c.fits() && labels.size() == c.n && (sample_weight.empty() || sample_weight.size() == c.n) &&
+                      input.label_smoothing >= 0 && input.label_smoothing < 1;
     const std::size_t logits = plan->n_logits(), rows = plan->touched_rows();
     std::vector<T> nll(c.n, T(7)), residuals(logits);
-    const bool no = refused([&] { hsoftmax(*plan, input, std::span<T>(nll), std::span<T>(residuals)); });
+    const bool no = refused([&] { hsoftmax(*plan, input, std::span<T>(nll), std::span<T>(residuals), c.num_threads); });
     must(fits || no, "shapes that do not fit are refused");
     must(!no || !fits || !c.all_tame(), "numbers in range are not refused");
     if (!no && input.check_finite) {
@@ -106,7 +108,7 @@ void train(Input& in) {
                 must(nll[s] == 0, "an ignored example has loss 0");
                 continue;
             }
-            if (!scale.empty() && input.scale_loss) continue;
+            if (!sample_weight.empty() && input.scale_loss) continue;
             must(nll[s] >= 0, "a loss is not negative, got ", nll[s]);
             if (!c.tame(s)) continue;
             const auto want = c.example(s).nll(h, static_cast<std::size_t>(labels[s]), input.label_smoothing);
@@ -117,8 +119,8 @@ void train(Input& in) {
 
     std::vector<T> loss(c.n, T(7)), dX(c.n * c.dim, T(7)), dW(rows * c.dim, T(7)), db(rows, T(7));
     const MatrixView<T> dX_view{dX.data(), c.n, c.dim};
-    const bool no_gradient =
-        refused([&] { hsoftmax_gradient(*plan, input, std::span<T>(loss), dX_view, {dW.data(), rows, c.dim}, std::span<T>(db)); });
+    const bool no_gradient = refused(
+        [&] { hsoftmax_gradient(*plan, input, std::span<T>(loss), dX_view, {dW.data(), rows, c.dim}, std::span<T>(db), c.num_threads); });
     must(no_gradient == no, "the gradient is refused as the loss is");
     std::vector<std::int64_t> touched(rows);
     plan->write_rows(touched);
@@ -127,7 +129,8 @@ void train(Input& in) {
     if (!no && input.check_finite) {
         must(same_bytes(loss, nll), "the gradient's loss is the loss");
         std::vector<T> all(h.rows() * c.dim, T(0)), all_b(h.rows(), T(0)), want = all, want_b = all_b;
-        hsoftmax_gradient_dense(*plan, input, std::span<T>(loss), dX_view, {all.data(), h.rows(), c.dim}, std::span<T>(all_b));
+        hsoftmax_gradient_dense(*plan, input, std::span<T>(loss), dX_view, {all.data(), h.rows(), c.dim}, std::span<T>(all_b),
+                                c.num_threads);
         for (std::size_t u = 0; u < rows; ++u) {
             const auto row = static_cast<std::size_t>(touched[u]);
             want_b[row] = db[u];
@@ -136,11 +139,11 @@ void train(Input& in) {
         }
         must(same_bytes(all, want) && same_bytes(all_b, want_b), "the dense gradient is the sparse one");
         if (!c.wild) {
-            for (const T g : dW) must(std::isfinite(g) || !scale.empty(), "the gradient is finite");
+            for (const T g : dW) must(std::isfinite(g) || !sample_weight.empty(), "the gradient is finite");
         }
         input.residuals = residuals;
         std::vector<T> again(c.n, T(7));
-        hsoftmax_gradient(*plan, input, std::span<T>(again), dX_view, {dW.data(), rows, c.dim}, std::span<T>(db));
+        hsoftmax_gradient(*plan, input, std::span<T>(again), dX_view, {dW.data(), rows, c.dim}, std::span<T>(db), c.num_threads);
         must(same_bytes(again, nll), "residuals give the same loss");
         input.residuals = {};
     }
@@ -156,7 +159,7 @@ void train(Input& in) {
     const auto W = c.W, b = c.b;
     const bool no_step = refused([&] {
         hsoftmax_update(*plan, input, MatrixView<T>{c.W.data(), input.W.rows(), input.W.cols()}, std::span<T>(c.b), o, std::span<T>(loss),
-                        dX_view);
+                        dX_view, c.num_threads);
     });
     must(no_step || !no, "the update is refused as the loss is");
     if (no_step) {
@@ -177,7 +180,7 @@ void search(Input& in) {
     Case<T> c(in);
     const HierarchyView& h = c.h();
     bool no_classes = false, no_nodes = false;
-    const auto of_class = table(h, c.input, false, no_classes), of_node = table(h, c.input, true, no_nodes);
+    const auto of_class = table(h, c, false, no_classes), of_node = table(h, c, true, no_nodes);
     must(c.fits() || (no_classes && no_nodes), "shapes that do not fit are refused");
     must(no_classes == no_nodes, "classes and nodes are refused alike");
     must(!no_classes || !c.fits() || !c.all_tame(), "numbers in range are not refused");
@@ -206,7 +209,7 @@ void search(Input& in) {
     std::vector<T> log_p(c.n * o.k, T(7)), bound(in.size_near(c.n), T(7));
     const bool no = refused([&] {
         hsoftmax_search(h, c.input, o, MatrixView<std::int64_t>{ids.data(), c.n, o.k}, MatrixView<T>{log_p.data(), c.n, o.k},
-                        std::span<T>(bound));
+                        std::span<T>(bound), c.num_threads);
     });
     must(no || (good && c.fits() && bound.size() == c.n), "a search that is not valid is refused");
     must(!no || !good || !c.fits() || bound.size() != c.n || no_classes, "a search that is valid is not");
@@ -253,16 +256,17 @@ void draw(Input& in) {
     Case<T> c(in);
     const HierarchyView& h = c.h();
     bool no = false;
-    const auto of_class = table(h, c.input, false, no);
+    const auto of_class = table(h, c, false, no);
     const std::size_t draws = in.upto(5);
     std::vector<std::int64_t> out(c.n * draws, -7);
-    const bool no_draw = refused([&] { hsoftmax_sample(h, c.input, in.bits<std::uint64_t>(), {out.data(), c.n, draws}); });
+    const bool no_draw = refused([&] { hsoftmax_sample(h, c.input, in.bits<std::uint64_t>(), {out.data(), c.n, draws}, c.num_threads); });
     must(!no_draw || no, "samples are refused only where a distribution is");
     std::vector<T> log_p(out.size(), T(7));
     if (no_draw) return;
     for (const std::int64_t k : out) must(k >= 0 && k < static_cast<std::int64_t>(h.classes()), "samples are classes, got ", k);
     const bool no_lookup = refused([&] {
-        hsoftmax_log_proba_of(h, c.input, MatrixView<const std::int64_t>{out.data(), c.n, draws}, MatrixView<T>{log_p.data(), c.n, draws});
+        hsoftmax_log_proba_of(h, c.input, MatrixView<const std::int64_t>{out.data(), c.n, draws}, MatrixView<T>{log_p.data(), c.n, draws},
+                              c.num_threads);
     });
     must(!no_lookup, "the path of a sample is scored as it was drawn");
     if (no || !c.input.check_finite) return;

@@ -17,8 +17,12 @@ using sparseops::Normalize;
 
 using Real = long double;
 
-Normalize some_options(Input& in) {
-    Normalize o;
+struct Options : Normalize {
+    int num_threads = 0;
+};
+
+Options some_options(Input& in) {
+    Options o;
     o.ord = in.pick({Norm::l2, Norm::l1, Norm::max});
     o.norm = in.flag() ? 1 : in.pick({0.0, 0.25, 3.0, 1e-20, 1e20, -1.0, std::nan(""), HUGE_VAL});
     o.max_norm = in.flag();
@@ -122,7 +126,7 @@ void sparse(Input& in) {
     if (in.rarely()) indptr.clear();
     const auto indices = in.integers<I>(in.size_near(nnz), 0, std::max<std::int64_t>(0, static_cast<std::int64_t>(cols) - 1));
     const auto x = in.reals<T>(nnz, in.flag());
-    const Normalize o = some_options(in);
+    const Options o = some_options(in);
     const bool by_rows = in.flag(), gradient = in.flag(), in_place = in.flag();
 
     bool ordered = !indptr.empty() && indptr[0] == 0;
@@ -149,8 +153,8 @@ void sparse(Input& in) {
         const CsrView<const T, I> view{indptr, indices, x, cols};
         const std::span<const T> from = in_place ? std::span<const T>(dx) : std::span<const T>(g);
         const bool no = refused([&] {
-            by_rows ? normalize_rows_gradient(view, from, std::span<T>(dx), o)
-                    : normalize_columns_gradient(view, from, std::span<T>(dx), o);
+            by_rows ? normalize_rows_gradient(view, from, std::span<T>(dx), o, o.num_threads)
+                    : normalize_columns_gradient(view, from, std::span<T>(dx), o, o.num_threads);
         });
         Normalize plain = o;
         plain.threshold = 0;  // the gradient does not read it
@@ -167,8 +171,10 @@ void sparse(Input& in) {
     std::vector<double> norms(in.size_near(by_rows ? (indptr.empty() ? 0 : indptr.size() - 1) : cols), 0);
     good = good && out.size() == nnz && norms.size() == (by_rows ? indptr.size() - 1 : cols);
     const CsrView<const T, I> view{indptr, indices, in_place ? std::span<const T>(out) : std::span<const T>(x), cols};
-    const bool no = refused(
-        [&] { by_rows ? normalize_rows(view, std::span<T>(out), norms, o) : normalize_columns(view, std::span<T>(out), norms, o); });
+    const bool no = refused([&] {
+        by_rows ? normalize_rows(view, std::span<T>(out), norms, o, o.num_threads)
+                : normalize_columns(view, std::span<T>(out), norms, o, o.num_threads);
+    });
     must(no == !good, "normalise refuses what is not valid");
     if (no) {
         if (in_place) must(same_bytes(out, before), "a refused call writes nothing in place");
@@ -183,7 +189,7 @@ template <class T>
 void dense(Input& in) {
     const std::size_t rows = in.upto(6), cols = in.upto(40), n = rows * cols;
     const auto x = in.reals<T>(n, in.flag());
-    const Normalize o = some_options(in);
+    const Options o = some_options(in);
     const bool by_rows = in.flag(), in_place = in.flag();
     std::vector<T> out(in_place ? x : std::vector<T>(n, T(7)));
     const auto before = out;
@@ -191,7 +197,8 @@ void dense(Input& in) {
     const bool good = valid(o) && norms.size() == (by_rows ? rows : cols) && (!o.check_finite || all_finite(x.data(), n));
     const MatrixView<const T> from{in_place ? out.data() : x.data(), rows, cols};
     const MatrixView<T> to{out.data(), rows, cols};
-    const bool no = refused([&] { by_rows ? normalize_rows(from, to, norms, o) : normalize_columns(from, to, norms, o); });
+    const bool no = refused(
+        [&] { by_rows ? normalize_rows(from, to, norms, o, o.num_threads) : normalize_columns(from, to, norms, o, o.num_threads); });
     must(no == !good, "normalise refuses what is not valid");
     if (no) {
         if (in_place) must(same_bytes(out, before), "a refused call writes nothing in place");
@@ -228,7 +235,7 @@ void indexed(Input& in) {
         must(distinct == named, "distinct_rows gives each once, ascending");
     }
     for (std::size_t i = 1; i < named.size(); ++i) good = good && named[i] > named[i - 1];
-    const Normalize o = some_options(in);
+    const Options o = some_options(in);
     good = good && o.norm >= 0 && std::isfinite(o.norm);
     std::vector<double> norms(in.size_near(named.size()), 0);
     good = good && norms.size() == named.size();

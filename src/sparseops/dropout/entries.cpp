@@ -186,10 +186,10 @@ void dropout(std::span<const T> x, const Drops& drops, Replacement<T> replacemen
 }
 
 template <Real T>
-void dropout_gradient(std::span<const T> grad, std::span<const std::uint8_t> packed, std::span<T> dx, std::size_t repeat,
+void dropout_gradient(std::span<const T> grad, std::span<const std::uint8_t> mask, std::span<T> dx, std::size_t repeat,
                       std::span<T> d_replacement, int num_threads) {
     const std::size_t n = grad.size(), cells = d_replacement.size();
-    require(packed.size() == (n + 7) / 8, "mask must have ", (n + 7) / 8, " bytes for ", n, " bits, got ", packed.size());
+    require(mask.size() == (n + 7) / 8, "mask must have ", (n + 7) / 8, " bytes for ", n, " bits, got ", mask.size());
     require(dx.size() == n, "dx must have ", n, " entries, got ", dx.size());
     require(cells >= 1 && repeat >= 1, "replacement must have a value, got none");
     std::fill(d_replacement.begin(), d_replacement.end(), T(0));
@@ -204,7 +204,7 @@ void dropout_gradient(std::span<const T> grad, std::span<const std::uint8_t> pac
         const std::size_t to = std::min(n, (b + 1) * length);
         std::size_t cell = b * length / repeat % cells, used = b * length % repeat;
         for (std::size_t i = b * length; i < to; ++i) {
-            const bool dropped = (packed[i / 8] >> (i % 8)) & 1;
+            const bool dropped = (mask[i / 8] >> (i % 8)) & 1;
             const T g = grad[i];
             if (own)
                 d_replacement[i] = dropped ? g : T(0);

@@ -50,10 +50,11 @@ bool by_mass(const ClusterOptions& o) {
 template <class Vectors>
 class Clustering {
 public:
-    Clustering(const Vectors& vectors, const ClusterOptions& options) : z_(vectors), o_(options), scale_(vectors.classes()) {
+    Clustering(const Vectors& vectors, const ClusterOptions& options, int num_threads)
+        : z_(vectors), o_(options), scale_(vectors.classes()) {
         std::size_t entries = 0;
         for (std::size_t c = 0; c < z_.classes(); ++c) entries += z_.entries(c);
-        threads_ = detail::team_size(o_.num_threads, 20.0 * static_cast<double>(entries));
+        threads_ = detail::team_size(num_threads, 20.0 * static_cast<double>(entries));
         if (by_mass(o_)) mass_ = o_.counts;
     }
 
@@ -178,22 +179,22 @@ private:
 }  // namespace
 
 template <Index I>
-Hierarchy cluster(CsrView<const float, I> vectors, const ClusterOptions& options) {
-    detail::require_csr_rows(vectors, "vectors", options.num_threads);
+Hierarchy cluster(CsrView<const float, I> vectors, const ClusterOptions& options, int num_threads) {
+    detail::require_csr_rows(vectors, "vectors", num_threads);
     require_options(options, vectors.rows());
-    return Clustering(detail::SparseVectors<I>{vectors}, options).run();
+    return Clustering(detail::SparseVectors<I>{vectors}, options, num_threads).run();
 }
 
-Hierarchy cluster(MatrixView<const float> vectors, const ClusterOptions& options) {
+Hierarchy cluster(MatrixView<const float> vectors, const ClusterOptions& options, int num_threads) {
     for (std::size_t j = 0; j < vectors.size(); ++j) {
         require(std::isfinite(vectors.data[j]), "vectors must be finite, got ", vectors.data[j], " at row ", j / vectors.cols, ", column ",
                 j % vectors.cols);
     }
     require_options(options, vectors.rows);
-    return Clustering(detail::DenseVectors{vectors}, options).run();
+    return Clustering(detail::DenseVectors{vectors}, options, num_threads).run();
 }
 
-template Hierarchy cluster(CsrView<const float, std::int32_t>, const ClusterOptions&);
-template Hierarchy cluster(CsrView<const float, std::int64_t>, const ClusterOptions&);
+template Hierarchy cluster(CsrView<const float, std::int32_t>, const ClusterOptions&, int);
+template Hierarchy cluster(CsrView<const float, std::int64_t>, const ClusterOptions&, int);
 
 }  // namespace sparseops

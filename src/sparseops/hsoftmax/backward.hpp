@@ -35,6 +35,6 @@ struct GradientSink {
 };
 template <Real T>
 void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
-                       const GradientSink<T>& sink);
+                       const GradientSink<T>& sink, int num_threads);
 
 }  // namespace sparseops

@@ -43,7 +43,7 @@ struct alignas(cache_gap) Scratch {
 // Examples are numbered s in the plan's sorted order; `at(s)` is the place of the first logit of s among those of the batch.
 template <Real T>
 struct Batch {
-    Batch(const HSoftmaxPlan& plan_, const HSoftmaxInput<T>& in_, const Outputs<T>& out_)
+    Batch(const HSoftmaxPlan& plan_, const HSoftmaxInput<T>& in_, const Outputs<T>& out_, int num_threads)
         : plan(plan_),
           h(plan_.hierarchy()),
           in(in_),
@@ -51,11 +51,11 @@ struct Batch {
           k(kernels<T>()),
           X(in.X.dense() ? *in.X.dense() : MatrixView<const T>{}),
           W(out.gradient ? require_float_rows(in.W) : MatrixView<const T>{}),
-          score(h, in.X, in.W, team_size(in.num_threads, static_cast<double>(X.size()))),
+          score(h, in.X, in.W, team_size(num_threads, static_cast<double>(X.size()))),
           size(plan.order().size()),
           dim(in.X.cols()),
           losses_in_one_call(h.logistic || (h.rows() == 2 * h.nodes() && h.widest == 2 && !h.independent && in.label_smoothing == 0)),
-          threads(team_size(in.num_threads, static_cast<double>(plan.n_logits()) * (entries_per_row(in.X) + 16) * 3)) {}
+          threads(team_size(num_threads, static_cast<double>(plan.n_logits()) * (entries_per_row(in.X) + 16) * 3)) {}
 
     std::size_t at(std::size_t s) const { return ix(plan.logits()[s]); }
     std::size_t example(std::size_t s) const { return ix(plan.order()[s]); }
@@ -106,13 +106,13 @@ struct Batch {
         if (losses_in_one_call) step_losses(from, to, worker);
         const T* loss = worker.loss.data();
         for (std::size_t s = from; s < to; ++s) {
-            const T scale = in.scale.empty() ? T(1) : in.scale[example(s)];
+            const T scale = in.sample_weight.empty() ? T(1) : in.sample_weight[example(s)];
             double sum = 0;
             for (std::size_t d = losses_in_one_call ? path(s).size() : 0; d > 0; --d) sum += static_cast<double>(*loss++);
             if (!losses_in_one_call)
                 sum = path_loss(k, h, label(s), in.label_smoothing, out.gradient, logits(s, worker), worker.products.data());
             out.nll[example(s)] = static_cast<T>(in.scale_loss ? sum * static_cast<double>(scale) : sum);
-            if (!out.gradient || in.scale.empty()) continue;
+            if (!out.gradient || in.sample_weight.empty()) continue;
             T* const z = logits(s, worker);
             for (std::size_t i = 0; i < at(s + 1) - at(s); ++i) z[i] *= scale;
         }

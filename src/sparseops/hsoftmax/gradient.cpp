@@ -30,35 +30,35 @@ struct Writer {
 
 template <Real T>
 void write_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
-                    std::span<T> db, bool dense) {
+                    std::span<T> db, bool dense, int num_threads) {
     const std::size_t rows = dense ? plan.hierarchy().rows() : plan.touched_rows();
     detail::require_matrix("dW", dW, rows, in.X.cols());
     require(db.size() == rows, "db must have ", rows, " entries, got ", db.size());
     Writer<T> writer{dW, db, dense};
-    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&writer, Writer<T>::target, Writer<T>::done, nullptr, true});
+    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&writer, Writer<T>::target, Writer<T>::done, nullptr, true}, num_threads);
 }
 
 }  // namespace
 
 template <Real T>
 void hsoftmax_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
-                       std::span<T> db) {
-    write_gradient(plan, in, nll, dX, dW, db, false);
+                       std::span<T> db, int num_threads) {
+    write_gradient(plan, in, nll, dX, dW, db, false, num_threads);
 }
 
 template <Real T>
 void hsoftmax_gradient_dense(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX, MatrixView<T> dW,
-                             std::span<T> db) {
-    write_gradient(plan, in, nll, dX, dW, db, true);
+                             std::span<T> db, int num_threads) {
+    write_gradient(plan, in, nll, dX, dW, db, true, num_threads);
 }
 
 template void hsoftmax_gradient(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>, MatrixView<float>,
-                                std::span<float>);
+                                std::span<float>, int);
 template void hsoftmax_gradient_dense(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>,
-                                      MatrixView<float>, std::span<float>);
+                                      MatrixView<float>, std::span<float>, int);
 template void hsoftmax_gradient(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
-                                MatrixView<double>, std::span<double>);
+                                MatrixView<double>, std::span<double>, int);
 template void hsoftmax_gradient_dense(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
-                                      MatrixView<double>, std::span<double>);
+                                      MatrixView<double>, std::span<double>, int);
 
 }  // namespace sparseops

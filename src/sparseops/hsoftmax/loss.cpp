@@ -69,8 +69,8 @@ template <Real T>
 void require_batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<const T> nll) {
     const std::size_t n = plan.examples();
     require(in.X.rows() == n, "X must have one row a label, ", n, ", got ", in.X.rows());
-    require(in.scale.empty() || in.scale.size() == n, in.scale_loss ? "sample_weight" : "grad_output", " must have ", n, " entries, got ",
-            in.scale.size());
+    require(in.sample_weight.empty() || in.sample_weight.size() == n, in.scale_loss ? "sample_weight" : "grad_output", " must have ", n,
+            " entries, got ", in.sample_weight.size());
     require(in.label_smoothing == 0 || !plan.hierarchy().independent, "label_smoothing must be 0 on a tree of independent nodes, got ",
             in.label_smoothing);
     require(in.label_smoothing >= 0 && in.label_smoothing < 1, "label_smoothing must be in [0, 1), got ", in.label_smoothing);
@@ -83,27 +83,27 @@ void require_batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::sp
 }  // namespace
 
 template <Real T>
-void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, std::span<T> residuals) {
+void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, std::span<T> residuals, int num_threads) {
     require_batch(plan, in, std::span<const T>(nll));
     require(residuals.empty() || residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
             residuals.size());
-    run<T>(Batch<T>(plan, in, {nll, residuals}), nullptr);
+    run<T>(Batch<T>(plan, in, {nll, residuals}, num_threads), nullptr);
 }
 
 template <Real T>
 void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T> nll, MatrixView<T> dX,
-                       const GradientSink<T>& sink) {
+                       const GradientSink<T>& sink, int num_threads) {
     require(!plan.hierarchy().independent, "h must have logistic or softmax nodes for a gradient, got independent nodes");
     require_batch(plan, in, std::span<const T>(nll));
     detail::require_matrix("dX", dX, plan.examples(), in.X.cols());
-    run<T>(Batch<T>(plan, in, {nll, {}, true, dX.data, sink.at_once ? &sink : nullptr}), &sink);
+    run<T>(Batch<T>(plan, in, {nll, {}, true, dX.data, sink.at_once ? &sink : nullptr}, num_threads), &sink);
 }
 
-template void hsoftmax(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, std::span<float>);
+template void hsoftmax(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, std::span<float>, int);
 template void hsoftmax_backward(const HSoftmaxPlan&, const HSoftmaxInput<float>&, std::span<float>, MatrixView<float>,
-                                const GradientSink<float>&);
-template void hsoftmax(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, std::span<double>);
+                                const GradientSink<float>&, int);
+template void hsoftmax(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, std::span<double>, int);
 template void hsoftmax_backward(const HSoftmaxPlan&, const HSoftmaxInput<double>&, std::span<double>, MatrixView<double>,
-                                const GradientSink<double>&);
+                                const GradientSink<double>&, int);
 
 }  // namespace sparseops

@@ -171,7 +171,7 @@ private:
 };
 
 template <Real T>
-void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> leaves, MatrixView<T> nodes) {
+void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> leaves, MatrixView<T> nodes, int num_threads) {
     require_input(h, in);
     if (h.nodes() == 0) {
         if (leaves.data) std::fill(leaves.data, leaves.data + leaves.size(), T(0));
@@ -179,7 +179,7 @@ void walk_all(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> 
     }
     const std::size_t ranges = (h.nodes() + node_range - 1) / node_range, blocks = (in.X.rows() + example_block - 1) / example_block;
     const int threads = detail::team_size(
-        in.num_threads, static_cast<double>(in.X.rows()) * static_cast<double>(h.rows()) * (detail::entries_per_row(in.X) + 16));
+        num_threads, static_cast<double>(in.X.rows()) * static_cast<double>(h.rows()) * (detail::entries_per_row(in.X) + 16));
     detail::FirstPlace bad;
     const detail::Scorer<T> scorer(h, in.X, in.W, threads);
     std::vector<TreeWalk<T>> walks(ix(std::max(1, threads)), TreeWalk<T>(h, in, scorer, leaves, nodes, bad));
@@ -223,19 +223,20 @@ std::size_t draw_child(std::span<const T> log_p, double u) {
 }  // namespace
 
 template <Real T>
-void hsoftmax_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out) {
+void hsoftmax_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out, int num_threads) {
     detail::require_matrix("out", out, in.X.rows(), h.classes());
-    walk_all(h, in, out, {});
+    walk_all(h, in, out, {}, num_threads);
 }
 
 template <Real T>
-void hsoftmax_node_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out) {
+void hsoftmax_node_log_proba(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<T> out, int num_threads) {
     detail::require_matrix("out", out, in.X.rows(), h.nodes());
-    walk_all(h, in, {}, out);
+    walk_all(h, in, {}, out, num_threads);
 }
 
 template <Real T>
-void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<const std::int64_t> classes, MatrixView<T> out) {
+void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, MatrixView<const std::int64_t> classes, MatrixView<T> out,
+                           int num_threads) {
     require_input(h, in);
     require(classes.rows == in.X.rows(), "classes must have one row a row of X, ", in.X.rows(), ", got ", classes.rows);
     detail::require_data("classes", classes.data, classes.size());
@@ -244,8 +245,8 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
         const std::int64_t c = classes.data[i];
         require(c >= 0 && ix(c) < h.classes(), "classes must be in [0, ", h.classes(), "), got ", c, " at index ", i);
     }
-    const int threads = detail::team_size(
-        in.num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * detail::entries_per_row(in.X));
+    const int threads =
+        detail::team_size(num_threads, static_cast<double>(classes.size()) * static_cast<double>(h.depth) * detail::entries_per_row(in.X));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
     detail::PerWorker<T> scratch(2 * width, threads);
     detail::FirstPlace bad;
@@ -267,13 +268,14 @@ void hsoftmax_log_proba_of(const HierarchyView& h, const HSoftmaxInput<T>& in, M
 }
 
 template <Real T>
-void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::uint64_t seed, MatrixView<std::int64_t> out) {
+void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::uint64_t seed, MatrixView<std::int64_t> out,
+                     int num_threads) {
     require(!h.independent, "h must have logistic or softmax nodes for samples, got independent nodes, which make no one distribution");
     require_input(h, in);
     require(out.rows == in.X.rows(), "out must have one row a row of X, ", in.X.rows(), ", got ", out.rows);
     detail::require_data("out", out.data, out.size());
     const int threads =
-        detail::team_size(in.num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * detail::entries_per_row(in.X));
+        detail::team_size(num_threads, static_cast<double>(out.size()) * static_cast<double>(h.depth) * detail::entries_per_row(in.X));
     const std::size_t width = std::max<std::size_t>(h.widest, 2);
     detail::PerWorker<T> scratch(2 * width, threads);
     detail::FirstPlace bad;
@@ -299,13 +301,15 @@ void hsoftmax_sample(const HierarchyView& h, const HSoftmaxInput<T>& in, std::ui
     detail::require_finite_logits(bad);
 }
 
-template void hsoftmax_log_proba(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<float>);
-template void hsoftmax_log_proba(const HierarchyView&, const HSoftmaxInput<double>&, MatrixView<double>);
-template void hsoftmax_log_proba_of(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<const std::int64_t>, MatrixView<float>);
-template void hsoftmax_log_proba_of(const HierarchyView&, const HSoftmaxInput<double>&, MatrixView<const std::int64_t>, MatrixView<double>);
-template void hsoftmax_node_log_proba(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<float>);
-template void hsoftmax_node_log_proba(const HierarchyView&, const HSoftmaxInput<double>&, MatrixView<double>);
-template void hsoftmax_sample(const HierarchyView&, const HSoftmaxInput<float>&, std::uint64_t, MatrixView<std::int64_t>);
-template void hsoftmax_sample(const HierarchyView&, const HSoftmaxInput<double>&, std::uint64_t, MatrixView<std::int64_t>);
+template void hsoftmax_log_proba(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<float>, int);
+template void hsoftmax_log_proba(const HierarchyView&, const HSoftmaxInput<double>&, MatrixView<double>, int);
+template void hsoftmax_log_proba_of(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<const std::int64_t>, MatrixView<float>,
+                                    int);
+template void hsoftmax_log_proba_of(const HierarchyView&, const HSoftmaxInput<double>&, MatrixView<const std::int64_t>, MatrixView<double>,
+                                    int);
+template void hsoftmax_node_log_proba(const HierarchyView&, const HSoftmaxInput<float>&, MatrixView<float>, int);
+template void hsoftmax_node_log_proba(const HierarchyView&, const HSoftmaxInput<double>&, MatrixView<double>, int);
+template void hsoftmax_sample(const HierarchyView&, const HSoftmaxInput<float>&, std::uint64_t, MatrixView<std::int64_t>, int);
+template void hsoftmax_sample(const HierarchyView&, const HSoftmaxInput<double>&, std::uint64_t, MatrixView<std::int64_t>, int);
 
 }  // namespace sparseops

@@ -150,14 +150,14 @@ struct Task {
 template <Index I>
 class TypedWork final : public LinearTrainer::Work {
 public:
-    TypedWork(const HierarchyView& h, CsrView<const float, I> X, const LabelsView& labels, const LinearOptions& options)
+    TypedWork(const HierarchyView& h, CsrView<const float, I> X, const LabelsView& labels, const LinearOptions& options, int num_threads)
         : h_(h), X_(X), labels_(labels), o_(options) {
         require(X.rows() < std::size_t{1} << 31, "X must have fewer than 2**31 rows, got ", X.rows());
-        if (!detail::require_csr_rows(X, "X", options.num_threads)) {
+        if (!detail::require_csr_rows(X, "X", num_threads)) {
             own_ = in_order(X);
             X_ = own_.view();
         }
-        require_row_norms(X_, options.num_threads);
+        require_row_norms(X_, num_threads);
         detail::require_labels(labels, X.rows(), h.classes());
         require_options(h, labels, options);
         require_weight(options.sample_weight, X.rows(), "sample_weight");
@@ -167,7 +167,7 @@ public:
         reach_.emplace(h, labels, cost_);
         states_ = std::vector<NodeState>(h.nodes());
         list_tasks();
-        threads_ = detail::team_size(options.num_threads, 20 * static_cast<double>(X_.indices.size()));
+        threads_ = detail::team_size(num_threads, 20 * static_cast<double>(X_.indices.size()));
         workers_.resize(static_cast<std::size_t>(std::max(1, threads_)));
     }
 
@@ -299,8 +299,9 @@ private:
 }  // namespace
 
 template <Index I>
-LinearTrainer::LinearTrainer(const HierarchyView& h, CsrView<const float, I> X, const LabelsView& labels, const LinearOptions& options)
-    : work_(std::make_unique<TypedWork<I>>(h, X, labels, options)) {}
+LinearTrainer::LinearTrainer(const HierarchyView& h, CsrView<const float, I> X, const LabelsView& labels, const LinearOptions& options,
+                             int num_threads)
+    : work_(std::make_unique<TypedWork<I>>(h, X, labels, options, num_threads)) {}
 LinearTrainer::LinearTrainer(LinearTrainer&&) noexcept = default;
 LinearTrainer& LinearTrainer::operator=(LinearTrainer&&) noexcept = default;
 LinearTrainer::~LinearTrainer() = default;
@@ -313,15 +314,18 @@ void LinearTrainer::run(std::size_t n) { work_->run(n); }
 SparseRows LinearTrainer::finish() { return work_->finish(); }
 
 template <Index I>
-SparseRows linear_train(const HierarchyView& h, CsrView<const float, I> X, const LabelsView& labels, const LinearOptions& options) {
-    LinearTrainer trainer(h, X, labels, options);
+SparseRows linear_train(const HierarchyView& h, CsrView<const float, I> X, const LabelsView& labels, const LinearOptions& options,
+                        int num_threads) {
+    LinearTrainer trainer(h, X, labels, options, num_threads);
     trainer.run(trainer.tasks());
     return trainer.finish();
 }
 
-template LinearTrainer::LinearTrainer(const HierarchyView&, CsrView<const float, std::int32_t>, const LabelsView&, const LinearOptions&);
-template LinearTrainer::LinearTrainer(const HierarchyView&, CsrView<const float, std::int64_t>, const LabelsView&, const LinearOptions&);
-template SparseRows linear_train(const HierarchyView&, CsrView<const float, std::int32_t>, const LabelsView&, const LinearOptions&);
-template SparseRows linear_train(const HierarchyView&, CsrView<const float, std::int64_t>, const LabelsView&, const LinearOptions&);
+template LinearTrainer::LinearTrainer(const HierarchyView&, CsrView<const float, std::int32_t>, const LabelsView&, const LinearOptions&,
+                                      int);
+template LinearTrainer::LinearTrainer(const HierarchyView&, CsrView<const float, std::int64_t>, const LabelsView&, const LinearOptions&,
+                                      int);
+template SparseRows linear_train(const HierarchyView&, CsrView<const float, std::int32_t>, const LabelsView&, const LinearOptions&, int);
+template SparseRows linear_train(const HierarchyView&, CsrView<const float, std::int64_t>, const LabelsView&, const LinearOptions&, int);
 
 }  // namespace sparseops

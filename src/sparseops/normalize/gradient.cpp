@@ -37,12 +37,12 @@ void require_finite(const char* name, std::span<const T> x, int threads) {
 }
 
 template <Real T>
-int require_values(std::span<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& o) {
+int require_values(std::span<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& o, int num_threads) {
     require(o.ord == Norm::l2, "ord must be l2 for the gradient");
     require(std::isfinite(o.norm) && o.norm >= 0, "norm must be finite and non-negative, got ", o.norm);
     require(g.size() == x.size(), "grad must have ", x.size(), " entries, got ", g.size());
     require(dx.size() == x.size(), "dx must have ", x.size(), " entries, got ", dx.size());
-    const int threads = detail::team_size(o.num_threads, 4.0 * static_cast<double>(x.size()));
+    const int threads = detail::team_size(num_threads, 4.0 * static_cast<double>(x.size()));
     if (!o.check_finite) return threads;
     require_finite("W", x, threads);
     require_finite("grad", g, threads);
@@ -252,62 +252,70 @@ private:
 }  // namespace
 
 template <Real T, Index I>
-void normalize_rows_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
-    require_csr(x);
-    const int threads = require_values(x.data, g, dx, options);
-    by_rows(x.data, g, dx, x.rows(), options, threads, [&](std::size_t r) { return static_cast<std::size_t>(x.indptr[r]); });
+void normalize_rows_gradient(CsrView<const T, I> W, std::span<const T> grad, std::span<T> dx, const Normalize& options, int num_threads) {
+    require_csr(W);
+    const int threads = require_values(W.data, grad, dx, options, num_threads);
+    by_rows(W.data, grad, dx, W.rows(), options, threads, [&](std::size_t r) { return static_cast<std::size_t>(W.indptr[r]); });
 }
 
 template <Real T, Index I>
-void normalize_columns_gradient(CsrView<const T, I> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
-    require_csr(x);
-    const int threads = require_values(x.data, g, dx, options);
-    const auto outside = [&](I c) { return c < 0 || static_cast<std::size_t>(c) >= x.cols; };
-    const std::size_t n = x.indices.size(), at = first_found(n, threads, [&](std::size_t from, std::size_t to) {
-                                                const I* all = x.indices.data();
+void normalize_columns_gradient(CsrView<const T, I> W, std::span<const T> grad, std::span<T> dx, const Normalize& options,
+                                int num_threads) {
+    require_csr(W);
+    const int threads = require_values(W.data, grad, dx, options, num_threads);
+    const auto outside = [&](I c) { return c < 0 || static_cast<std::size_t>(c) >= W.cols; };
+    const std::size_t n = W.indices.size(), at = first_found(n, threads, [&](std::size_t from, std::size_t to) {
+                                                const I* all = W.indices.data();
                                                 return static_cast<std::size_t>(std::find_if(all + from, all + to, outside) - all);
                                             });
-    require(at == n, "W.indices must be in [0, ", x.cols, "), got ", at < n ? x.indices[at] : I(0), " at index ", at);
-    ByColumns(x.data, g, dx, x.cols, options, threads, [&](std::size_t from, std::size_t to, const auto* table, auto f) {
-        detail::each_entry(x.indices.data(), from, to, table, x.cols, [&](std::size_t e) {
-            f(e, static_cast<std::size_t>(x.indices[e]));
+    require(at == n, "W.indices must be in [0, ", W.cols, "), got ", at < n ? W.indices[at] : I(0), " at index ", at);
+    ByColumns(W.data, grad, dx, W.cols, options, threads, [&](std::size_t from, std::size_t to, const auto* table, auto f) {
+        detail::each_entry(W.indices.data(), from, to, table, W.cols, [&](std::size_t e) {
+            f(e, static_cast<std::size_t>(W.indices[e]));
             return true;
         });
     }).run();
 }
 
 template <Real T>
-void normalize_rows_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
-    const std::span<const T> values(x.data, x.size());
-    detail::require_data("W", x.data, x.size());
-    const int threads = require_values(values, g, dx, options);
-    by_rows(values, g, dx, x.rows, options, threads, [&](std::size_t r) { return r * x.cols; });
+void normalize_rows_gradient(MatrixView<const T> W, std::span<const T> grad, std::span<T> dx, const Normalize& options, int num_threads) {
+    const std::span<const T> values(W.data, W.size());
+    detail::require_data("W", W.data, W.size());
+    const int threads = require_values(values, grad, dx, options, num_threads);
+    by_rows(values, grad, dx, W.rows, options, threads, [&](std::size_t r) { return r * W.cols; });
 }
 
 template <Real T>
-void normalize_columns_gradient(MatrixView<const T> x, std::span<const T> g, std::span<T> dx, const Normalize& options) {
-    const std::span<const T> values(x.data, x.size());
-    detail::require_data("W", x.data, x.size());
-    const int threads = require_values(values, g, dx, options);
-    ByColumns(values, g, dx, x.cols, options, threads, [&](std::size_t from, std::size_t to, const auto*, auto f) {
-        for (std::size_t e = from, c = from < to ? from % x.cols : 0; e < to; ++e) {
+void normalize_columns_gradient(MatrixView<const T> W, std::span<const T> grad, std::span<T> dx, const Normalize& options,
+                                int num_threads) {
+    const std::span<const T> values(W.data, W.size());
+    detail::require_data("W", W.data, W.size());
+    const int threads = require_values(values, grad, dx, options, num_threads);
+    ByColumns(values, grad, dx, W.cols, options, threads, [&](std::size_t from, std::size_t to, const auto*, auto f) {
+        for (std::size_t e = from, c = from < to ? from % W.cols : 0; e < to; ++e) {
             f(e, c);
-            if (++c == x.cols) c = 0;
+            if (++c == W.cols) c = 0;
         }
     }).run();
 }
 
-template void normalize_rows_gradient(CsrView<const float, std::int32_t>, std::span<const float>, std::span<float>, const Normalize&);
-template void normalize_rows_gradient(CsrView<const float, std::int64_t>, std::span<const float>, std::span<float>, const Normalize&);
-template void normalize_rows_gradient(CsrView<const double, std::int32_t>, std::span<const double>, std::span<double>, const Normalize&);
-template void normalize_rows_gradient(CsrView<const double, std::int64_t>, std::span<const double>, std::span<double>, const Normalize&);
-template void normalize_columns_gradient(CsrView<const float, std::int32_t>, std::span<const float>, std::span<float>, const Normalize&);
-template void normalize_columns_gradient(CsrView<const float, std::int64_t>, std::span<const float>, std::span<float>, const Normalize&);
-template void normalize_columns_gradient(CsrView<const double, std::int32_t>, std::span<const double>, std::span<double>, const Normalize&);
-template void normalize_columns_gradient(CsrView<const double, std::int64_t>, std::span<const double>, std::span<double>, const Normalize&);
-template void normalize_rows_gradient(MatrixView<const float>, std::span<const float>, std::span<float>, const Normalize&);
-template void normalize_rows_gradient(MatrixView<const double>, std::span<const double>, std::span<double>, const Normalize&);
-template void normalize_columns_gradient(MatrixView<const float>, std::span<const float>, std::span<float>, const Normalize&);
-template void normalize_columns_gradient(MatrixView<const double>, std::span<const double>, std::span<double>, const Normalize&);
+template void normalize_rows_gradient(CsrView<const float, std::int32_t>, std::span<const float>, std::span<float>, const Normalize&, int);
+template void normalize_rows_gradient(CsrView<const float, std::int64_t>, std::span<const float>, std::span<float>, const Normalize&, int);
+template void normalize_rows_gradient(CsrView<const double, std::int32_t>, std::span<const double>, std::span<double>, const Normalize&,
+                                      int);
+template void normalize_rows_gradient(CsrView<const double, std::int64_t>, std::span<const double>, std::span<double>, const Normalize&,
+                                      int);
+template void normalize_columns_gradient(CsrView<const float, std::int32_t>, std::span<const float>, std::span<float>, const Normalize&,
+                                         int);
+template void normalize_columns_gradient(CsrView<const float, std::int64_t>, std::span<const float>, std::span<float>, const Normalize&,
+                                         int);
+template void normalize_columns_gradient(CsrView<const double, std::int32_t>, std::span<const double>, std::span<double>, const Normalize&,
+                                         int);
+template void normalize_columns_gradient(CsrView<const double, std::int64_t>, std::span<const double>, std::span<double>, const Normalize&,
+                                         int);
+template void normalize_rows_gradient(MatrixView<const float>, std::span<const float>, std::span<float>, const Normalize&, int);
+template void normalize_rows_gradient(MatrixView<const double>, std::span<const double>, std::span<double>, const Normalize&, int);
+template void normalize_columns_gradient(MatrixView<const float>, std::span<const float>, std::span<float>, const Normalize&, int);
+template void normalize_columns_gradient(MatrixView<const double>, std::span<const double>, std::span<double>, const Normalize&, int);
 
 }  // namespace sparseops

@@ -47,13 +47,13 @@ double work(std::size_t entries) { return 2 * static_cast<double>(entries); }
 template <Real T, class OffsetOf>
 class Rows {
 public:
-    Rows(std::span<const T> x, std::span<T> out, std::size_t rows, const Normalize& options, OffsetOf offset_of)
+    Rows(std::span<const T> x, std::span<T> out, std::size_t rows, const Normalize& options, int num_threads, OffsetOf offset_of)
         : x_(x),
           out_(out),
           rows_(rows),
           options_(options),
           offset_of_(offset_of),
-          threads_(detail::team_size(options.num_threads, work(x.size()))) {}
+          threads_(detail::team_size(num_threads, work(x.size()))) {}
 
     void run(std::span<double> norms) {
         require(norms.size() == rows_, "norms must have ", rows_, " entries, got ", norms.size());
@@ -168,108 +168,108 @@ auto sum_entries_of(Norm ord, bool threshold) {
 }  // namespace
 
 template <Real T, Index I>
-void normalize_rows(CsrView<const T, I> x, std::span<T> out, std::span<double> norms, const Normalize& options) {
+void normalize_rows(CsrView<const T, I> W, std::span<T> out, std::span<double> norms, const Normalize& options, int num_threads) {
     require_options(options);
-    require_csr(x, out.size());
-    const std::size_t nnz = static_cast<std::size_t>(x.indptr.back());
-    Rows(x.data.first(nnz), out.first(nnz), x.rows(), options, [&](std::size_t i) {
-        return static_cast<std::size_t>(x.indptr[i]);
+    require_csr(W, out.size());
+    const std::size_t nnz = static_cast<std::size_t>(W.indptr.back());
+    Rows(W.data.first(nnz), out.first(nnz), W.rows(), options, num_threads, [&](std::size_t i) {
+        return static_cast<std::size_t>(W.indptr[i]);
     }).run(norms);
 }
 
 template <Real T>
-void normalize_rows(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options) {
+void normalize_rows(MatrixView<const T> W, MatrixView<T> out, std::span<double> norms, const Normalize& options, int num_threads) {
     require_options(options);
-    detail::require_data("W", x.data, x.size());
-    detail::require_matrix("out", out, x.rows, x.cols);
-    Rows(std::span(x.data, x.size()), std::span(out.data, out.size()), x.rows, options, [&](std::size_t i) {
-        return i * x.cols;
+    detail::require_data("W", W.data, W.size());
+    detail::require_matrix("out", out, W.rows, W.cols);
+    Rows(std::span(W.data, W.size()), std::span(out.data, out.size()), W.rows, options, num_threads, [&](std::size_t i) {
+        return i * W.cols;
     }).run(norms);
 }
 
 template <Real T, Index I>
-void normalize_columns(CsrView<const T, I> x, std::span<T> out, std::span<double> norms, const Normalize& options) {
+void normalize_columns(CsrView<const T, I> W, std::span<T> out, std::span<double> norms, const Normalize& options, int num_threads) {
     require_options(options);
-    require_csr(x, out.size());
-    require(norms.size() == x.cols, "norms must have ", x.cols, " entries, got ", norms.size());
-    const std::size_t nnz = static_cast<std::size_t>(x.indptr.back()), cols = x.cols;
+    require_csr(W, out.size());
+    require(norms.size() == W.cols, "norms must have ", W.cols, " entries, got ", norms.size());
+    const std::size_t nnz = static_cast<std::size_t>(W.indptr.back()), cols = W.cols;
     const T threshold = limit_of<T>(options);
-    const int threads = detail::team_size(options.num_threads, 2 * work(nnz));
+    const int threads = detail::team_size(num_threads, 2 * work(nnz));
     const std::size_t blocks = detail::column_blocks(nnz, cols), length = (nnz + blocks - 1) / blocks;
     std::vector<std::size_t> bad(blocks, nnz);
     const auto sum = sum_entries_of<T, I>(options.ord, threshold >= 0);
     detail::sum_blocks(blocks, options.ord, threads, norms, [&](std::size_t b, double* own) {
         const std::size_t from = std::min(nnz, b * length), n = std::min(length, nnz - from);
-        const std::size_t done = sum(x.indices.data() + from, x.data.data() + from, n, cols, threshold, own);
+        const std::size_t done = sum(W.indices.data() + from, W.data.data() + from, n, cols, threshold, own);
         if (done < n) bad[b] = from + done;
     });
     const std::size_t first_bad = *std::min_element(bad.begin(), bad.end());
-    if (first_bad < nnz) detail::refuse("W.indices must be in [0, ", cols, "), got ", x.indices[first_bad], " at index ", first_bad);
-    const Columns columns(detail::column_sizes(x.data.first(nnz), norms, options.ord, threshold, threads,
+    if (first_bad < nnz) detail::refuse("W.indices must be in [0, ", cols, "), got ", W.indices[first_bad], " at index ", first_bad);
+    const Columns columns(detail::column_sizes(W.data.first(nnz), norms, options.ord, threshold, threads,
                                                [&](auto f) {
                                                    for (std::size_t e = 0; e < nnz; ++e)
-                                                       f(static_cast<std::size_t>(x.indices[e]), x.data[e]);
+                                                       f(static_cast<std::size_t>(W.indices[e]), W.data[e]);
                                                }),
                           norms, options, threads);
-    if (options.check_finite && !columns.finite) refuse_not_finite(x.data.first(nnz));
-    if (columns.same && threshold < 0 && x.data.data() == out.data()) return;
+    if (options.check_finite && !columns.finite) refuse_not_finite(W.data.first(nnz));
+    if (columns.same && threshold < 0 && W.data.data() == out.data()) return;
     detail::parallel_for((nnz + entry_block - 1) / entry_block, threads, [&](std::size_t block, std::size_t) {
         const std::size_t to = std::min(nnz, (block + 1) * entry_block);
         const double* factor = columns.factor.get();
         if (!columns.power.empty() || threshold >= 0) {
             for (std::size_t e = block * entry_block; e < to; ++e)
-                out[e] = columns.scaled(static_cast<std::size_t>(x.indices[e]), detail::drop_small(x.data[e], threshold));
+                out[e] = columns.scaled(static_cast<std::size_t>(W.indices[e]), detail::drop_small(W.data[e], threshold));
             return;
         }
-        detail::each_entry(x.indices.data(), block * entry_block, to, factor, cols, [&](std::size_t e) {
-            out[e] = static_cast<T>(static_cast<double>(x.data[e]) * factor[static_cast<std::size_t>(x.indices[e])]);
+        detail::each_entry(W.indices.data(), block * entry_block, to, factor, cols, [&](std::size_t e) {
+            out[e] = static_cast<T>(static_cast<double>(W.data[e]) * factor[static_cast<std::size_t>(W.indices[e])]);
             return true;
         });
     });
 }
 
 template <Real T>
-void normalize_columns(MatrixView<const T> x, MatrixView<T> out, std::span<double> norms, const Normalize& options) {
+void normalize_columns(MatrixView<const T> W, MatrixView<T> out, std::span<double> norms, const Normalize& options, int num_threads) {
     require_options(options);
-    detail::require_data("W", x.data, x.size());
-    detail::require_matrix("out", out, x.rows, x.cols);
-    require(norms.size() == x.cols, "norms must have ", x.cols, " entries, got ", norms.size());
+    detail::require_data("W", W.data, W.size());
+    detail::require_matrix("out", out, W.rows, W.cols);
+    require(norms.size() == W.cols, "norms must have ", W.cols, " entries, got ", norms.size());
     const auto& k = detail::norm_kernels<T>();
     const T threshold = limit_of<T>(options);
-    const int threads = detail::team_size(options.num_threads, 2 * work(x.size()));
-    const std::size_t blocks = std::clamp<std::size_t>(x.rows / 64, 1, 64), length = (x.rows + blocks - 1) / blocks;
+    const int threads = detail::team_size(num_threads, 2 * work(W.size()));
+    const std::size_t blocks = std::clamp<std::size_t>(W.rows / 64, 1, 64), length = (W.rows + blocks - 1) / blocks;
     detail::sum_blocks(blocks, options.ord, threads, norms, [&](std::size_t b, double* own) {
-        const std::size_t from = std::min(x.rows, b * length), n = std::min(length, x.rows - from);
-        k.measure_columns[static_cast<int>(options.ord)](x.row(from), n, x.cols, threshold, own);
+        const std::size_t from = std::min(W.rows, b * length), n = std::min(length, W.rows - from);
+        k.measure_columns[static_cast<int>(options.ord)](W.row(from), n, W.cols, threshold, own);
     });
-    const Columns columns(detail::column_sizes(std::span(x.data, x.size()), norms, options.ord, threshold, threads,
+    const Columns columns(detail::column_sizes(std::span(W.data, W.size()), norms, options.ord, threshold, threads,
                                                [&](auto f) {
-                                                   for (std::size_t e = 0; e < x.size(); ++e) f(e % x.cols, x.data[e]);
+                                                   for (std::size_t e = 0; e < W.size(); ++e) f(e % W.cols, W.data[e]);
                                                }),
                           norms, options, threads);
-    if (options.check_finite && !columns.finite) refuse_not_finite(std::span(x.data, x.size()));
-    if (columns.same && threshold < 0 && x.data == out.data) return;
-    const std::size_t rows_a_block = std::max<std::size_t>(1, entry_block / (x.cols + 1)),
-                      count = (x.rows + rows_a_block - 1) / rows_a_block;
+    if (options.check_finite && !columns.finite) refuse_not_finite(std::span(W.data, W.size()));
+    if (columns.same && threshold < 0 && W.data == out.data) return;
+    const std::size_t rows_a_block = std::max<std::size_t>(1, entry_block / (W.cols + 1)),
+                      count = (W.rows + rows_a_block - 1) / rows_a_block;
     detail::parallel_for(count, threads, [&](std::size_t block, std::size_t) {
-        const std::size_t from = block * rows_a_block, n = std::min(rows_a_block, x.rows - from);
-        if (columns.power.empty()) return k.scale_columns(x.row(from), n, x.cols, threshold, columns.factor.get(), out.row(from));
-        for (std::size_t e = from * x.cols; e < (from + n) * x.cols; ++e)
-            out.data[e] = columns.scaled(e % x.cols, detail::drop_small(x.data[e], threshold));
+        const std::size_t from = block * rows_a_block, n = std::min(rows_a_block, W.rows - from);
+        if (columns.power.empty()) return k.scale_columns(W.row(from), n, W.cols, threshold, columns.factor.get(), out.row(from));
+        for (std::size_t e = from * W.cols; e < (from + n) * W.cols; ++e)
+            out.data[e] = columns.scaled(e % W.cols, detail::drop_small(W.data[e], threshold));
     });
 }
 
-template void normalize_rows(CsrView<const float, std::int32_t>, std::span<float>, std::span<double>, const Normalize&);
-template void normalize_rows(CsrView<const float, std::int64_t>, std::span<float>, std::span<double>, const Normalize&);
-template void normalize_rows(CsrView<const double, std::int32_t>, std::span<double>, std::span<double>, const Normalize&);
-template void normalize_rows(CsrView<const double, std::int64_t>, std::span<double>, std::span<double>, const Normalize&);
-template void normalize_columns(CsrView<const float, std::int32_t>, std::span<float>, std::span<double>, const Normalize&);
-template void normalize_columns(CsrView<const float, std::int64_t>, std::span<float>, std::span<double>, const Normalize&);
-template void normalize_columns(CsrView<const double, std::int32_t>, std::span<double>, std::span<double>, const Normalize&);
-template void normalize_columns(CsrView<const double, std::int64_t>, std::span<double>, std::span<double>, const Normalize&);
-template void normalize_rows(MatrixView<const float>, MatrixView<float>, std::span<double>, const Normalize&);
-template void normalize_rows(MatrixView<const double>, MatrixView<double>, std::span<double>, const Normalize&);
-template void normalize_columns(MatrixView<const float>, MatrixView<float>, std::span<double>, const Normalize&);
-template void normalize_columns(MatrixView<const double>, MatrixView<double>, std::span<double>, const Normalize&);
+template void normalize_rows(CsrView<const float, std::int32_t>, std::span<float>, std::span<double>, const Normalize&, int);
+template void normalize_rows(CsrView<const float, std::int64_t>, std::span<float>, std::span<double>, const Normalize&, int);
+template void normalize_rows(CsrView<const double, std::int32_t>, std::span<double>, std::span<double>, const Normalize&, int);
+template void normalize_rows(CsrView<const double, std::int64_t>, std::span<double>, std::span<double>, const Normalize&, int);
+template void normalize_columns(CsrView<const float, std::int32_t>, std::span<float>, std::span<double>, const Normalize&, int);
+template void normalize_columns(CsrView<const float, std::int64_t>, std::span<float>, std::span<double>, const Normalize&, int);
+template void normalize_columns(CsrView<const double, std::int32_t>, std::span<double>, std::span<double>, const Normalize&, int);
+template void normalize_columns(CsrView<const double, std::int64_t>, std::span<double>, std::span<double>, const Normalize&, int);
+template void normalize_rows(MatrixView<const float>, MatrixView<float>, std::span<double>, const Normalize&, int);
+template void normalize_rows(MatrixView<const double>, MatrixView<double>, std::span<double>, const Normalize&, int);
+template void normalize_columns(MatrixView<const float>, MatrixView<float>, std::span<double>, const Normalize&, int);
+template void normalize_columns(MatrixView<const double>, MatrixView<double>, std::span<double>, const Normalize&, int);
 
 }  // namespace sparseops

@@ -160,12 +160,12 @@ std::size_t rows_together(std::size_t rows, std::size_t kept, int threads) {
 }  // namespace
 
 void search_blocks(const HierarchyView& h, const HSoftmaxInput<float>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
-                   MatrixView<float> log_probs, std::span<float> bound) {
+                   MatrixView<float> log_probs, std::span<float> bound, int num_threads) {
     const std::size_t n = in.X.rows(), results = std::min(options.k, h.classes() + h.nodes());
     std::size_t width = exact_width;
     if (options.beam) width = ix(std::min(*options.beam, static_cast<std::int64_t>(h.nodes())));
     const double scored = static_cast<double>(width + results) * static_cast<double>(h.depth);
-    const int threads = std::max(1, team_size(in.num_threads, static_cast<double>(n) * scored * (entries_per_row(in.X) + 16) * 8));
+    const int threads = std::max(1, team_size(num_threads, static_cast<double>(n) * scored * (entries_per_row(in.X) + 16) * 8));
     const Scorer<float> scorer(h, in.X, in.W, threads);
     const std::size_t block = rows_together(n, 8 * (results + width) + (options.beam ? 0 : h.nodes()), threads);
     if (!options.beam && std::min(block, n) < shared_rows) width = 1;  // nothing is shared: best first

@@ -25,7 +25,7 @@ T largest_magnitude(const T* x, std::size_t n);
 // As hsoftmax_update of update.hpp; `ready` is called once nll and dX are written, before anything else is: it may throw.
 template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
-                     std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready);
+                     std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready, int num_threads);
 
 // Asks for what the step of this row reads.
 template <Real T>

@@ -44,7 +44,7 @@ void require_room(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, const Op
     double weights = 0, gradient = 0, largest = 0;
     for (const std::int32_t example : plan.order()) {
         const auto i = static_cast<std::size_t>(example);
-        const double weight = in.scale.empty() ? 1 : std::abs(static_cast<double>(in.scale[i]));
+        const double weight = in.sample_weight.empty() ? 1 : std::abs(static_cast<double>(in.sample_weight[i]));
         const auto x = static_cast<double>(largest_magnitude(X.row(i), X.cols));
         if (!std::isfinite(x)) return;  // in.check_finite says whether that is refused
         weights += weight;
@@ -194,17 +194,17 @@ bool has_room_for(const Optimizer<T>& o, double largest, std::size_t cols) {
 
 template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
-                     std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready) {
+                     std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready, int num_threads) {
     require_optimizer(optimizer, W.rows, W.cols, !b.empty());
     Stepper<T> stepper{optimizer, W, b, plan, in, ready};
     using S = Stepper<T>;
-    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, S::target, S::done, S::soon, false, S::ready});
+    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, S::target, S::done, S::soon, false, S::ready}, num_threads);
 }
 
 template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
-                     std::span<T> nll, MatrixView<T> dX) {
-    hsoftmax_update(plan, in, W, b, optimizer, nll, dX, {});
+                     std::span<T> nll, MatrixView<T> dX, int num_threads) {
+    hsoftmax_update(plan, in, W, b, optimizer, nll, dX, {}, num_threads);
 }
 
 template void require_optimizer(const Optimizer<float>&, std::size_t, std::size_t, bool);
@@ -216,13 +216,13 @@ template void step_row(const Optimizer<double>&, std::size_t, double*, double*, 
 template void step_bias(const Optimizer<float>&, std::size_t, float, float*);
 template void step_bias(const Optimizer<double>&, std::size_t, double, double*);
 template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<float>&, MatrixView<float>, std::span<float>,
-                              const Optimizer<float>&, std::span<float>, MatrixView<float>);
+                              const Optimizer<float>&, std::span<float>, MatrixView<float>, int);
 template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<float>&, MatrixView<float>, std::span<float>,
-                              const Optimizer<float>&, std::span<float>, MatrixView<float>, const std::function<void()>&);
+                              const Optimizer<float>&, std::span<float>, MatrixView<float>, const std::function<void()>&, int);
 template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<double>&, MatrixView<double>, std::span<double>,
-                              const Optimizer<double>&, std::span<double>, MatrixView<double>);
+                              const Optimizer<double>&, std::span<double>, MatrixView<double>, int);
 template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<double>&, MatrixView<double>, std::span<double>,
-                              const Optimizer<double>&, std::span<double>, MatrixView<double>, const std::function<void()>&);
+                              const Optimizer<double>&, std::span<double>, MatrixView<double>, const std::function<void()>&, int);
 template bool has_room_for(const Optimizer<float>&, double, std::size_t);
 template bool has_room_for(const Optimizer<double>&, double, std::size_t);
 template float largest_magnitude(const float*, std::size_t);
