@@ -195,6 +195,8 @@ bool has_room_for(const Optimizer<T>& o, double largest, std::size_t cols) {
 template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
                      std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready, int num_threads) {
+    detail::require_matrix("W", W, plan.hierarchy().rows(), in.X.cols());
+    require(b.size() == in.b.size(), "b must have ", in.b.size(), " entries, got ", b.size());
     require_optimizer(optimizer, W.rows, W.cols, !b.empty());
     Stepper<T> stepper{optimizer, W, b, plan, in, ready};
     using S = Stepper<T>;
