@@ -97,7 +97,9 @@ def test_a_training_leaves_weights_counts_and_history_of_one_step(optimizer, hid
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_partial_fit_leaves_weights_and_history_of_one_step(optimizer, struck):
-    HSoftmaxClassifier = pytest.importorskip("cython_sparseops.sklearn").HSoftmaxClassifier
+    pytest.importorskip("sklearn")
+    from cython_sparseops.sklearn import HSoftmaxClassifier
+
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((20_000, 20)), rng.integers(0, 500, 20_000)
     model = HSoftmaxClassifier(optimizer=optimizer, random_state=0, num_threads=1)

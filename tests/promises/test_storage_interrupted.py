@@ -147,7 +147,9 @@ def save_quantized(path):
 
 
 def save_classifier(path):
-    sklearn = pytest.importorskip("cython_sparseops.sklearn")
+    pytest.importorskip("sklearn")
+    from cython_sparseops import sklearn
+
     X, y = np.eye(3, dtype="f4"), ["a", "b", "c"]
     sklearn.HSoftmaxClassifier(hidden_dim=2, epochs=1, random_state=0).fit(X, y).save(path)
 
