@@ -55,8 +55,8 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     n_trees : int, default 1
-        Trees of different seeds whose probabilities are averaged: three gain one to four points of
-        accuracy for three times the cost. Only clustered trees differ.
+        Trees of different seeds whose probabilities are averaged: three gained one to two points of
+        accuracy on real tasks, for three times the cost of training. Only clustered trees differ.
     hierarchy : {"cluster", "huffman", "balanced", "two_level", "adaptive"} or Hierarchy
         The tree: balanced k-means over the centroids of the classes, one of the other shapes, or a
         tree of your own, whose class ``i`` is ``classes_[i]``.
@@ -66,7 +66,8 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     C : float, default 1.0
         Cost of errors.
     threshold : float, default 0.1
-        Weights of at most this size are dropped: 0.2 halves the model for a few tenths of a point.
+        Weights of at most this size are dropped. On WordNet 0.2 makes the model a quarter smaller
+        and costs 0.3 points of accuracy.
     class_weight : dict, "balanced" or None
         Multiplies C for the rows of a class. With several labels per row: a dict of column numbers.
     random_state : int, RandomState or None
