@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ KIND = "HSoftmaxClassifier"
 # a file orders nothing of whoever loads it.
 _OF_THE_MACHINE = {"num_threads": None, "verbose": 0}
 Arrays = dict[str, Array]
+Model = TypeVar("Model")
 
 
 def pack_strings(strings: Iterable[str]) -> Arrays:
@@ -245,20 +246,30 @@ def load_classifier(cls: Any, path: str | os.PathLike[str], *, mmap: bool = True
     --------
     See `HSoftmaxClassifier.save`.
     """
+    return read_model(KIND, path, lambda a, m: ClassifierFile(_rebuild(cls, a, m), a, m), mmap=mmap)
+
+
+def read_model(
+    kind: str,
+    path: str | os.PathLike[str],
+    rebuild: Callable[[Arrays, dict[str, Any]], Model],
+    *,
+    mmap: bool,
+) -> Model:
+    """Read a file of this kind; whatever `rebuild` finds wrong is a ValueError that names it."""
     arrays, metadata = load_arrays(path, mmap=mmap)
-    if metadata.get("kind") != KIND:
+    if metadata.get("kind") != kind:
         raise ValueError(
-            f"path must hold a saved {KIND}, got {metadata.get('kind')!r:.60} in {path}"
+            f"path must hold a saved {kind}, got {metadata.get('kind')!r:.60} in {path}"
         )
     try:
-        classifier = _rebuild(cls, arrays, metadata)
+        return rebuild(arrays, metadata)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(
-            f"path must hold a complete {KIND}, got {error!r:.200} in {path}"
+            f"path must hold a complete {kind}, got {error!r:.200} in {path}"
         ) from None
     except ValueError as error:
-        raise ValueError(f"path must hold a valid {KIND}, got {path}: {error!s:.200}") from None
-    return ClassifierFile(classifier, arrays, metadata)
+        raise ValueError(f"path must hold a valid {kind}, got {path}: {error!s:.200}") from None
 
 
 def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:

@@ -20,13 +20,14 @@ from cython_sparseops._models.file import (
     pack_labels,
     pack_strings,
     prefixed,
+    read_model,
     under,
     unpack_labels,
     unpack_strings,
 )
 from cython_sparseops._search import hsoftmax_search
 from cython_sparseops._sparse_weights import SparseWeights
-from cython_sparseops._storage import load_arrays, save_arrays
+from cython_sparseops._storage import save_arrays
 
 KIND = "LabelTreeClassifier"
 TREES = ("cluster", "huffman", "balanced", "two_level", "adaptive")
@@ -249,27 +250,19 @@ class LinearFile(NamedTuple):
 
 def load_linear(path: str | os.PathLike[str], *, mmap: bool = True) -> LinearFile:
     """Read what `save_linear` wrote; ValueError if the file is damaged or holds something else."""
-    arrays, metadata = load_arrays(path, mmap=mmap)
-    if metadata.get("kind") != KIND:
-        raise ValueError(
-            f"path must hold a saved {KIND}, got {metadata.get('kind')!r:.60} in {path}"
-        )
-    try:
-        n_trees = metadata["n_trees"]
-        if type(n_trees) is not int or not 1 <= n_trees <= len(arrays):
-            raise ValueError(f"n_trees must be at least 1, got {n_trees!r:.60}")
-        model = LinearModel.from_arrays(arrays, n_trees)
-        classes = unpack_labels(under("classes", arrays), metadata["label_dtype"])
-        if len(classes) != model.n_classes:
-            raise ValueError(f"classes must number {model.n_classes}, got {len(classes)}")
-        packed = under("feature_names", arrays)
-        names = np.array(unpack_strings(packed), dtype=object) if packed else None
-        if names is not None and len(names) != model.n_features:
-            raise ValueError(f"feature_names must number {model.n_features}, got {len(names)}")
-        return LinearFile(model, classes, dict(metadata["params"]), names, metadata)
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(
-            f"path must hold a complete {KIND}, got {error!r:.200} in {path}"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"path must hold a valid {KIND}, got {path}: {error!s:.200}") from None
+    return read_model(KIND, path, _rebuild, mmap=mmap)
+
+
+def _rebuild(arrays: Arrays, metadata: dict[str, Any]) -> LinearFile:
+    n_trees = metadata["n_trees"]
+    if type(n_trees) is not int or not 1 <= n_trees <= len(arrays):
+        raise ValueError(f"n_trees must be at least 1, got {n_trees!r:.60}")
+    model = LinearModel.from_arrays(arrays, n_trees)
+    classes = unpack_labels(under("classes", arrays), metadata["label_dtype"])
+    if len(classes) != model.n_classes:
+        raise ValueError(f"classes must number {model.n_classes}, got {len(classes)}")
+    packed = under("feature_names", arrays)
+    names = np.array(unpack_strings(packed), dtype=object) if packed else None
+    if names is not None and len(names) != model.n_features:
+        raise ValueError(f"feature_names must number {model.n_features}, got {len(names)}")
+    return LinearFile(model, classes, dict(metadata["params"]), names, metadata)
