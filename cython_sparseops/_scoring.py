@@ -28,23 +28,28 @@ def as_scored_inputs(X: Any, W: object, b: object) -> tuple[Any, Any, Array | No
 
     With sparse rows X becomes compiled CSR rows, and b must be None.
     """
-    if is_weights(W) and isinstance(W._compiled, Rows):
+    if not is_weights(W):
+        _require_dense(X)
+        return as_inputs(X, W, b)
+    if isinstance(W._compiled, Rows):
         if b is not None:
             raise ValueError(
                 f"b must be None with SparseWeights, which hold the biases, got {describe(b)}"
             )
         parts = as_csr("X", X, FLOAT32) if is_sparse(X) else _csr_of_dense(X)
         return SparseExamples(*parts[:3], parts.shape), W._compiled, None
+    _require_dense(X)
+    x = cast(as_real("X", X, 2), FLOAT32)
+    bias = None if b is None else cast(as_real("b", b, 1), FLOAT32)
+    return x, W._compiled, bias
+
+
+def _require_dense(X: Any) -> None:
     if type(X) is not np.ndarray and is_sparse(X):
         raise TypeError(
             f"X must be a dense array, got a sparse matrix ({X.format!s:.20}): "
             "W must be SparseWeights for one, or X.toarray() is dense"
         )
-    if not is_weights(W):
-        return as_inputs(X, W, b)
-    x = cast(as_real("X", X, 2), FLOAT32)
-    bias = None if b is None else cast(as_real("b", b, 1), FLOAT32)
-    return x, W._compiled, bias
 
 
 def _csr_of_dense(X: object) -> Compressed:
