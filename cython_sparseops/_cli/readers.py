@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cython_sparseops import Hierarchy
-from cython_sparseops._cli.streams import InputError, Lines, tokens
+from cython_sparseops._cli.streams import InputError, Lines
 from cython_sparseops._cli.svmlight import looks_like_svmlight, read_svmlight
+from cython_sparseops._models.text import tokens
 
 LABEL_PREFIX = "__label__"
 _DAMAGED = (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)

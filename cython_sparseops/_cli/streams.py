@@ -6,7 +6,6 @@ import bz2
 import gzip
 import io
 import lzma
-import re
 import sys
 import zlib
 from collections import deque
@@ -22,7 +21,6 @@ _OPENERS: dict[bytes, Any] = {
 }
 _DAMAGED = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
 _CHUNK = 1 << 18  # bytes asked for at a time
-_TOKEN = re.compile(r"[^\s\0]+", re.ASCII)
 _MARK = b"\xef\xbb\xbf"  # UTF-8's byte order mark
 
 
@@ -35,17 +33,6 @@ class Line(NamedTuple):
 
     number: int
     text: str
-
-
-def tokens(text: str) -> list[str]:
-    """Split at ASCII white space and NUL alone, as fastText does: other spaces are letters.
-
-    Examples
-    --------
-    >>> tokens(" New\\u00a0York  big\\tapple ")
-    ['New\\xa0York', 'big', 'apple']
-    """
-    return _TOKEN.findall(text)
 
 
 class Lines:

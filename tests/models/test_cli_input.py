@@ -18,8 +18,9 @@ pytest.importorskip("sklearn")
 
 from cython_sparseops import BagTrainer, Hierarchy
 from cython_sparseops._cli import readers as data
-from cython_sparseops._cli.streams import InputError, Lines, open_lines, tokens
+from cython_sparseops._cli.streams import InputError, Lines, open_lines
 from cython_sparseops._cli.svmlight import looks_like_svmlight
+from cython_sparseops._models.text import tokens
 from cython_sparseops.cli import main
 
 TEXT = "".join(f"w{i % 5} common __label__c{i % 3}\n" for i in range(4000))
