@@ -184,7 +184,7 @@ def test_only_arrays_turns_things_into_arrays(path):
     assert not found or path.name == "_arrays.py"
 
 
-@each([p for p in MODULES if p.parent.name == "_cli" or p.name == "sklearn.py"])
+@each([p for p in MODULES if p.parent.name in ("_cli", "_sklearn") or p.name == "sklearn.py"])
 def test_the_command_and_the_estimators_call_nothing_compiled(path):
     assert not [i for i, _ in imports(path) if i.startswith("cython_sparseops._core")]
 
@@ -193,6 +193,8 @@ def test_the_command_and_the_estimators_call_nothing_compiled(path):
 # is itself imported late, and SciPy, which comes with scikit-learn, are imported where used.
 OPTIONAL = {
     ("sklearn.py", "scipy", "eager"),
+    ("_sklearn/hsoftmax.py", "sklearn", "eager"),
+    ("_sklearn/hsoftmax.py", "scipy", "eager"),
     ("_sklearn/label_tree.py", "sklearn", "eager"),
     ("_sklearn/label_tree.py", "scipy", "eager"),
     ("_sklearn/label_tree.py", "joblib", "lazy"),
