@@ -1,0 +1,69 @@
+"""What the commands share: the parser, options that several have, and results as facts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from cython_sparseops._cli.output import write
+from cython_sparseops._cli.readers import LABEL_PREFIX
+from cython_sparseops._table import facts
+
+Command = Callable[[argparse.Namespace], int | None]
+
+
+class Parser(argparse.ArgumentParser):
+    """One line on stderr and exit code 2 for wrong arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class Commands:
+    """The commands of a parser."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._sub = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(self, name: str, command: Command, summary: str, examples: str) -> Any:
+        """Add a command that prints JSON if it is told to; its parser takes the other options."""
+        style = argparse.RawDescriptionHelpFormatter
+        sub = self._sub.add_parser(
+            name, help=summary, description=summary, epilog=examples, formatter_class=style
+        )
+        sub.set_defaults(command=command)
+        sub.add_argument("--json", action="store_true", help="print JSON")
+        return sub
+
+
+def add_threads(sub: argparse.ArgumentParser) -> None:
+    """Add the number of threads."""
+    sub.add_argument("--threads", type=positive, help="never changes a result bit (default: all)")
+
+
+def add_format(sub: argparse.ArgumentParser, *more: str) -> None:
+    """Add the format of the input, and what labels begin with."""
+    sub.add_argument("--format", choices=("auto", "fasttext", "svmlight", *more), default="auto")
+    prefix = LABEL_PREFIX
+    sub.add_argument("--label", default=prefix, metavar="PREFIX", help="(default %(default)s)")
+
+
+def positive(word: str) -> int:
+    """A whole number from 1 to 2**31 - 1."""
+    if not (word.isascii() and word.isdigit() and 0 < int(word) < 2**31):
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {word!r}")
+    return int(word)
+
+
+def seed(word: str) -> int:
+    """A whole number below 2**32."""
+    if not (word.isascii() and word.isdigit() and int(word) < 2**32):
+        raise argparse.ArgumentTypeError(f"must be an integer in [0, 2**32), got {word!r}")
+    return int(word)
+
+
+def show(values: dict[str, Any], as_json: bool) -> None:
+    """Print a result: a fact a line, or JSON."""
+    write(json.dumps(values) if as_json else facts(values))

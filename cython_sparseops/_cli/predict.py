@@ -1,0 +1,43 @@
+"""The command ``sparseops predict``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from cython_sparseops._cli.arguments import Commands, add_threads, positive
+from cython_sparseops._cli.output import write
+
+EXAMPLES = """\
+examples:
+  sparseops predict reviews.sops new.txt -k 3
+  echo 'what a fine film' | sparseops predict reviews.sops -
+
+One line of output for each line of input: labels and probabilities, likeliest first. Labels in the
+input are ignored. With --json, one JSON object per line.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    sub = commands.add("predict", run, "print the likeliest labels of each line", EXAMPLES)
+    sub.add_argument("model")
+    sub.add_argument("input", nargs="?", default="-", help="examples, - for stdin (the default)")
+    sub.add_argument("-k", type=positive, default=1, help="labels per line (default %(default)s)")
+    add_threads(sub)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Answer lines as they come."""
+    from cython_sparseops._cli.model import CliModel
+
+    model = CliModel.load(arguments.model, arguments.threads)
+    for block in model.predictions(arguments.input, arguments.k):
+        written = []
+        for labels, probabilities in block:
+            if arguments.json:
+                written.append(json.dumps({"labels": labels, "probabilities": probabilities}))
+                continue
+            pairs = zip(labels, probabilities, strict=True)
+            written.append(" ".join(f"{label} {probability:.6g}" for label, probability in pairs))
+        write("\n".join(written), flush=True)  # whoever asked may wait for it
