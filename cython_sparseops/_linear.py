@@ -47,6 +47,7 @@ def linear_train(
     sample_weight: npt.ArrayLike | None = None,
     class_weight: npt.ArrayLike | None = None,
     validation: float = 0.05,
+    start: SparseWeights | None = None,
     rng: int | np.random.Generator | None = 0,
     num_threads: int | None = None,
     verbose: int = 0,
@@ -80,6 +81,11 @@ def linear_train(
         Share of the rows, 5,000 at most, that is kept out until a node is trained, fits the
         temperatures, and trains the node then too. With fewer than 200 of them the temperatures are
         3, and 8 at the last depth, for the squared hinge, and 1 for the other losses.
+    start : SparseWeights, optional
+        Weights of this tree to go on from, with rows of X that they were not trained on. A node
+        then minimises ``|w - w_start|²/2 + |b - b_start|²/2 + C Σ loss`` over the rows that reach
+        it. Nodes that none reaches keep their bytes, and so do weights of features that the rows
+        of a node lack, and all temperatures; `validation` is not used.
     rng : int, numpy.random.Generator or None, default 0
         Seed.
     num_threads : int, optional
@@ -97,7 +103,7 @@ def linear_train(
         If X is malformed or not finite, has a row of norm above 1e6, a label is out of range, or an
         option is.
     TypeError
-        If X is no CSR matrix, or labels are not integers.
+        If X is no CSR matrix, labels are not integers, or start is no SparseWeights.
 
     Notes
     -----
@@ -105,11 +111,14 @@ def linear_train(
     log-softmax of the node's logits, whatever the loss. Memory beside the weights: for each thread
     64 bytes a feature and 72 an example of the node at hand, and 8 an entry of X there.
 
+    With `start` it is descent in the dual variables of the new rows alone. Those of earlier rows
+    stay, and weights that were dropped are lost: training on all rows at once is better.
+
     References
     ----------
     Hsieh et al., "A dual coordinate descent method for large-scale linear SVM", 2008. Yu, Huang and
     Lin, "Dual coordinate descent methods for logistic regression and maximum entropy models", 2011.
-    Prabhu et al., "Parabel", 2018.
+    Prabhu et al., "Parabel", 2018. Crammer et al., "Online passive-aggressive algorithms", 2006.
 
     Examples
     --------
@@ -122,6 +131,8 @@ def linear_train(
         raise TypeError(f"h must be a Hierarchy, got {describe(h)}")
     if not is_one_of(loss, _LOSSES):
         raise ValueError(f"loss must be one of {', '.join(_LOSSES)}, got {describe(loss)}")
+    if start is not None and not isinstance(start, SparseWeights):
+        raise TypeError(f"start must be SparseWeights or None, got {describe(start)}")
     x = as_csr("X", X, FLOAT32)
     label_ptr, label = as_class_lists(labels, x.shape[0], h.n_classes)
     trainer = _TRAINER[x.indptr.dtype](
@@ -141,6 +152,7 @@ def linear_train(
         _weight("class_weight", class_weight, h.n_classes),
         as_float("validation", validation),
         as_seed(rng),
+        None if start is None else start._compiled,
         resolve_threads(num_threads),
     )
     _run(trainer, as_integer("verbose", verbose, 0))

@@ -48,6 +48,7 @@ cdef extern from "<sparseops/linear.hpp>" namespace "sparseops" nogil:
         span[const float] class_weight
         double validation
         uint64_t seed
+        const SparseRowsView* start
 
     cppclass LinearTrainer:
         size_t tasks()

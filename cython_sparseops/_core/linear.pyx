@@ -87,9 +87,10 @@ cdef LinearLoss loss_of(str name) except *:
 
 def trainer_of(Tree tree not None, const index[::1] indptr, const index[::1] indices, const float[::1] data, Py_ssize_t cols,
                const int64_t[::1] label_ptr, const int64_t[::1] label, str loss not None, double C, float threshold, double tol, int max_iter,
-               const float[::1] sample_weight, const float[::1] class_weight, double validation, uint64_t seed, int num_threads):
+               const float[::1] sample_weight, const float[::1] class_weight, double validation, uint64_t seed, Rows start,
+               int num_threads):
     cdef Trainer made = Trainer()
-    made.kept = (tree, indptr, indices, data, label_ptr, label, sample_weight, class_weight)
+    made.kept = (tree, indptr, indices, data, label_ptr, label, sample_weight, class_weight, start)
     cdef LabelsView labels
     labels.ptr = as_const_span(&label_ptr[0], label_ptr.shape[0])
     labels.label = as_const_span(&label[0], label.shape[0])
@@ -99,6 +100,8 @@ def trainer_of(Tree tree not None, const index[::1] indptr, const index[::1] ind
     options.sample_weight = as_const_span(&sample_weight[0], sample_weight.shape[0])
     options.class_weight = as_const_span(&class_weight[0], class_weight.shape[0])
     options.validation, options.seed = validation, seed
+    if start is not None:
+        options.start = &start.view
     cdef CsrView[const float, index] X = as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], cols)
     with nogil:
         made.trainer = new_trainer(tree.view[0], X, labels, options, num_threads)

@@ -75,6 +75,20 @@ def train_tree(
     return LinearTree(h, weights)
 
 
+def continue_tree(
+    tree: LinearTree,
+    X: Any,
+    labels: Any,
+    seed: int,
+    num_threads: int | None,
+    settings: Mapping[str, Any],
+) -> LinearTree:
+    """The tree with the rows of its nodes trained on, by rows that it has not seen."""
+    h, start = tree
+    weights = linear_train(X, labels, h, start=start, rng=seed, num_threads=num_threads, **settings)
+    return LinearTree(h, weights)
+
+
 class LinearModel:
     """Trees whose probabilities are averaged."""
 

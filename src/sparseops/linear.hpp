@@ -31,6 +31,9 @@ struct LinearOptions {
     // hinge, and 1 for the others.
     double validation = 0.05;
     std::uint64_t seed = 0;
+    // Rows to go on from, which must outlive the trainer. Then a node that examples reach minimizes ½|w - start|² + ½(b - start)² +
+    // C Σ loss, and keeps its weights for features that they lack; other nodes and the temperatures stay, and no example is held out.
+    const SparseRowsView* start = nullptr;
 };
 
 // Trains the rows of a tree piece by piece; linear_train does all at once. The result depends on the data, the options and the

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "../detail/random.hpp"
+#include "start.hpp"
 
 namespace sparseops::detail {
 namespace {
@@ -210,6 +211,7 @@ SolvedRows solve_block(const NodeProblem& problem, std::size_t v, std::size_t ro
     lanes.bias = scratch.bias.zeros(linear_lanes);
     lanes.offset = options.offset;
     lanes.live = live;
+    if (options.start) options.start->fill(first, live, linear_lanes, options.offset, lanes.weights, lanes.bias);
     SolvedRows out;
     const auto score = [&] { score_held_out(problem, lanes.weights, lanes.bias, 1, live, rows, options, scratch, out); };
     const Passes passes(scratch, draws_of(options, v, block));
@@ -234,6 +236,7 @@ SolvedRows solve_softmax(const NodeProblem& problem, std::size_t v, std::size_t 
     node.dual = scratch.dual.zeros(examples * node.width);
     node.bias = scratch.bias.zeros(node.width);
     node.scratch = scratch.rows.zeros(4 * node.width);
+    if (options.start) options.start->fill(0, rows, node.width, options.offset, node.weights, node.bias);
     SolvedRows out;
     const auto score = [&] { score_held_out(problem, node.weights, node.bias, vectors, rows, rows, options, scratch, out); };
     train(problem, Softmax(problem.view(), node), options, Passes(scratch, draws_of(options, v, 0)), score);

@@ -12,6 +12,8 @@
 
 namespace sparseops::detail {
 
+class NodeStart;
+
 // How the rows of one node are trained.
 struct SolveOptions {
     LinearLoss loss;
@@ -19,6 +21,7 @@ struct SolveOptions {
     double tol;
     int max_iter;
     std::uint64_t seed;
+    const NodeStart* start = nullptr;  // the stored rows of the node, to go on from
 };
 
 // Memory for floats that starts on a cache line, so that sixteen of them never straddle two.

@@ -17,6 +17,7 @@
 #include "assemble.hpp"
 #include "problem.hpp"
 #include "solve.hpp"
+#include "start.hpp"
 #include "temperatures.hpp"
 
 namespace sparseops {
@@ -162,8 +163,14 @@ public:
         require_options(h, labels, options);
         require_weight(options.sample_weight, X.rows(), "sample_weight");
         require_weight(options.class_weight, h.classes(), "class_weight");
+        if (o_.start) {
+            require(std::ranges::equal(o_.start->row_ptr, h.row_ptr),
+                    "start must have the rows of the tree's nodes, got rows of another tree");
+            require_sparse_rows(*o_.start, h);
+            require(o_.start->features == X.cols, "start must have a column for each of X, ", X.cols, ", got ", o_.start->features);
+        }
         cost_ = costs(labels, options);
-        held_out_ = hold_out(cost_, options);
+        held_out_ = o_.start ? std::vector<std::uint8_t>(cost_.size(), 0) : hold_out(cost_, options);
         reach_.emplace(h, labels, cost_);
         states_ = std::vector<NodeState>(h.nodes());
         list_tasks();
@@ -195,8 +202,12 @@ public:
         require(done_ == tasks_.size(), "tasks must all be done, got ", done_, " of ", tasks_.size());
         workers_.clear();
         std::vector<detail::NodeRows> nodes(states_.size());
-        for (std::size_t v = 0; v < nodes.size(); ++v) nodes[v] = std::move(states_[v].rows);
+        for (std::size_t v = 0; v < nodes.size(); ++v) nodes[v] = stays(v) ? detail::stored_rows(*o_.start, v) : std::move(states_[v].rows);
         SparseRows W = detail::assemble_tree(h_, nodes, X_.cols);
+        if (o_.start) {
+            W.temperature.assign(o_.start->temperature.begin(), o_.start->temperature.end());
+            return W;
+        }
         std::vector<float> usual(static_cast<std::size_t>(h_.depth), o_.loss == LinearLoss::squared_hinge ? 3.0f : 1.0f);
         if (!usual.empty() && o_.loss == LinearLoss::squared_hinge && !h_.independent) usual.back() = 8;
         std::vector<detail::Slopes> slopes;
@@ -221,6 +232,9 @@ private:
     // Whether the rows of the node compete, so that they are trained together.
     bool together(std::size_t v) const noexcept { return o_.loss == LinearLoss::softmax && h_.row_count(v) > 1; }
 
+    // Whether the node keeps the rows that it has.
+    bool stays(std::size_t v) const noexcept { return o_.start && reach_->listed(v) == 0; }
+
     std::size_t blocks_of(std::size_t v) const noexcept {
         return together(v) ? 1 : (h_.row_count(v) + detail::linear_lanes - 1) / detail::linear_lanes;
     }
@@ -233,6 +247,7 @@ private:
     // The blocks of a node share its problem, so they stay together, unless that would leave other threads idle at the end.
     void list_tasks() {
         for (std::size_t v = 0; v < h_.nodes(); ++v) {
+            if (stays(v)) continue;
             total_ += cost_of(v);
             const auto listed = static_cast<double>(reach_->listed(v));
             require(!together(v) || listed * static_cast<double>(h_.row_count(v)) <= largest_softmax,
@@ -240,6 +255,7 @@ private:
                     listed * static_cast<double>(h_.row_count(v)), " at node ", v);
         }
         for (std::size_t v = 0; v < h_.nodes(); ++v) {
+            if (stays(v)) continue;
             const std::size_t blocks = blocks_of(v);
             const double cost = cost_of(v), parts = std::ceil(64 * cost / total_);
             const std::size_t groups = std::clamp(static_cast<std::size_t>(parts), std::size_t{1}, blocks);
@@ -263,12 +279,15 @@ private:
         problem.build(h_, X_, *reach_, cost_, held_out_, v, o_.seed);
         const bool hinge = o_.loss == LinearLoss::squared_hinge;
         // a row that is to say no to most examples starts from a score of -1, where the squared hinge of a no is zero
+        std::optional<detail::NodeStart> start;
+        if (o_.start) start.emplace(*o_.start, v, problem);
         const detail::SolveOptions solve{hinge ? LinearLoss::squared_hinge : LinearLoss::logistic,
                                          o_.threshold,
                                          hinge && rows > 1 ? -1.0f : 0.0f,
                                          o_.tol,
                                          o_.max_iter,
-                                         o_.seed};
+                                         o_.seed,
+                                         start ? &*start : nullptr};
         for (std::size_t b = task.first_block; b < task.first_block + task.blocks; ++b) {
             state.blocks[b] = together(v) ? detail::solve_softmax(problem, v, rows, solve, scratch)
                                           : detail::solve_block(problem, v, rows, b, solve, scratch);
@@ -276,6 +295,7 @@ private:
         if (state.left.fetch_sub(1) == 1) {
             state.slopes = detail::node_slopes(h_, v, problem, state.blocks);
             state.rows = detail::assemble_node(problem, state.blocks);
+            if (start) state.rows = start->with_rest(state.rows);
             state.blocks = {};
         }
     }
