@@ -10,7 +10,15 @@ except ImportError as error:
     ) from error
 
 from cython_sparseops._models.topk import TopK
+from cython_sparseops._sklearn.choose import ChoiceReport, TriedClassifier, choose
 from cython_sparseops._sklearn.hsoftmax import HSoftmaxClassifier
 from cython_sparseops._sklearn.label_tree import LabelTreeClassifier
 
-__all__ = ["HSoftmaxClassifier", "LabelTreeClassifier", "TopK"]
+__all__ = [
+    "ChoiceReport",
+    "HSoftmaxClassifier",
+    "LabelTreeClassifier",
+    "TopK",
+    "TriedClassifier",
+    "choose",
+]

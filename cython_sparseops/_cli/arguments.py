@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -62,6 +63,36 @@ def seed(word: str) -> int:
     if not (word.isascii() and word.isdigit() and int(word) < 2**32):
         raise argparse.ArgumentTypeError(f"must be an integer in [0, 2**32), got {word!r}")
     return int(word)
+
+
+def positive_real(word: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {word!r}")
+    return value
+
+
+def fraction(word: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {word!r}")
+    return value
+
+
+def character_ngrams(word: str) -> tuple[int, int]:
+    """Two lengths, ``3:5``."""
+    least, colon, most = word.partition(":")
+    if not colon or not 0 < positive(least) <= positive(most):
+        raise argparse.ArgumentTypeError(f"must be MIN:MAX, such as 3:5, got {word!r}")
+    return int(least), int(most)
 
 
 def show(values: dict[str, Any], as_json: bool) -> None:

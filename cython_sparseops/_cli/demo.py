@@ -16,9 +16,12 @@ import numpy.typing as npt
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from cython_sparseops import Hierarchy
-from cython_sparseops._cli.model import Classifier, Evaluation, evaluate
+from cython_sparseops._cli.labels import LabelLists
+from cython_sparseops._cli.measure import Evaluation, evaluate
+from cython_sparseops._cli.model import Classifier, CliModel, Source
 from cython_sparseops._cli.output import say, write
 from cython_sparseops._cli.readers import (
+    LABEL_PREFIX,
     as_class_numbers,
     learn_vocabulary,
     split_labels,
@@ -75,7 +78,7 @@ def load_wordnet(quick: bool = False) -> WordNet:
     def examples(name: str) -> tuple[list[str], npt.NDArray[np.int64]]:
         parts = [split_labels(line, "__label__") for line in lines(name)]
         parts = parts[:: max(1, len(parts) // QUICK) * 4] if quick else parts
-        return [text for _, text in parts], as_class_numbers([labels[0] for labels, _ in parts])
+        return [text for _, text in parts], as_class_numbers(labels[0] for labels, _ in parts)
 
     train, y_train = examples("train.txt.xz")
     test, y_test = examples("test.txt.xz")
@@ -161,7 +164,9 @@ def _train(
     seconds, peak = time.perf_counter() - start, _peak_memory()
     passes = classifier.epochs if isinstance(classifier, HSoftmaxClassifier) else 1
     speed = (passes or 1) * len(train[1]) / seconds
-    return Trained(classifier, seconds, speed, peak, evaluate(classifier, test[0], test[1], 5))
+    model = CliModel(classifier, Source("fasttext", LABEL_PREFIX))
+    found = evaluate(model, test[0], LabelLists.of_one(test[1]), 5)
+    return Trained(classifier, seconds, speed, peak, found)
 
 
 def _predictions(classifier: Classifier, data: WordNet, X_test: Any) -> list[dict[str, Any]]:
@@ -200,8 +205,8 @@ def _print_tables(trained: dict[str, Trained], predictions: list[dict[str, Any]]
     rows = [
         (
             name,
-            one.test.r_at_1,
-            one.test.r_at_k,
+            one.test.at["R@1"],
+            one.test.at["R@5"],
             one.test.nll,
             one.examples_per_second,
             one.seconds,
@@ -232,8 +237,8 @@ def _as_json(
         "classes": len(data.classes),
         "trees": {
             name: {
-                "p_at_1": one.test.r_at_1,
-                "r_at_5": one.test.r_at_k,
+                "p_at_1": one.test.at["R@1"],
+                "r_at_5": one.test.at["R@5"],
                 "nll": one.test.nll,
                 "examples_per_second": one.examples_per_second,
                 "seconds": one.seconds,

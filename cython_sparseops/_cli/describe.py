@@ -143,7 +143,7 @@ def _info(arguments: argparse.Namespace) -> None:
         return
     arrays, metadata = cso.load_arrays(arguments.model)
     values: dict[str, Any] = {"file": arguments.model, "kind": metadata.get("kind")}
-    if metadata.get("kind") == "HSoftmaxClassifier":
+    if metadata.get("kind") in ("HSoftmaxClassifier", "LabelTreeClassifier"):
         from cython_sparseops._cli.model import describe
 
         values |= describe(arguments.model)

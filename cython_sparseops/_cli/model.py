@@ -2,237 +2,259 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from cython_sparseops import hsoftmax
-from cython_sparseops._arrays import Array, find_sorted
+from cython_sparseops import load_arrays
+from cython_sparseops._arrays import Array
 from cython_sparseops._cli import readers as data
+from cython_sparseops._cli.labels import LabelLists, as_scipy
 from cython_sparseops._cli.streams import InputError, Lines, open_lines
 from cython_sparseops._cli.svmlight import feature_blocks, read_svmlight
-from cython_sparseops._models.bag import BLOCK
 from cython_sparseops._models.file import (
+    Arrays,
     load_classifier,
-    pack_strings,
+    pack_labels,
     prefixed,
     save_classifier,
     under,
-    unpack_strings,
+    unpack_labels,
 )
-from cython_sparseops._models.labels import as_labels
-from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier, TopK
+from cython_sparseops._models.linear import KIND as LINEAR
+from cython_sparseops._models.linear import load_linear
+from cython_sparseops._models.text import TextFeatures, weighed
+from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
 
 Classifier = HSoftmaxClassifier | LabelTreeClassifier
 
 
-class TrainingData(NamedTuple):
-    """Features and labels as the classifier takes them, and the vocabulary of text."""
+class Source(NamedTuple):
+    """How the input of a model is read, and what its training rows were.
 
-    X: Any
-    y: npt.NDArray[Any]
-    format: str
-    vocabulary: list[str]
-    several: int
-
-
-def read_training(
-    path: str, format: str, prefix: str, min_count: int, *, numbers: bool
-) -> TrainingData:
-    """Read training examples.
-
-    Parameters
+    Attributes
     ----------
-    path : str
-        File name, or ``-`` for stdin.
-    format : {"auto", "fasttext", "svmlight"}
-        How it is written.
+    format : {"fasttext", "svmlight"}
     prefix : str
         What labels of text begin with.
-    min_count : int
-        Occurrences a token of text needs.
-    numbers : bool
-        Whether labels are class numbers.
-
-    Returns
-    -------
-    TrainingData
+    text : TextFeatures or None
+        How a line of text becomes a row.
+    idf : ndarray of float32, shape (F,), or None
+        Weights of TF-IDF for rows of svmlight.
+    names : ndarray of shape (C,), or None
+        Labels of the columns of a model of several labels a row.
+    counts : ndarray of int64, shape (C,), or None
+        Training rows of each class; None in files of version 0.1.
+    rows : int
+        Training rows.
     """
-    with open_lines(path) as lines:
-        format = data.detect_format(lines, prefix) if format == "auto" else format
-        if format == "svmlight":
-            X, labels, several = read_svmlight(lines)
-            return TrainingData(X, labels, format, [], several)
-        examples = data.read_text(lines, prefix)
-    X, vocabulary = data.learn_vocabulary(examples.texts, min_count)
-    y = data.as_class_numbers(examples.labels) if numbers else as_labels(examples.labels)
-    return TrainingData(X, y, format, vocabulary, examples.several)
+
+    format: str
+    prefix: str
+    text: TextFeatures | None = None
+    idf: Array | None = None
+    names: Array | None = None
+    counts: Array | None = None
+    rows: int = 0
+
+    def to_file(self) -> tuple[Arrays, dict[str, Any]]:
+        """Arrays and metadata."""
+        arrays: Arrays = {}
+        values: dict[str, Any] = {"format": self.format, "prefix": self.prefix, "rows": self.rows}
+        if self.text is not None:
+            arrays |= prefixed("text", self.text.to_arrays())
+            values["text"] = self.text.settings()
+        if self.idf is not None:
+            arrays["idf"] = self.idf
+        if self.names is not None:
+            packed, values["name_dtype"] = pack_labels(self.names)
+            arrays |= prefixed("names", packed)
+        if self.counts is not None:
+            arrays["counts"] = self.counts
+        return arrays, {"input": values}
+
+    @classmethod
+    def of_file(cls, path: str, arrays: Arrays, metadata: dict[str, Any]) -> Self:
+        """What `to_file` wrote."""
+        values = metadata.get("input")
+        if not isinstance(values, dict) or values.get("format") not in ("fasttext", "svmlight"):
+            raise InputError(
+                f"{path} must be a model of `sparseops train`, got one saved by other means"
+            )
+        names = None
+        if "name_dtype" in values:
+            names = unpack_labels(under("names", arrays), values["name_dtype"])
+        rows = values.get("rows", 0)
+        return cls(
+            values["format"],
+            str(values.get("prefix", data.LABEL_PREFIX)),
+            TextFeatures.of_file(arrays, metadata),
+            arrays.get("idf"),
+            names,
+            arrays.get("counts"),
+            rows if type(rows) is int else 0,
+        )
+
+    def require_fit(self, path: str, n_features: int, n_classes: int) -> None:
+        """Refuse a file whose parts do not belong together."""
+        words = n_features if self.text is None else len(self.text.vocabulary)
+        if words != n_features:
+            raise InputError(f"{path} must hold {n_features} words, got {words}")
+        for name, found, wanted in (
+            ("idf", self.idf, n_features),
+            ("names", self.names, n_classes),
+            ("counts", self.counts, n_classes),
+        ):
+            if found is not None and found.shape != (wanted,):
+                raise InputError(f"{path} must hold {wanted} {name}, got {found.shape}")
 
 
-class Evaluation(NamedTuple):
-    """Figures of a model on labeled examples; unknown labels count as misses and have no nll."""
-
-    examples: int
-    unknown_labels: int
-    r_at_1: float  # share of rows whose label is the likeliest class: precision too, of one label
-    r_at_k: float  # share of rows whose label is among the k likeliest
-    k: int
-    nll: float | None
-    examples_per_second: float
-
-
-def _losses(classifier: Classifier, X: Any, numbers: Array) -> Array:
-    """The nll of each row's class."""
-    threads = classifier.num_threads
-    if isinstance(classifier, LabelTreeClassifier):
-        return -classifier.model_.log_proba(X, numbers[:, None], num_threads=threads)[:, 0]
-    model = classifier.model_
-    hidden = model.hidden(X, num_threads=threads)
-    return hsoftmax(hidden, model.W, model.b, numbers, model.hierarchy, num_threads=threads)
-
-
-def evaluate(classifier: Classifier, X: Any, y: npt.NDArray[Any], k: int) -> Evaluation:
-    """Measure a classifier.
-
-    Parameters
-    ----------
-    classifier : HSoftmaxClassifier or LabelTreeClassifier
-        A fitted one.
-    X : CSR matrix of shape (N, F)
-        Features.
-    y : ndarray of shape (N,)
-        Labels, of the same kind as the classifier's.
-    k : int
-        R@k is the share of examples whose label is among the k likeliest.
-
-    Returns
-    -------
-    Evaluation
-        The examples per second are those of finding the k likeliest classes.
-    """
-    k = min(k, len(classifier.classes_))
-    start = time.perf_counter()
-    found = classifier.top_k(X, k).labels
-    seconds = time.perf_counter() - start
-    hits = found == y[:, None]
-    numbers, is_known = find_sorted(classifier.classes_, y)
-    known = np.flatnonzero(is_known)
-    nll = 0.0
-    for first in range(0, len(known), BLOCK):
-        rows = known[first : first + BLOCK]
-        nll += float(np.sum(_losses(classifier, X[rows], numbers[rows]), dtype=np.float64))
-    return Evaluation(
-        examples=len(y),
-        unknown_labels=len(y) - len(known),
-        r_at_1=float(hits[:, 0].mean()),
-        r_at_k=float(hits.any(axis=1).mean()),
-        k=k,
-        nll=nll / len(known) if len(known) else None,
-        examples_per_second=len(y) / max(seconds, 1e-9),
-    )
+def load_any(path: str) -> tuple[Classifier, Arrays, dict[str, Any]]:
+    """A saved classifier of either kind, and all that stands in its file."""
+    kind = load_arrays(path)[1].get("kind")
+    if kind == LINEAR:
+        found = load_linear(path)
+        return LabelTreeClassifier._of_file(path, found), found.arrays, found.metadata
+    return load_classifier(HSoftmaxClassifier, path)
 
 
 class CliModel(NamedTuple):
-    """A classifier, the format of its input, and for text the vocabulary and the label prefix."""
+    """A classifier, and how its input is read."""
 
-    classifier: HSoftmaxClassifier
-    format: str
-    vocabulary: list[str]
-    prefix: str
+    classifier: Classifier
+    source: Source
 
     def save(self, path: str) -> None:
-        """Write everything to one file that `HSoftmaxClassifier.load` reads too."""
-        arrays = prefixed("vocabulary", pack_strings(self.vocabulary))
-        save_classifier(
-            self.classifier, path, arrays, {"input": {"format": self.format, "prefix": self.prefix}}
-        )
+        """Write everything to one file that the `load` of the classifier reads too."""
+        arrays, metadata = self.source.to_file()
+        if isinstance(self.classifier, LabelTreeClassifier):
+            self.classifier._save(path, arrays, metadata)
+        else:
+            save_classifier(self.classifier, path, arrays, metadata)
 
     @classmethod
     def load(cls, path: str, num_threads: int | None = None) -> Self:
         """Read a file of `save`."""
-        classifier, arrays, metadata = load_classifier(HSoftmaxClassifier, path)
+        classifier, arrays, metadata = load_any(path)
         classifier.num_threads = num_threads
-        source = metadata.get("input")
-        if not isinstance(source, dict) or source.get("format") not in ("fasttext", "svmlight"):
-            raise InputError(
-                f"{path} must be a model of `sparseops train`, got one saved by other means"
-            )
-        vocabulary = unpack_strings(under("vocabulary", arrays))
-        if source["format"] == "fasttext" and len(vocabulary) != classifier.n_features_in_:
-            raise InputError(
-                f"{path} must hold {classifier.n_features_in_} words, got {len(vocabulary)}"
-            )
-        return cls(
-            classifier, source["format"], vocabulary, str(source.get("prefix", data.LABEL_PREFIX))
-        )
+        try:
+            source = Source.of_file(path, arrays, metadata)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} must be a whole model, got {error!r:.200}") from None
+        source.require_fit(path, classifier.n_features_in_, len(classifier.classes_))
+        return cls(classifier, source)
 
-    def read_labeled(self, path: str) -> tuple[Any, npt.NDArray[Any], int]:
-        """Read examples as for training: X, y, and how many had several labels."""
+    @property
+    def classes(self) -> Array:
+        """The labels that the model answers with."""
+        return self.classifier.classes_ if self.source.names is None else self.source.names
+
+    def read_labeled(self, path: str) -> tuple[Any, LabelLists]:
+        """Read examples as for training: features, and labels of the kind of the classes."""
         with open_lines(path) as lines:
-            if self.format == "svmlight":
-                return read_svmlight(lines, self.classifier.n_features_in_)
-            examples = data.read_text(lines, self.prefix)
-        X = data.token_counter(self.vocabulary).transform(examples.texts)
-        return X, self._as_labels(examples.labels), examples.several
+            if self.source.format == "svmlight":
+                X, labels = read_svmlight(lines, self.classifier.n_features_in_)
+                return self._weighed(X), labels
+            examples = data.read_text(lines, self.source.prefix)
+        return self._features(examples.texts), self._as_classes(examples.labels)
 
-    def predictions(self, path: str, k: int) -> Iterator[list[tuple[list[str], list[float]]]]:
+    def predictions(
+        self, path: str, k: int, threshold: float = 0.0
+    ) -> Iterator[list[tuple[list[str], list[float]]]]:
         """Predict the lines that came together: labels as in files, and their probabilities."""
+        classes, k = self.classes, min(k, len(self.classes))
         with open_lines(path) as lines:
             for X in self._blocks(lines):
-                labels, log_probs = self._top_k(X, k)
-                yield [
-                    ([self.written(label) for label in row], logs.tolist())
-                    for row, logs in zip(labels, np.exp(log_probs), strict=True)
-                ]
+                numbers, log_probs = self.best(X, k)
+                rows = zip(classes[numbers], np.exp(log_probs), strict=True)
+                yield [_above(threshold, map(self.written, row), p.tolist()) for row, p in rows]
+
+    def best(self, X: Any, k: int) -> tuple[Array, Array]:
+        """Numbers of the k likeliest classes of each row, and their log-probabilities."""
+        found = self.classifier.top_k(X, k)
+        return np.searchsorted(self.classifier.classes_, found.labels), found.log_probs
 
     def written(self, label: Any) -> str:
         """Write a label as in the model's input."""
-        return f"{self.prefix}{label}" if self.format == "fasttext" else str(label)
-
-    def _top_k(self, X: Any, k: int) -> TopK:
-        return self.classifier.top_k(X, min(k, len(self.classifier.classes_)))
+        return f"{self.source.prefix}{label}" if self.source.format == "fasttext" else str(label)
 
     def _blocks(self, lines: Lines) -> Iterator[Any]:
         """Features of the lines that came together: an answer never waits for the next line."""
-        if self.format == "svmlight":
-            yield from feature_blocks(lines, self.classifier.n_features_in_)
+        if self.source.format == "svmlight":
+            yield from map(self._weighed, feature_blocks(lines, self.classifier.n_features_in_))
             return
-        counter = data.token_counter(self.vocabulary)
+        prefix = self.source.prefix
         for block in lines.blocks():
-            yield counter.transform([data.split_labels(text, self.prefix)[1] for _, text in block])
+            yield self._features([data.split_labels(text, prefix)[1] for _, text in block])
 
-    def _as_labels(self, labels: Sequence[str]) -> npt.NDArray[Any]:
-        if self.classifier.classes_.dtype.kind not in "iu":
-            return as_labels(labels)
-        return np.array(
-            [
-                int(label) if label.isascii() and label.isdigit() and len(label) < 19 else -1
-                for label in labels
-            ]
-        )
+    def _features(self, texts: list[str]) -> Any:
+        assert self.source.text is not None  # a model of text has it: `load` has looked
+        return as_scipy(self.source.text.transform(texts))
+
+    def _weighed(self, X: Any) -> Any:
+        return X if self.source.idf is None else as_scipy(weighed(X, self.source.idf))
+
+    def _as_classes(self, labels: LabelLists) -> LabelLists:
+        if self.classes.dtype.kind not in "iu":
+            return labels
+        numbers = [
+            int(label) if label.isascii() and label.isdigit() and len(label) < 19 else -1
+            for label in labels.flat.tolist()
+        ]
+        return labels._replace(flat=np.array(numbers, np.int64))
+
+
+def _above(
+    threshold: float, labels: Iterator[str], p: list[float]
+) -> tuple[list[str], list[float]]:
+    kept = [(label, one) for label, one in zip(labels, p, strict=True) if one >= threshold]
+    return [label for label, _ in kept], [one for _, one in kept]
 
 
 def describe(path: str) -> dict[str, Any]:
     """Describe a saved classifier, one fact per entry."""
-    classifier, _, metadata = load_classifier(HSoftmaxClassifier, path)
-    tree, model, params = classifier.hierarchy_, classifier.model_, metadata["params"]
+    classifier, _, metadata = load_any(path)
     source = metadata.get("input") or {}
     values = {
         "input": source.get("format"),
-        "classes": tree.n_classes,
+        "classes": len(classifier.classes_),
         "features": int(classifier.n_features_in_),
+    }
+    if isinstance(source.get("text"), dict):
+        values["text"] = ", ".join(f"{name} {value}" for name, value in source["text"].items())
+    if isinstance(classifier, LabelTreeClassifier):
+        values |= _describe_trees(classifier)
+    else:
+        values |= _describe_embedding(classifier, metadata["params"]["hierarchy"])
+    return values | {"first labels": ", ".join(map(str, classifier.classes_[:5]))}
+
+
+def _describe_trees(classifier: LabelTreeClassifier) -> dict[str, Any]:
+    trees = classifier.model_.trees
+    return {
+        "labels per row": "several" if classifier.multilabel_ else "one",
+        "trees": len(trees),
+        "tree": classifier.hierarchy if isinstance(classifier.hierarchy, str) else "given",
+        "rows of W": trees[0].hierarchy.n_rows,
+        "depth": trees[0].hierarchy.depth,
+        "loss": classifier.loss,
+        "C": float(classifier.C),
+        "weights": sum(tree.weights.nnz for tree in trees),
+    }
+
+
+def _describe_embedding(classifier: HSoftmaxClassifier, hierarchy: str | None) -> dict[str, Any]:
+    tree, model = classifier.hierarchy_, classifier.model_
+    values: dict[str, Any] = {
         "hidden dim": None if model.E is None else int(model.E.shape[1]),
         "dtype": str(model.W.dtype),
-        "tree": params["hierarchy"] or "given",
+        "tree": hierarchy or "given",
         "inner nodes": tree.n_nodes,
         "rows of W": tree.n_rows,
         "depth": tree.depth,
         "optimizer": classifier.optimizer,
         "seed": classifier.random_state,
-        "first labels": ", ".join(map(str, classifier.classes_[:5])),
     }
     if classifier.history_:
         last = classifier.history_[-1]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from cython_sparseops._cli.arguments import Commands, add_threads, positive
+from cython_sparseops._cli.arguments import Commands, add_threads, fraction, positive
 from cython_sparseops._cli.output import write
 
 EXAMPLES = """\
 examples:
   sparseops predict reviews.sops new.txt -k 3
+  sparseops predict tags.sops new.txt -k 10 --threshold 0.5
   echo 'what a fine film' | sparseops predict reviews.sops -
 
 One line of output for each line of input: labels and probabilities, likeliest first. Labels in the
@@ -24,6 +25,13 @@ def add(commands: Commands) -> None:
     sub.add_argument("model")
     sub.add_argument("input", nargs="?", default="-", help="examples, - for stdin (the default)")
     sub.add_argument("-k", type=positive, default=1, help="labels per line (default %(default)s)")
+    sub.add_argument(
+        "--threshold",
+        type=fraction,
+        default=0.0,
+        metavar="P",
+        help="leave out labels that are less likely (default: none)",
+    )
     add_threads(sub)
 
 
@@ -32,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from cython_sparseops._cli.model import CliModel
 
     model = CliModel.load(arguments.model, arguments.threads)
-    for block in model.predictions(arguments.input, arguments.k):
+    for block in model.predictions(arguments.input, arguments.k, arguments.threshold):
         written = []
         for labels, probabilities in block:
             if arguments.json:

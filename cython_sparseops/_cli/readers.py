@@ -6,15 +6,17 @@ import lzma
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cython_sparseops import Hierarchy
+from cython_sparseops._cli.labels import LabelLists
 from cython_sparseops._cli.streams import InputError, Lines
 from cython_sparseops._cli.svmlight import looks_like_svmlight, read_svmlight
+from cython_sparseops._models.labels import as_labels
 from cython_sparseops._models.text import tokens
 
 LABEL_PREFIX = "__label__"
@@ -22,11 +24,10 @@ _DAMAGED = (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
 
 
 class TextExamples(NamedTuple):
-    """Labeled lines: the first label of each, without its prefix, and its tokens as one string."""
+    """Labeled lines: their labels, without the prefix, and the tokens of each as one string."""
 
-    labels: list[str]
+    labels: LabelLists
     texts: list[str]
-    several: int  # lines with more labels than the one used
 
 
 def split_labels(line: str, prefix: str) -> tuple[list[str], str]:
@@ -43,7 +44,7 @@ def split_labels(line: str, prefix: str) -> tuple[list[str], str]:
 
 
 def read_text(lines: Lines, prefix: str = LABEL_PREFIX) -> TextExamples:
-    """Read lines of ``__label__x token token …``; of several labels the first counts.
+    """Read lines of ``__label__x __label__y token token …``.
 
     Blank lines are left out.
 
@@ -63,7 +64,7 @@ def read_text(lines: Lines, prefix: str = LABEL_PREFIX) -> TextExamples:
     InputError
         If a line has no label, or no line has.
     """
-    labels, texts, several = [], [], 0
+    labels, ends, texts = list[str](), [0], list[str]()
     for number, line in lines:
         found, text = split_labels(line, prefix)
         if not found:
@@ -73,12 +74,12 @@ def read_text(lines: Lines, prefix: str = LABEL_PREFIX) -> TextExamples:
                 f"{lines.path} must have a {prefix} label in every line, "
                 f"got {text[:40]!r} in line {number}"
             )
-        labels.append(found[0])
+        labels += found
+        ends.append(len(labels))
         texts.append(text)
-        several += len(found) > 1
     if not labels:
         raise InputError(f"{lines.path} must hold at least one example, got none")
-    return TextExamples(labels, texts, several)
+    return TextExamples(LabelLists(as_labels(labels), np.array(ends)), texts)
 
 
 def detect_format(lines: Lines, prefix: str = LABEL_PREFIX) -> str:
@@ -149,10 +150,10 @@ def read_class_counts(lines: Lines, format: str, prefix: str) -> npt.NDArray[np.
     if format == "counts":
         return read_counts(lines)
     if format == "svmlight":
-        labels: Any = read_svmlight(lines).y.tolist()
+        labels = read_svmlight(lines).labels
     else:
         labels = read_text(lines, prefix).labels
-    counts = Counter(labels)
+    counts = Counter(labels.flat.tolist())
     return np.array([counts[label] for label in sorted(counts)], np.int64)
 
 
@@ -314,7 +315,7 @@ def _require_class_numbers(numbers: npt.NDArray[np.int64], n_classes: int) -> No
         )
 
 
-def as_class_numbers(labels: Sequence[str]) -> npt.NDArray[np.int64]:
+def as_class_numbers(labels: Iterable[str]) -> npt.NDArray[np.int64]:
     """Turn labels that are written as class numbers into numbers.
 
     Examples
@@ -322,6 +323,7 @@ def as_class_numbers(labels: Sequence[str]) -> npt.NDArray[np.int64]:
     >>> as_class_numbers(["3", "0"]).tolist()
     [3, 0]
     """
+    labels = list(labels)
     for index, label in enumerate(labels):
         if not (label.isascii() and label.isdigit() and len(label) < 19):
             raise InputError(

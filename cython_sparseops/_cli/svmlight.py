@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from cython_sparseops._cli.labels import LabelLists
 from cython_sparseops._cli.streams import InputError, Line, Lines
 
 _MOST = 2**31 - 1  # columns
@@ -32,11 +32,10 @@ class Row(NamedTuple):
 
 
 class SvmlightExamples(NamedTuple):
-    """Rows in CSR form, the first label of each, and how many rows had several."""
+    """Rows in CSR form, and their labels."""
 
     X: Any
-    y: npt.NDArray[np.int64]
-    several: int
+    labels: LabelLists
 
 
 def looks_like_svmlight(text: str) -> bool:
@@ -55,7 +54,8 @@ def read_svmlight(lines: Lines, n_columns: int | None = None) -> SvmlightExample
     """Read labelled rows; column i is index i of the file, so that both 0 and 1 may be first.
 
     Comments, a first line ``N D L``, ``qid:``, several labels a row, and indices in any order are
-    taken; the values of a repeated index are added up.
+    taken; the values of a repeated index are added up. Below a line ``N D L`` a row may be without
+    labels.
 
     Parameters
     ----------
@@ -71,22 +71,23 @@ def read_svmlight(lines: Lines, n_columns: int | None = None) -> SvmlightExample
     Raises
     ------
     InputError
-        If the file is something else, a row has no label, a label is no whole number of 64 bits, a
-        value is not finite, or an index is too large.
+        If the file is something else, a row has no label and the file no header, a label is no
+        whole number of 64 bits, a value is not finite, or an index is too large.
     """
-    source, matrix, several = _Rows(lines.path), _Matrix(lines.path, n_columns), 0
-    labels = array("q")
+    source, matrix = _Rows(lines.path), _Matrix(lines.path, n_columns)
+    labels, ends = array("q"), array("q", [0])
     for row in source.rows(lines, ended=True):
-        if row.labels is None:
+        if row.labels is None and not source.has_header:
             found = row.pairs.strip()[:40]
             raise source.error("have a label in every line", repr(found), row.number)
-        first, comma, _ = row.labels.partition(",")
-        labels.append(_as_label(source, first, row.number))
-        several += bool(comma)
+        labels.extend(
+            _as_label(source, word, row.number) for word in (row.labels or "").split(",") if word
+        )
+        ends.append(len(labels))
         matrix.add(row)
     if not labels:
-        raise InputError(f"{lines.path} must hold at least one example, got none")
-    return SvmlightExamples(matrix.finished(), np.array(labels), several)
+        raise InputError(f"{lines.path} must hold at least one labeled example, got none")
+    return SvmlightExamples(matrix.finished(), LabelLists(np.array(labels), np.array(ends)))
 
 
 def feature_blocks(lines: Lines, n_columns: int) -> Iterator[Any]:
@@ -140,6 +141,10 @@ class _Rows:
         self._path = path
         self._begun, self._count = False, 0
         self._expected: int | None = None
+
+    @property
+    def has_header(self) -> bool:
+        return self._expected is not None
 
     def error(self, rule: str, found: str, number: int) -> InputError:
         return InputError(f"{self._path} must {rule}, got {found} in line {number}")

@@ -104,6 +104,10 @@ class LinearModel:
         return self.trees[0].weights.shape[1]
 
     @property
+    def nnz(self) -> int:
+        return sum(tree.weights.nnz for tree in self.trees)
+
+    @property
     def nbytes(self) -> int:
         return sum(tree.weights.nbytes for tree in self.trees)
 
@@ -235,13 +239,14 @@ def save_linear(
     params: Mapping[str, Any],
     feature_names: Any = None,
     extra: Mapping[str, Any] | None = None,
+    extra_arrays: Mapping[str, Array] | None = None,
 ) -> None:
-    """Write a model, its labels and the settings that made it."""
+    """Write a model, its labels, the settings that made it, and what else is given by name."""
     labels, label_dtype = pack_labels(classes)
     names = {} if feature_names is None else prefixed("feature_names", pack_strings(feature_names))
     save_arrays(
         path,
-        {**prefixed("classes", labels), **names, **model.to_arrays()},
+        {**(extra_arrays or {}), **prefixed("classes", labels), **names, **model.to_arrays()},
         {
             **(extra or {}),
             "kind": KIND,
@@ -260,6 +265,7 @@ class LinearFile(NamedTuple):
     params: dict[str, Any]
     feature_names: Array | None
     metadata: dict[str, Any]
+    arrays: Arrays
 
 
 def load_linear(path: str | os.PathLike[str], *, mmap: bool = True) -> LinearFile:
@@ -279,4 +285,4 @@ def _rebuild(arrays: Arrays, metadata: dict[str, Any]) -> LinearFile:
     names = np.array(unpack_strings(packed), dtype=object) if packed else None
     if names is not None and len(names) != model.n_features:
         raise ValueError(f"feature_names must number {model.n_features}, got {len(names)}")
-    return LinearFile(model, classes, dict(metadata["params"]), names, metadata)
+    return LinearFile(model, classes, dict(metadata["params"]), names, metadata, arrays)

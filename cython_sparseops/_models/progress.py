@@ -65,3 +65,13 @@ def _lines(steps: Iterable[Progress], title: str) -> Iterator[Progress]:
                 file=sys.stderr,
             )
         yield step
+
+
+def note(message: str) -> None:
+    """Tell on stderr what is being done.
+
+    Examples
+    --------
+    >>> note("trying one tree")
+    """
+    print(message, file=sys.stderr)

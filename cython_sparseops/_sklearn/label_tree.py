@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -35,6 +35,7 @@ from cython_sparseops._models.labels import (
 from cython_sparseops._models.linear import (
     LOSSES,
     TREES,
+    LinearFile,
     LinearModel,
     continue_tree,
     load_linear,
@@ -518,6 +519,15 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         >>> LabelTreeClassifier.load("model.sops").predict([[3.0]]).tolist()
         [1]
         """
+        self._save(path)
+
+    def _save(
+        self,
+        path: str | os.PathLike[str],
+        extra_arrays: Mapping[str, Array] | None = None,
+        extra_metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the model, and anything else by names of its own."""
         check_is_fitted(self)
         params = self.get_params(deep=False)
         for name in ("class_weight", "random_state", "hierarchy", "n_jobs", "num_threads"):
@@ -526,9 +536,13 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if params["hierarchy"] is None:
             del params["hierarchy"]
         plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in params.items()}
-        extra = {"multilabel": bool(self.multilabel_), "sparse": bool(self._sparse_labels)}
+        extra = {
+            **(extra_metadata or {}),
+            "multilabel": bool(self.multilabel_),
+            "sparse": bool(self._sparse_labels),
+        }
         names = getattr(self, "feature_names_in_", None)
-        save_linear(self.model_, path, self.classes_, plain, names, extra)
+        save_linear(self.model_, path, self.classes_, plain, names, extra, extra_arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> Self:
@@ -558,7 +572,11 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         >>> LabelTreeClassifier.load("model.sops").C
         2.0
         """
-        found = load_linear(path, mmap=mmap)
+        return cls._of_file(path, load_linear(path, mmap=mmap))
+
+    @classmethod
+    def _of_file(cls, path: str | os.PathLike[str], found: LinearFile) -> Self:
+        """The classifier that a file describes."""
         own = cls()
         known = set(own.get_params(deep=False))
         given = {name: value for name, value in found.params.items() if name in known}

@@ -21,11 +21,13 @@ CORPUS = Path(__file__).parent / "corpus" / "text_reader"
 
 
 def _text(data: Any, lines: Any) -> None:
-    labels, texts, several = data.read_text(lines)
-    assert len(labels) == len(texts) > 0, "one label and one text an example"
-    assert 0 <= several <= len(labels)
-    for label, text in zip(labels, texts, strict=True):
+    labels, texts = data.read_text(lines)
+    assert len(labels.lengths) == len(texts) > 0, "labels and one text an example"
+    assert labels.lengths.min() >= 1
+    assert len(labels.flat) == labels.ends[-1]
+    for label in labels.flat.tolist():
         assert len(data.tokens(label)) <= 1, f"a label is one token, got {label!r}"
+    for text in texts:
         assert text == " ".join(data.tokens(text)), (
             f"texts are tokens with a space between, got {text!r}"
         )
@@ -33,11 +35,11 @@ def _text(data: Any, lines: Any) -> None:
 
 
 def _svmlight(data: Any, lines: Any) -> None:
-    X, y, several = data.read_svmlight(lines)
-    assert 0 <= several <= len(y)
-    assert X.shape[0] == len(y) > 0, "one label a row"
+    X, labels = data.read_svmlight(lines)
+    assert X.shape[0] == len(labels.lengths) > 0, "labels for every row"
+    assert labels.ends[-1] == len(labels.flat) > 0
     assert X.dtype == np.float32
-    assert y.dtype == np.int64
+    assert labels.flat.dtype == np.int64
     assert np.isfinite(X.data).all(), "values are finite"
     assert X.indptr[0] == 0
     assert (np.diff(X.indptr) >= 0).all()

@@ -140,16 +140,6 @@ def test_min_count_drops_rare_tokens(folder, capsys):
     assert json.loads(capsys.readouterr().out)["features"] == 1
 
 
-def test_several_labels_are_warned_about(folder, capsys):
-    (folder / "two.txt").write_text("__label__a __label__b x\n__label__b y\n")
-    assert main(["train", "two.txt", "-o", "m", "--quiet"]) == 0
-    assert "only the first is trained: 1" in capsys.readouterr().err
-    assert main(["test", "m", "two.txt", "--json"]) == 0
-    out, err = capsys.readouterr()
-    assert "only the first is looked for: 1" in err
-    assert json.loads(out)["P@1"] == 1
-
-
 def test_an_interrupted_training_saves_what_it_has(folder, capsys, monkeypatch):
     whole = BagTrainer.fit
 
@@ -229,14 +219,14 @@ def test_svmlight_is_read_throughout(folder, capsys):
 
 def test_an_index_of_svmlight_may_be_zero(folder):
     with open_lines("train.svm") as lines:
-        X, y, _ = data.read_svmlight(lines)
+        X, labels = data.read_svmlight(lines)
     assert X.shape == (30, 6)
-    assert y.dtype == np.int64
+    assert labels.flat.dtype == np.int64
     (folder / "zero.svm").write_text("1.0 0:2 1:3\n")
     with open_lines("zero.svm") as lines:
-        X, y, _ = data.read_svmlight(lines)
+        X, labels = data.read_svmlight(lines)
     assert X.toarray().tolist() == [[2, 3]]
-    assert y.tolist() == [1]
+    assert labels.flat.tolist() == [1]
 
 
 # ---- tree, info, demo

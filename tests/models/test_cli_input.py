@@ -130,16 +130,21 @@ def test_comments_headers_and_several_labels_are_read(folder, capsys):
     assert read("other", data.detect_format) == "svmlight"
     found = read("other")
     assert (found.X != want.X).nnz == 0
-    assert found.y.tolist() == want.y.tolist() == [0, 1, 2]
-    assert found.several == 2
-    code, _, err = run(capsys, "train", "other", "-o", "m", "--quiet")
-    assert (code, "only the first is trained: 2" in err) == (0, True)
+    assert want.labels.flat.tolist() == [0, 1, 2]
+    assert found.labels.flat.tolist() == [0, 7, 1, 2, 1]
+    assert found.labels.ends.tolist() == [0, 2, 3, 5]
+    assert run(capsys, "train", "other", "-o", "m", "--quiet")[0] == 0
 
 
-def test_rows_under_a_header_may_be_empty(folder):
-    (folder / "header").write_text("3 9 2\n1 2:1\n\n0\n")
-    with pytest.raises(InputError, match="a label in every line, got '' in line 3"):
-        read("header")
+def test_rows_under_a_header_may_be_without_labels_or_features(folder, capsys):
+    (folder / "header").write_text("4 9 2\n1 2:1\n\n0\n 3:1\n")
+    found = read("header")
+    assert found.labels.ends.tolist() == [0, 1, 1, 2, 2]
+    assert found.X.shape == (4, 4)
+    for head in ("linear", "embedding", "auto"):
+        assert run(capsys, "train", "header", "-o", "m", "--head", head, "--quiet")[0] == 0
+        code, out, _ = run(capsys, "test", "m", "header", "--json")
+        assert (code, json.loads(out)["examples"]) == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,7 @@ def test_what_is_not_svmlight_is_not_guessed(folder, row):
 def test_labels_of_64_bits_stay_apart(folder, capsys):
     numbers = [2**53, 2**53 + 1, 2**63 - 1, -(2**63)]
     (folder / "d.svm").write_text("".join(f"{n} {i}:1\n" for i, n in enumerate(numbers)) * 50)
-    assert read("d.svm").y[:4].tolist() == numbers
+    assert read("d.svm").labels.flat[:4].tolist() == numbers
     assert run(capsys, "train", "d.svm", "-o", "m", "--quiet", "--epoch", "50")[0] == 0
     out = run(capsys, "predict", "m", "d.svm")[1]
     assert [int(line.split()[0]) for line in out.splitlines()[:4]] == numbers
