@@ -31,6 +31,7 @@ from ._evaluation import (
 )
 from ._hierarchy import Hierarchy
 from ._hierarchy_reports import HierarchyChoice, HierarchyReport, MeasuredHierarchy, PruneReport
+from ._hierarchy_split import Piece, SplitPlan
 from ._hsoftmax import (
     HSoftmaxGradient,
     HSoftmaxLoss,
@@ -77,6 +78,7 @@ __all__ = [
     "HierarchyReport",
     "MeasuredHierarchy",
     "Normalized",
+    "Piece",
     "Progress",
     "PruneReport",
     "QuantizeReport",
@@ -85,6 +87,7 @@ __all__ = [
     "SearchResult",
     "Segments",
     "SparseWeights",
+    "SplitPlan",
     "class_centroids",
     "embedding_bag",
     "estimate_memory",

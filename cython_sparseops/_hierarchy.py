@@ -10,7 +10,7 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from . import _hierarchy_plot
+from . import _hierarchy_plot, _hierarchy_split
 from . import _taxonomy as taxonomies
 from ._arrays import (
     FLOAT32,
@@ -986,6 +986,44 @@ class Hierarchy:
         )
         object.__setattr__(pruned, "prune_report", told)
         return pruned
+
+    def split(
+        self, n_parts: int, *, counts: npt.ArrayLike | None = None
+    ) -> _hierarchy_split.SplitPlan:
+        """Cut the tree into connected pieces that train apart, balanced by expected work.
+
+        Parameters
+        ----------
+        n_parts : int
+            No piece of several nodes has more than ``1 / n_parts`` of the work. Four times as many
+            as workers keep these busy.
+        counts : array_like of shape (C,), optional
+            How often each class occurs; finite, non-negative. Default: all equal.
+
+        Returns
+        -------
+        SplitPlan
+            The pieces, the heaviest first; which examples pass each; and `merge`, the way back.
+
+        Raises
+        ------
+        ValueError
+            If n_parts < 1, or the counts are refused or are not C.
+
+        Notes
+        -----
+        The work of a node is the mass of the classes below it times its rows. Rows of a node depend
+        on no other node, given the examples that pass it: pieces can be trained in any order, by
+        any process, and merged. The root sees all examples, so no cut is faster than
+        ``total work / work of the root``.
+
+        Examples
+        --------
+        >>> plan = Hierarchy.huffman([5, 4, 3, 2, 1]).split(2)
+        >>> [piece.hierarchy.n_classes for piece in plan.pieces]
+        [2, 3, 2]
+        """
+        return _hierarchy_split.split(self, n_parts, counts)
 
     def report(
         self, counts: npt.ArrayLike | None = None, *, dim: int | None = None

@@ -24,6 +24,18 @@ cdef extern from "<sparseops/hierarchy.hpp>" namespace "sparseops" nogil:
         int32_t depth
         size_t rows()
 
+    cppclass CppPiece "sparseops::Piece":
+        CppHierarchy tree
+        vector[int64_t] nodes
+        vector[int64_t] rows
+        vector[int64_t] exits
+        vector[int64_t] places
+        double work
+
+    cppclass CppPieces "sparseops::Pieces":
+        vector[CppPiece] pieces
+        vector[int64_t] class_place
+
     cppclass HierarchyIndex:
         HierarchyIndex()
         HierarchyIndex(const HierarchyView& arrays) except +
@@ -41,6 +53,7 @@ cdef extern from "<sparseops/hierarchy.hpp>" namespace "sparseops" nogil:
     CppHierarchy cpp_from_paths "sparseops::from_paths"(span[const int64_t] path_ptr, span[const int64_t] path_node, span[const int64_t] path_child, span[const uint8_t] logistic) except +
     CppHierarchy cpp_optimal_codes "sparseops::optimal_codes"(const HierarchyView& h, span[const double] counts) except +
     CppHierarchy cpp_prune "sparseops::prune"(const HierarchyView& h, span[const double] counts, PruneBy by, double limit) except +
+    CppPieces cpp_split "sparseops::split"(const HierarchyView& h, span[const double] counts, int64_t n_parts) except +
 
 cdef extern from "<sparseops/cluster.hpp>" namespace "sparseops" nogil:
     enum class Balance:

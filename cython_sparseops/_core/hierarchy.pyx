@@ -1,8 +1,12 @@
 # Builders give the six arrays of a tree as a tuple of buffers; Tree checks such arrays and holds the view.
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_WRITABLE
+from cython_sparseops._core.ndarray cimport taken_vector, use_numpy
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
 from cython_sparseops._core.types cimport as_const_csr, as_const_matrix, as_const_span, index, share_thread_pool
 
+from libcpp.utility cimport move
+
+use_numpy()
 share_thread_pool(thread_pool_of_runtime())
 
 
@@ -147,6 +151,22 @@ def prune(Tree tree not None, const double[::1] counts, str by not None, double 
     with nogil:
         built.h = cpp_prune(tree.view[0], as_const_span(&counts[0], counts.shape[0]), what, limit)
     return built.arrays()
+
+
+def split(Tree tree not None, const double[::1] counts, int64_t n_parts):
+    """Of each piece its tree, nodes, rows, exits, places and work; and the place of each class."""
+    cdef CppPieces made
+    cdef Built built
+    cdef size_t i
+    with nogil:
+        made = cpp_split(tree.view[0], as_const_span(&counts[0], counts.shape[0]), n_parts)
+    cdef list pieces = []
+    for i in range(made.pieces.size()):
+        built = Built()
+        built.h = move(made.pieces[i].tree)
+        pieces.append((built.arrays(), taken_vector(made.pieces[i].nodes), taken_vector(made.pieces[i].rows),
+                       taken_vector(made.pieces[i].exits), taken_vector(made.pieces[i].places), made.pieces[i].work))
+    return pieces, taken_vector(made.class_place)
 
 
 cdef ClusterOptions cluster_options(int arity, int64_t leaf, const double[::1] counts, str balance, uint64_t seed) except *:

@@ -108,4 +108,23 @@ enum class PruneBy { min_count, max_nodes, max_depth };
 // Subtrees below the limit become one flat softmax node, or independent one in a tree of such; no class is lost.
 Hierarchy prune(const HierarchyView& h, std::span<const double> counts, PruneBy by, double limit);
 
+// A connected part of a tree, as a tree of its own: nodes and the children of each in their order. Its classes are its exits.
+struct Piece {
+    Hierarchy tree;
+    std::vector<std::int64_t> nodes;   // their numbers in the whole tree, rising
+    std::vector<std::int64_t> rows;    // the rows of W that it owns, rising
+    std::vector<std::int64_t> exits;   // per class: >= 0 a class of the whole tree, < 0 its node ~exit, at which another piece begins
+    std::vector<std::int64_t> places;  // exits + 1: the classes below exit i have these places up to those of the next, see Pieces
+    double work = 0;                   // expected: the mass of the classes below each node times its rows
+};
+
+struct Pieces {
+    std::vector<Piece> pieces;              // the heaviest first
+    std::vector<std::int64_t> class_place;  // C: place of each class in the walk depth first, the order in which operators sum
+};
+
+// Cuts the tree so that no piece of several nodes has more than 1 / n_parts of the work. Empty counts: all 1. Bottom up, a node cuts off
+// the heaviest of what hangs on it until the rest fits. A piece of a single node may be heavier. O(C + V log V).
+Pieces split(const HierarchyView& h, std::span<const double> counts, std::int64_t n_parts);
+
 }  // namespace sparseops
