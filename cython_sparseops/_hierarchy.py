@@ -15,7 +15,6 @@ from . import _taxonomy as taxonomies
 from ._arrays import (
     FLOAT32,
     INDICES,
-    INT64,
     Array,
     as_array,
     as_counts,
@@ -33,7 +32,7 @@ from ._arrays import (
     specialized,
 )
 from ._core import hierarchy as core
-from ._hierarchy_reports import HierarchyChoice, HierarchyReport, PruneReport
+from ._hierarchy_reports import HierarchyChoice, HierarchyReport, PruneReport, report_of
 from ._runtime import resolve_threads
 from ._sparse import as_csr, is_sparse
 from ._storage import load_arrays, save_arrays
@@ -1052,30 +1051,7 @@ class Hierarchy:
         >>> Hierarchy.balanced(4).report(dim=16).expected_flops
         32.0
         """
-        weight = np.ones(self.n_classes) if counts is None else as_counts(counts)
-        if weight.shape != (self.n_classes,):
-            raise ValueError(
-                f"counts must have one entry a class, {self.n_classes}, got {len(weight)}"
-            )
-        require_finite("counts", weight, non_negative=True)
-        total = weight.sum()
-        p = weight / total if total > 0 else np.full(self.n_classes, 1 / self.n_classes)
-        rows_before = np.concatenate(
-            [np.zeros(1, INT64), np.cumsum(np.diff(self.row_ptr)[self.path_node])]
-        )
-        expected_rows = float(p @ np.diff(rows_before[self.path_ptr]))
-        width = None if dim is None else as_integer("dim", dim, 1)
-        return HierarchyReport(
-            self.n_classes,
-            self.n_nodes,
-            self.n_rows,
-            self.depth,
-            float(p @ np.diff(self.path_ptr)),
-            float(-(p[p > 0] * np.log2(p[p > 0])).sum()) + 0.0,
-            expected_rows,
-            None if width is None else expected_rows * width,
-            None if width is None else self.n_rows * width * 4,
-        )
+        return report_of(self, counts, dim)
 
     # ---- pictures
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+from ._arrays import INT64, as_counts, as_integer, require_finite
 from ._table import table
 
 __all__ = ["HierarchyChoice", "HierarchyReport", "MeasuredHierarchy", "PruneReport"]
@@ -232,3 +236,27 @@ class HierarchyChoice(NamedTuple):
 def _shown(value: float, scaled: bool) -> str:
     digits = 3 if value < 10 else 1
     return f"{'~' * scaled}{value:,.{digits}f}"
+
+
+def report_of(h: Any, counts: npt.ArrayLike | None, dim: int | None) -> HierarchyReport:
+    """The report of `Hierarchy.report`."""
+    weight = np.ones(h.n_classes) if counts is None else as_counts(counts)
+    if weight.shape != (h.n_classes,):
+        raise ValueError(f"counts must have one entry a class, {h.n_classes}, got {len(weight)}")
+    require_finite("counts", weight, non_negative=True)
+    total = weight.sum()
+    p = weight / total if total > 0 else np.full(h.n_classes, 1 / h.n_classes)
+    rows_before = np.concatenate([np.zeros(1, INT64), np.cumsum(np.diff(h.row_ptr)[h.path_node])])
+    expected_rows = float(p @ np.diff(rows_before[h.path_ptr]))
+    width = None if dim is None else as_integer("dim", dim, 1)
+    return HierarchyReport(
+        h.n_classes,
+        h.n_nodes,
+        h.n_rows,
+        h.depth,
+        float(p @ np.diff(h.path_ptr)),
+        float(-(p[p > 0] * np.log2(p[p > 0])).sum()) + 0.0,
+        expected_rows,
+        None if width is None else expected_rows * width,
+        None if width is None else h.n_rows * width * 4,
+    )
