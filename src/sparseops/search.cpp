@@ -145,7 +145,7 @@ private:
             next.clear();
             expand(open_, [&](const Open<T>& inner) { next.push_back(inner); });
             if (next.size() > width) {
-                std::partial_sort(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width), next.end(), detail::likelier<T>);
+                std::partial_sort(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width), next.end(), detail::Likelier<T>());
                 for (std::size_t i = width; i < next.size(); ++i) results_.leave(next[i].key);
                 next.resize(width);
             }

@@ -83,7 +83,7 @@ public:
         has_table_ = true;
         table_.open(W_, v);
     }
-    void logits(std::size_t x, float* z) const noexcept {
+    void logits(std::size_t x, float* z) {
         if (!spread_) return node(x, node_, z);
         table_.scores(W_, (*X_)[x], z);
         warm(node_, z);

@@ -57,6 +57,9 @@ struct LinearKernels {
     // out[i - first][vectors · 16] for the examples first .. last: bias + Σ x_f w_f over the weights of |w| > threshold.
     void (*scores)(const LinearExamples& x, const float* weights, std::size_t vectors, const float* bias, float threshold,
                    std::size_t first, std::size_t last, float* out);
+    // z[0 .. width) += Σ_j x[j] · rows[index[j]], in the order of j, every product rounded before it is added: the sums of a loop over
+    // entries. width is a multiple of 16.
+    void (*add_rows)(const float* rows, std::size_t width, const std::int32_t* index, const float* x, std::size_t n, float* z);
     // mask[f] = the lanes of weights[f][16] of |w| > threshold.
     void (*above)(const float* weights, std::size_t features, float threshold, std::uint16_t* mask);
 };

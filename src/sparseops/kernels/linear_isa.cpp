@@ -327,6 +327,27 @@ void large_scores(const LinearExamples& x, const float* weights, std::size_t vec
     }
 }
 
+void add_rows(const float* rows, std::size_t width, const std::int32_t* index, const float* x, std::size_t n, float* z) {
+    std::size_t k = 0;
+    const auto some = [&]<std::size_t N>(const float (&)[N]) __attribute__((always_inline)) {
+        V sum[N];
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < N; ++v) sum[v] = load<V>(z + k + 16 * v);
+        for (std::size_t j = 0; j < n; ++j) {
+            const float* const row = rows + static_cast<std::size_t>(index[j]) * width + k;
+            const V value = splat<V>(x[j]);
+#pragma GCC unroll 4
+            for (std::size_t v = 0; v < N; ++v) sum[v] = sum[v] + load<V>(row + 16 * v) * value;
+        }
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < N; ++v) store(z + k + 16 * v, sum[v]);
+        k += 16 * N;
+    };
+    constexpr float four[4] = {}, one[1] = {};
+    while (k + 64 <= width) some(four);
+    while (k < width) some(one);
+}
+
 void above(const float* weights, std::size_t features, float threshold, std::uint16_t* mask) {
     const V limit = splat<V>(threshold);
     for (std::size_t f = 0; f < features; ++f)
@@ -340,5 +361,5 @@ void above(const float* weights, std::size_t features, float threshold, std::uin
 
 namespace sparseops::detail {
 extern const LinearKernels SPARSEOPS_JOIN(linear_, SPARSEOPS_ISA_NAME);
-const LinearKernels SPARSEOPS_JOIN(linear_, SPARSEOPS_ISA_NAME) = {squared_hinge, logistic, softmax, large_scores, above};
+const LinearKernels SPARSEOPS_JOIN(linear_, SPARSEOPS_ISA_NAME) = {squared_hinge, logistic, softmax, large_scores, add_rows, above};
 }  // namespace sparseops::detail

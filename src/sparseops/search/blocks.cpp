@@ -2,6 +2,7 @@
 #include "blocks.hpp"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "../detail/index.hpp"
@@ -34,6 +35,7 @@ public:
           results_(block, Results<float>(h, options)),
           open_(block),
           expanded_(exact_ ? block : 0),
+          count_(h.nodes(), 0),
           z_(std::max<std::size_t>(2, h.widest)),
           log_p_(z_.size()) {}
 
@@ -49,8 +51,7 @@ public:
             expand();
             pairs_.clear();
             for (std::size_t q = 0; q < rows; ++q) exact_ ? choose(q) : keep_likeliest(q);
-            std::sort(pairs_.begin(), pairs_.end(),
-                      [](const Pair& a, const Pair& b) { return a.open.node != b.open.node ? a.open.node < b.open.node : a.row < b.row; });
+            sort_by_node();
         }
         for (std::size_t q = 0; q < rows; ++q) {
             const std::size_t x = first + q;
@@ -68,17 +69,34 @@ private:
         std::int32_t row;  // of the block
     };
 
+    // By counting; the rows of a node stay in their order.
+    void sort_by_node() {
+        touched_.clear();
+        for (const Pair& pair : pairs_) {
+            if (count_[ix(pair.open.node)]++ == 0) touched_.push_back(pair.open.node);
+        }
+        std::sort(touched_.begin(), touched_.end());
+        std::uint32_t before = 0;
+        for (const std::int32_t node : touched_) before += std::exchange(count_[ix(node)], before);
+        sorted_.resize(pairs_.size());
+        for (const Pair& pair : pairs_) sorted_[count_[ix(pair.open.node)]++] = pair;
+        for (const std::int32_t node : touched_) count_[ix(node)] = 0;
+        pairs_.swap(sorted_);
+    }
+
     void expand() {
         for (std::size_t from = 0, to = 0; from < pairs_.size(); from = to) {
             const std::int32_t node = pairs_[from].open.node;
             while (to < pairs_.size() && pairs_[to].open.node == node) ++to;
             const auto v = ix(node);
             const auto children = h_.children(v);
+            const bool leaves = std::all_of(children.begin(), children.end(), [](std::int32_t c) { return c < 0; });
             score_.open(v, to - from);
             for (std::size_t i = from; i < to; ++i) {
                 const auto q = ix(pairs_[i].row);
                 score_.logits(first_ + q, z_.data());
                 const float* const steps = log_p(v, first_ + q);
+                if (leaves && results_[q].take_leaves(pairs_[i].open, children, steps)) continue;
                 for (std::size_t j = 0; j < children.size(); ++j)
                     results_[q].take_child(pairs_[i].open, children[j], steps[j],
                                            [&](const Open<float>& inner) { open_[q].push_back(inner); });
@@ -99,7 +117,7 @@ private:
     void keep_likeliest(std::size_t q) {
         std::vector<Open<float>>& next = open_[q];
         if (next.size() > width_) {
-            std::nth_element(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width_), next.end(), likelier<float>);
+            std::nth_element(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width_), next.end(), Likelier<float>());
             for (std::size_t i = width_; i < next.size(); ++i) results_[q].leave(next[i].key);
             next.resize(width_);
         }
@@ -122,7 +140,8 @@ private:
         });
         const std::size_t n = std::min(width_, open.size());
         const auto first = open.end() - static_cast<std::ptrdiff_t>(n);
-        if (n < open.size()) std::nth_element(open.begin(), first, open.end(), [](const auto& a, const auto& b) { return likelier(b, a); });
+        if (n < open.size())
+            std::nth_element(open.begin(), first, open.end(), [](const auto& a, const auto& b) { return Likelier<float>()(b, a); });
         for (auto at = first; at < open.end(); ++at) {
             pairs_.push_back({*at, static_cast<std::int32_t>(q)});
             expanded_[q].push_back(at->key);
@@ -147,14 +166,16 @@ private:
     std::vector<Results<float>> results_;         // of each row of the block
     std::vector<std::vector<Open<float>>> open_;  // of each row, inner nodes; with a beam of this level
     std::vector<std::vector<float>> expanded_;    // keys of the nodes that were; without a beam
-    std::vector<Pair> pairs_;
+    std::vector<Pair> pairs_, sorted_;
+    std::vector<std::uint32_t> count_;   // of each node's pairs, while they are sorted; otherwise 0
+    std::vector<std::int32_t> touched_;  // nodes of pairs
     std::vector<float> z_, log_p_;
 };
 
 // Rows that are searched together: many, so that they share nodes, but few enough for what is kept of each to stay near.
 std::size_t rows_together(std::size_t rows, std::size_t kept, int threads) {
     const std::size_t share = (rows + ix(threads) - 1) / ix(threads);
-    return std::min(std::clamp<std::size_t>((std::size_t{1} << 18) / kept, 16, 512), std::max<std::size_t>(share, 64));
+    return std::min(std::clamp<std::size_t>((std::size_t{1} << 20) / kept, 16, 4096), std::max<std::size_t>(share, 64));
 }
 
 }  // namespace

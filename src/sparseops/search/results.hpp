@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "../hierarchy.hpp"
@@ -24,9 +25,9 @@ struct Found {
 
 // a before b in the result: likelier, or as likely with the lower id.
 template <Real T>
-bool better(const Found<T>& a, const Found<T>& b) {
-    return a.key != b.key ? a.key > b.key : a.id < b.id;
-}
+struct Better {
+    bool operator()(const Found<T>& a, const Found<T>& b) const noexcept { return a.key != b.key ? a.key > b.key : a.id < b.id; }
+};
 
 // An inner node that is not expanded yet.
 template <Real T>
@@ -38,10 +39,12 @@ struct Open {
 
 // a before b in a beam; NaN after all numbers, so that it is an order, whatever the keys.
 template <Real T>
-bool likelier(const Open<T>& a, const Open<T>& b) {
-    if (const bool lost = a.key != a.key; lost != (b.key != b.key)) return !lost;
-    return a.key > b.key || (!(a.key < b.key) && a.node < b.node);
-}
+struct Likelier {
+    bool operator()(const Open<T>& a, const Open<T>& b) const noexcept {
+        if (const bool lost = a.key != a.key; lost != (b.key != b.key)) return !lost;
+        return a.key > b.key || (!(a.key < b.key) && a.node < b.node);
+    }
+};
 
 template <Real T>
 class Results {
@@ -62,13 +65,13 @@ public:
     // The results so far are a heap with the worst on top.
     void offer(const Found<T>& candidate) {
         if (found_.size() == limit_) {
-            if (!better(candidate, found_.front())) return;
-            std::pop_heap(found_.begin(), found_.end(), better<T>);
+            if (!Better<T>()(candidate, found_.front())) return;
+            std::pop_heap(found_.begin(), found_.end(), Better<T>());
             found_.back() = candidate;
         } else {
             found_.push_back(candidate);
         }
-        std::push_heap(found_.begin(), found_.end(), better<T>);
+        std::push_heap(found_.begin(), found_.end(), Better<T>());
         if (found_.size() == limit_) worst_ = found_.front().key;
     }
 
@@ -91,10 +94,29 @@ public:
         }
     }
 
+    // The same for all children of a node that has classes alone, most of them passed over sixteen at a time. False, and nothing
+    // done, if that cannot be: an edge beam looks at each.
+    bool take_leaves(const Open<T>& node, std::span<const std::int32_t> children, const T* log_p) {
+        if (options_.edge_beam) return false;
+        constexpr std::size_t some = 16;
+        T least = least_step_to_result(node);
+        for (std::size_t from = 0; from < children.size(); from += some) {
+            const std::size_t end = std::min(children.size(), from + some);
+            std::uint32_t any = end - from < some;
+            if (!any) {
+                for (std::size_t j = 0; j < some; ++j) any |= !(log_p[from + j] < least);
+            }
+            if (!any) continue;
+            for (std::size_t j = from; j < end; ++j) take_child(node, children[j], log_p[j], [](const Open<T>&) {});
+            least = least_step_to_result(node);
+        }
+        return true;
+    }
+
     // The k results, best first, and the bound; with min_prob, log_p(v) gives log P(child | x) of the children of v.
     template <class LogP>
     void write(std::int64_t* classes, T* log_probs, T* bound, LogP log_p) {
-        std::sort_heap(found_.begin(), found_.end(), better<T>);
+        std::sort_heap(found_.begin(), found_.end(), Better<T>());
         if (options_.min_prob) climb(std::log(*options_.min_prob), log_p);
         for (std::size_t j = 0; j < options_.k; ++j) {
             classes[j] = j < found_.size() ? found_[j].id : -1;
@@ -104,6 +126,12 @@ public:
     }
 
 private:
+    // A step that is smaller leads below the worst result, rounding included. NaN, which none is below, if both are -inf.
+    T least_step_to_result(const Open<T>& node) const noexcept {
+        const double worst = static_cast<double>(worst_), slack = 4e-7 * (1 + std::abs(worst) + std::abs(node.log_p));
+        return static_cast<T>(worst - node.log_p - slack);
+    }
+
     // Replaces each result by the deepest node above it, itself included, that is as likely as asked; repeats go.
     template <class LogP>
     void climb(double least, LogP log_p) {
@@ -112,7 +140,7 @@ private:
             const Found<T> at = found.log_p >= least ? found : ancestor(found, least, log_p);
             if (std::none_of(kept.begin(), kept.end(), [&](const Found<T>& other) { return other.id == at.id; })) kept.push_back(at);
         }
-        std::sort(kept.begin(), kept.end(), better<T>);  // what climbed further is likelier
+        std::sort(kept.begin(), kept.end(), Better<T>());  // what climbed further is likelier
         found_.swap(kept);
     }
 
