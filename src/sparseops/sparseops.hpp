@@ -13,6 +13,7 @@
 #include "quantize.hpp"
 #include "runtime.hpp"
 #include "search.hpp"
+#include "text.hpp"
 #include "types.hpp"
 #include "update.hpp"
 #include "weights.hpp"
