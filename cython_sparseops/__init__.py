@@ -44,6 +44,7 @@ from ._hsoftmax import (
 )
 from ._linear import linear_train
 from ._models.bag import BagModel, BagTrainer, Progress
+from ._models.fasttext import FastTextModel, load_fasttext
 from ._normalize import (
     Normalized,
     sparse_normalize,
@@ -69,6 +70,7 @@ __all__ = [
     "CalibrationError",
     "Dropout",
     "DropoutGradient",
+    "FastTextModel",
     "FrequencyBucket",
     "HSoftmaxGradient",
     "HSoftmaxLoss",
@@ -105,6 +107,7 @@ __all__ = [
     "init_weights",
     "linear_train",
     "load_arrays",
+    "load_fasttext",
     "ndcg_at_k",
     "precision_at_k",
     "propensities",

@@ -83,6 +83,15 @@ def like_csr(
     return Compressed(indptr, indices, data, shape, "csr")
 
 
+def as_scipy(parts: Compressed) -> Any:
+    """A CSR matrix of SciPy, or the parts themselves where SciPy is missing."""
+    try:
+        from scipy.sparse import csr_matrix
+    except ImportError:
+        return parts
+    return csr_matrix((parts.data, parts.indices, parts.indptr), shape=parts.shape)
+
+
 _NO_PTR = np.empty(0, np.int64)
 
 

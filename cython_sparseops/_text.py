@@ -17,9 +17,9 @@ UINT8 = np.dtype(np.uint8)
 
 
 class Strings(NamedTuple):
-    """Strings of bytes in one array: string i is ``bytes[offsets[i]:offsets[i + 1]]``."""
+    """Strings of bytes in one array: string i is ``utf8[offsets[i]:offsets[i + 1]]``."""
 
-    bytes: npt.NDArray[np.uint8]
+    utf8: npt.NDArray[np.uint8]
     offsets: npt.NDArray[np.int64]  # one more than strings
 
     @classmethod
@@ -31,14 +31,14 @@ class Strings(NamedTuple):
         return cls(np.frombuffer(b"".join(parts), np.uint8), offsets)
 
 
-def as_texts(texts: Iterable[str | bytes]) -> Strings:
+def as_texts(texts: Iterable[str | bytes], name: str = "texts") -> Strings:
     """Texts as UTF-8; bytes are taken as they are, and so are half surrogates."""
     if isinstance(texts, (str, bytes)):
-        raise TypeError(f"texts must be a list of texts, got one text, {describe(texts)}")
+        raise TypeError(f"{name} must be a list of texts, got one text, {describe(texts)}")
     try:
         given = list(texts)
     except TypeError:
-        raise TypeError(f"texts must be a list of texts, got {describe(texts)}") from None
+        raise TypeError(f"{name} must be a list of texts, got {describe(texts)}") from None
     encoded = []
     for at, text in enumerate(given):
         if isinstance(text, str):
@@ -46,7 +46,7 @@ def as_texts(texts: Iterable[str | bytes]) -> Strings:
         elif isinstance(text, bytes):
             encoded.append(text)
         else:
-            raise TypeError(f"texts must be str or bytes, got {describe(text)} at index {at}")
+            raise TypeError(f"{name} must be str or bytes, got {describe(text)} at index {at}")
     return Strings.of(encoded)
 
 
@@ -131,10 +131,10 @@ class FastTextFeatures:
 
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays, for a file."""
-        arrays = {
-            "words": self.words.bytes,
+        arrays: dict[str, Array] = {
+            "words": self.words.utf8,
             "word_offsets": self.words.offsets,
-            "labels": self.labels.bytes,
+            "labels": self.labels.utf8,
             "label_offsets": self.labels.offsets,
             "settings": np.array([*self.settings.values()], np.int64),
             "label_prefix": np.frombuffer(self.label_prefix, np.uint8),
@@ -156,7 +156,9 @@ class FastTextFeatures:
             Strings(vector("labels", UINT8), vector("label_offsets", INT64)),
             vector("kept", INT32) if "kept" in arrays else None,
             label_prefix=vector("label_prefix", UINT8).tobytes(),
-            **dict(zip(("word_ngrams", "min_chars", "max_chars", "buckets"), settings, strict=True)),
+            **dict(
+                zip(("word_ngrams", "min_chars", "max_chars", "buckets"), settings, strict=True)
+            ),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -519,6 +519,15 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         return cast(Self, load_classifier(cls, path, mmap=mmap).classifier)
 
+    @classmethod
+    def _of_model(cls, model: BagModel, classes: Array) -> Self:
+        """A fitted classifier of weights that were trained elsewhere; classes are sorted."""
+        classifier = cls(model.W.shape[1], hierarchy=model.hierarchy)
+        classifier.classes_, classifier.model_ = classes, model
+        classifier.hierarchy_, classifier.n_features_in_ = model.hierarchy, model.n_features
+        classifier.history_, classifier._trainer, classifier._shuffle_seed = [], None, 0
+        return classifier
+
     # ---- checks, class numbers, tree, weights, training, blocks
 
     def __getstate__(self) -> Any:

@@ -133,6 +133,14 @@ void linear_rows() {
     expect(rows.view().rows() == tree.view().rows() && rows.view().cols() == 2, "sparse rows");
 }
 
+void text() {
+    const std::string words = "purrs", lines = "it purrs";
+    const std::vector<std::int64_t> word_ends{0, 5}, no_labels{0}, line_ends{0, 8};
+    const TextDictionary dictionary({words, word_ends}, {{}, no_labels}, {}, {.word_ngrams = 2, .buckets = 10});
+    const TextRows rows = dictionary.rows({lines, line_ends}, 1);
+    expect(dictionary.cols() == 11 && rows.indices[0] == 0, "rows of text");
+}
+
 void files_and_runtime() {
     set_num_threads(2);
     expect(get_num_threads() == 2 && !active_isa().empty() && std::string(version()).size() >= 5, "the runtime");
@@ -153,6 +161,7 @@ int main() {
     search_and_kinds();
     sparse_operators();
     linear_rows();
+    text();
     files_and_runtime();
     return failures;
 }
