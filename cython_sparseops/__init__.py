@@ -45,6 +45,7 @@ from ._hsoftmax import (
 from ._linear import linear_train
 from ._models.bag import BagModel, BagTrainer, Progress
 from ._models.fasttext import FastTextModel, load_fasttext
+from ._models.gensim import GensimModel, load_gensim
 from ._normalize import (
     Normalized,
     sparse_normalize,
@@ -72,6 +73,7 @@ __all__ = [
     "DropoutGradient",
     "FastTextModel",
     "FrequencyBucket",
+    "GensimModel",
     "HSoftmaxGradient",
     "HSoftmaxLoss",
     "HSoftmaxUpdate",
@@ -108,6 +110,7 @@ __all__ = [
     "linear_train",
     "load_arrays",
     "load_fasttext",
+    "load_gensim",
     "ndcg_at_k",
     "precision_at_k",
     "propensities",

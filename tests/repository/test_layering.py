@@ -209,6 +209,7 @@ OPTIONAL = {
     ("_evaluation.py", "matplotlib", "lazy"),
     ("_hierarchy_plot.py", "matplotlib", "lazy"),
     ("_linear.py", "tqdm", "lazy"),
+    ("_models/gensim.py", "gensim", "lazy"),
     ("_models/progress.py", "tqdm", "lazy"),
     ("_sparse.py", "scipy", "lazy"),
     ("_sparse_weights.py", "scipy", "lazy"),
