@@ -371,6 +371,7 @@ class BagTrainer:
             raise ValueError(f"max_norm must be positive and finite, got {self.max_norm}")
         self.epochs_done = 0
         self.history: list[Progress] = []
+        self._place: Array | None = None  # see _models/parts.py
         make = OPTIMIZERS[optimizer]
         self.W_optimizer = make(lr, weight_decay=weight_decay)
         self.E_optimizer = make(lr, weight_decay=weight_decay)
@@ -503,6 +504,7 @@ class BagTrainer:
             replacement=self.replacement,
             seed=self.seed,
             epoch=self.epochs_done,
+            place=self._place,
         )
         run: dict[str, Any] = {
             "labels": y,

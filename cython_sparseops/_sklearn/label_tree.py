@@ -25,6 +25,7 @@ from sklearn.utils.validation import (
 
 from cython_sparseops._arrays import Array, as_integer, describe, find_sorted, is_one_of
 from cython_sparseops._hierarchy import Hierarchy
+from cython_sparseops._models.jobs import in_jobs
 from cython_sparseops._models.labels import (
     class_list,
     label_array,
@@ -265,15 +266,11 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = classes
         settings = self._settings(labels, sample_weight)
         seeds = self._seeds(int(self.n_trees))
-        arguments = [(X, labels, tree, counts, int(seed), self.multilabel_) for seed in seeds]
-        if self.n_jobs in (None, 1) or len(arguments) == 1:
-            trees = [train_tree(*each, self.num_threads, settings) for each in arguments]
-        else:
-            from joblib import Parallel, delayed  # comes with scikit-learn
-
-            trees = Parallel(n_jobs=self.n_jobs)(
-                delayed(train_tree)(*each, self.num_threads, settings) for each in arguments
-            )
+        tasks = [
+            (X, labels, tree, counts, int(seed), self.multilabel_, self.num_threads, settings)
+            for seed in seeds
+        ]
+        trees = in_jobs(train_tree, tasks, self.n_jobs)
         self.model_ = LinearModel(trees)
         return self
 

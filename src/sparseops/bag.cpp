@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -213,6 +214,7 @@ void require_training(const HierarchyView& h, std::size_t examples, std::span<co
     }
     require(s.batch_size >= 1, "batch_size must be at least 1, got ", s.batch_size);
     require(s.total >= 1, "total must be at least 1, got ", s.total);
+    require(s.place.empty() || s.place.size() == examples, "place must have one entry a row of X, ", examples, ", got ", s.place.size());
 }
 
 // The part of a step that does not depend on E, W and b: it may be computed before the steps before it.
@@ -225,6 +227,14 @@ struct Prepared {
     Bags<T> bags;
     ByFeature<T> by;
 
+    // Leaves the examples that pass a piece, in the order in which the whole tree sums.
+    void select(std::span<const std::int64_t> place) {
+        passing_.clear();
+        std::copy_if(examples.begin(), examples.end(), std::back_inserter(passing_), [&](std::int64_t i) { return place[ix(i)] >= 0; });
+        std::stable_sort(passing_.begin(), passing_.end(), [&](std::int64_t i, std::int64_t j) { return place[ix(i)] < place[ix(j)]; });
+        examples = passing_;
+    }
+
     void plan_for(const HierarchyView& h, std::span<const std::int64_t> labels, std::span<const T> weights) {
         label.resize(examples.size());
         weight.resize(weights.empty() ? 0 : examples.size());
@@ -234,6 +244,9 @@ struct Prepared {
         }
         plan.emplace(h, label);
     }
+
+private:
+    std::vector<std::int64_t> passing_;
 };
 
 // The step that both models share: hidden rows in, their gradient and the loss out, W and b stepped.
@@ -364,6 +377,10 @@ double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<cons
     detail::require_matrix("W", W, h.rows(), X.cols);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
     TreeStep<T> tree(W, b, W_optimizer, num_threads);
+    const auto prepare = [&](Prepared<T>& batch) {
+        if (!schedule.place.empty()) batch.select(schedule.place);
+        batch.plan_for(h, labels, sample_weight);
+    };
     const auto step = [&](const Prepared<T>& batch, double factor) {
         tree.resize(batch.examples.size());
         for (std::size_t i = 0; i < batch.examples.size(); ++i) {
@@ -371,7 +388,7 @@ double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<cons
         }
         return tree.run(batch, factor);
     };
-    return each_batch<T>(order, schedule, num_threads, 256, [&](Prepared<T>& batch) { batch.plan_for(h, labels, sample_weight); }, step);
+    return each_batch<T>(order, schedule, num_threads, 256, prepare, step);
 }
 
 template void embedding_bag(CsrView<const float, std::int32_t>, MatrixView<const float>, BagMode, MatrixView<float>, int);

@@ -30,6 +30,9 @@ struct BagSchedule {
     double dropout = 0;
     std::int64_t replacement = -1;
     std::uint64_t seed = 0, epoch = 0;
+    // For dense_train of a piece of a tree (`split` in hierarchy.hpp): the place of the class of each row of X in the walk of the whole
+    // tree, < 0 for rows that do not pass the piece. Its steps are those of the minibatches of all rows. Empty: the tree is whole.
+    std::span<const std::int64_t> place = {};
 };
 
 // Minibatch steps over the examples order[..], in that order: loss, gradient and optimizer step for W, b and E.

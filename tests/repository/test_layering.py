@@ -199,7 +199,7 @@ OPTIONAL = {
     ("_sklearn/choose.py", "scipy", "eager"),
     ("_sklearn/label_tree.py", "sklearn", "eager"),
     ("_sklearn/label_tree.py", "scipy", "eager"),
-    ("_sklearn/label_tree.py", "joblib", "lazy"),
+    ("_models/jobs.py", "joblib", "lazy"),
     ("_models/linear.py", "scipy", "lazy"),
     ("_cli/labels.py", "scipy", "lazy"),
     ("_cli/readers.py", "sklearn", "lazy"),

@@ -1,0 +1,60 @@
+"""Tasks over joblib's workers, of whatever backend, that outlive a worker."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+ATTEMPTS = 3
+
+
+def in_jobs(function: Callable[..., Any], tasks: Sequence[Any], n_jobs: int | None) -> list[Any]:
+    """``[function(*task) for task in tasks]``, each by some worker of joblib.
+
+    What a worker that died leaves behind runs again, so the result does not show it. Without
+    n_jobs, and outside of ``joblib.parallel_config``, all run here.
+    """
+    from joblib import delayed, effective_n_jobs  # comes with scikit-learn
+
+    if len(tasks) < 2 or effective_n_jobs(n_jobs) == 1:
+        return [function(*task) for task in tasks]
+    done: dict[int, Any] = {}
+    for attempt in range(ATTEMPTS):
+        left = [i for i in range(len(tasks)) if i not in done]
+        try:
+            done.update(_workers(n_jobs)(delayed(_numbered)(i, function, tasks[i]) for i in left))
+        except Exception as error:
+            if not _is_a_lost_worker(error) or attempt + 1 == ATTEMPTS:
+                raise
+    return [done[i] for i in range(len(tasks))]
+
+
+def _workers(n_jobs: int | None) -> Any:
+    """What runs tasks and gives each result as soon as it is there, where the backend can."""
+    from joblib import Parallel
+
+    try:
+        return Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    except ValueError:  # of multiprocessing's
+        return Parallel(n_jobs=n_jobs)
+
+
+def _numbered(i: int, function: Callable[..., Any], task: Any) -> tuple[int, Any]:
+    return i, function(*task)
+
+
+def _is_a_lost_worker(error: BaseException) -> bool:
+    lost: tuple[type[BaseException], ...] = (BrokenProcessPool, CancelledError)
+    distributed = sys.modules.get("distributed")
+    if distributed is not None:
+        lost += (distributed.scheduler.KilledWorker,)
+    return any(isinstance(one, lost) for one in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
