@@ -46,6 +46,7 @@ from ._linear import linear_train
 from ._models.bag import BagModel, BagTrainer, Progress
 from ._models.fasttext import FastTextModel, load_fasttext
 from ._models.gensim import GensimModel, load_gensim
+from ._models.predictor import Prediction, Predictor
 from ._normalize import (
     Normalized,
     sparse_normalize,
@@ -83,6 +84,8 @@ __all__ = [
     "MeasuredHierarchy",
     "Normalized",
     "Piece",
+    "Prediction",
+    "Predictor",
     "Progress",
     "PruneReport",
     "QuantizeReport",

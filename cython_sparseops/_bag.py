@@ -61,8 +61,13 @@ def embedding_bag(
     csr = as_csr("X", X, weights.dtype)
     if csr.shape[1] != weights.shape[0]:
         raise ValueError(f"X must have {weights.shape[0]} columns, got {csr.shape[1]}")
-    out = np.empty((csr.shape[0], weights.shape[1]), weights.dtype)
-    _EMBED[csr.indptr.dtype, weights.dtype](
-        *csr[:3], weights, as_mode(mode), out, resolve_threads(num_threads)
-    )
+    return embed(*csr[:3], weights, as_mode(mode), num_threads)
+
+
+def embed(
+    indptr: Array, indices: Array, data: Array, E: Array, mean: bool, num_threads: int | None
+) -> Array:
+    """`embedding_bag` of arrays that are ready: indices of one width, data of the dtype of E."""
+    out = np.empty((len(indptr) - 1, E.shape[1]), E.dtype)
+    _EMBED[indptr.dtype, E.dtype](indptr, indices, data, E, mean, out, resolve_threads(num_threads))
     return out

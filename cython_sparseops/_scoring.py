@@ -36,12 +36,19 @@ def as_scored_inputs(X: Any, W: object, b: object) -> tuple[Any, Any, Array | No
             raise ValueError(
                 f"b must be None with SparseWeights, which hold the biases, got {describe(b)}"
             )
-        parts = as_csr("X", X, FLOAT32) if is_sparse(X) else _csr_of_dense(X)
-        return SparseExamples(*parts[:3], parts.shape), W._compiled, None
+        return as_examples(X), W._compiled, None
     _require_dense(X)
     x = cast(as_real("X", X, 2), FLOAT32)
     bias = None if b is None else cast(as_real("b", b, 1), FLOAT32)
     return x, W._compiled, bias
+
+
+def as_examples(X: Any) -> SparseExamples:
+    """The compiled rows of a sparse or dense X in float32; those that are made stay as they are."""
+    if isinstance(X, SparseExamples):
+        return X
+    parts = as_csr("X", X, FLOAT32) if is_sparse(X) else _csr_of_dense(X)
+    return SparseExamples(*parts[:3], parts.shape)
 
 
 def _require_dense(X: Any) -> None:

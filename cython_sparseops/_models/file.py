@@ -246,24 +246,25 @@ def load_classifier(cls: Any, path: str | os.PathLike[str], *, mmap: bool = True
     --------
     See `HSoftmaxClassifier.save`.
     """
-    return read_model(KIND, path, lambda a, m: ClassifierFile(_rebuild(cls, a, m), a, m), mmap=mmap)
+    rebuild = {KIND: lambda a, m: ClassifierFile(_rebuild(cls, a, m), a, m)}
+    return read_model(rebuild, path, mmap=mmap)
 
 
 def read_model(
-    kind: str,
+    rebuild: Mapping[str, Callable[[Arrays, dict[str, Any]], Model]],
     path: str | os.PathLike[str],
-    rebuild: Callable[[Arrays, dict[str, Any]], Model],
     *,
     mmap: bool,
 ) -> Model:
-    """Read a file of this kind; whatever `rebuild` finds wrong is a ValueError that names it."""
+    """Read a file of one of these kinds; what its `rebuild` finds wrong is a ValueError."""
     arrays, metadata = load_arrays(path, mmap=mmap)
-    if metadata.get("kind") != kind:
+    kind = metadata.get("kind")
+    if not isinstance(kind, str) or kind not in rebuild:
         raise ValueError(
-            f"path must hold a saved {kind}, got {metadata.get('kind')!r:.60} in {path}"
+            f"path must hold a saved {' or '.join(rebuild)}, got {kind!r:.60} in {path}"
         )
     try:
-        return rebuild(arrays, metadata)
+        return rebuild[kind](arrays, metadata)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"path must hold a complete {kind}, got {error!r:.200} in {path}"
@@ -272,29 +273,40 @@ def read_model(
         raise ValueError(f"path must hold a valid {kind}, got {path}: {error!s:.200}") from None
 
 
-def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
+class BagFile(NamedTuple):
+    """What a file holds of a classifier that predicts."""
+
+    model: BagModel
+    classes: Array
+    feature_names: Array | None
+
+
+def read_bag(arrays: Arrays, metadata: dict[str, Any]) -> BagFile:
+    """The weights, labels and names of columns, checked to fit together."""
     hierarchy = Hierarchy.from_arrays(under("hierarchy", arrays), copy=False)
+    classes = unpack_labels(under("classes", arrays), metadata["label_dtype"])
+    if len(classes) != hierarchy.n_classes:
+        raise ValueError(f"classes must number {hierarchy.n_classes}, got {len(classes)}")
+    model = BagModel.from_arrays(hierarchy, under("model", arrays), mode=metadata["mode"])
+    if model.n_features != int(metadata["n_features"]):
+        raise ValueError(
+            f"n_features must be {model.n_features}, as the weights', got {metadata['n_features']}"
+        )
+    packed = under("feature_names", arrays)
+    names = np.array(unpack_strings(packed), dtype=object) if packed else None
+    return BagFile(model, classes, names)
+
+
+def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
+    model, classes, names = read_bag(arrays, metadata)
     params = dict(metadata["params"])
     if params["hierarchy"] is None:
-        params["hierarchy"] = hierarchy
+        params["hierarchy"] = model.hierarchy
     classifier = cls(**{**params, **_OF_THE_MACHINE})
-    classifier.hierarchy_ = hierarchy
-    classifier.classes_ = unpack_labels(under("classes", arrays), metadata["label_dtype"])
-    if len(classifier.classes_) != hierarchy.n_classes:
-        raise ValueError(
-            f"classes must number {hierarchy.n_classes}, got {len(classifier.classes_)}"
-        )
-    model = BagModel.from_arrays(hierarchy, under("model", arrays), mode=metadata["mode"])
-    classifier.n_features_in_ = int(metadata["n_features"])
-    found = model.W.shape[1] if model.E is None else model.E.shape[0]
-    if found != classifier.n_features_in_:
-        raise ValueError(
-            f"n_features must be {found}, as the weights', got {classifier.n_features_in_}"
-        )
-    classifier.model_ = model
-    names = under("feature_names", arrays)
-    if names:
-        classifier.feature_names_in_ = np.array(unpack_strings(names), dtype=object)
+    classifier.hierarchy_, classifier.model_, classifier.classes_ = model.hierarchy, model, classes
+    classifier.n_features_in_ = model.n_features
+    if names is not None:
+        classifier.feature_names_in_ = names
     classifier.history_ = [
         Progress(int(epoch), int(examples), int(total), float(nll), float(lr))
         for epoch, examples, total, nll, lr in arrays["history"].tolist()

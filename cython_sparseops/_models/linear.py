@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cython_sparseops._arrays import Array
+from cython_sparseops._arrays import FLOAT32, Array
 from cython_sparseops._cluster import class_centroids
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._hsoftmax import hsoftmax_log_proba
@@ -25,7 +25,9 @@ from cython_sparseops._models.file import (
     unpack_labels,
     unpack_strings,
 )
+from cython_sparseops._scoring import as_examples
 from cython_sparseops._search import hsoftmax_search
+from cython_sparseops._sparse import as_csr, take_rows
 from cython_sparseops._sparse_weights import SparseWeights
 from cython_sparseops._storage import save_arrays
 
@@ -33,7 +35,7 @@ KIND = "LabelTreeClassifier"
 TREES = ("cluster", "huffman", "balanced", "two_level", "adaptive")
 LOSSES = ("squared_hinge", "softmax", "logistic")
 ARITY = 16  # of trees that are not clustered: binary ones lose accuracy and time with a linear head
-LEAST_CANDIDATES = 16  # of each tree, where the answers of several are averaged
+BEAM_CANDIDATES = 16  # of each tree at least, where a beam's answers of several are averaged
 
 
 class LinearTree(NamedTuple):
@@ -134,11 +136,14 @@ class LinearModel:
             h, W = self.trees[0]
             found = hsoftmax_search(X, W, None, h, k, beam=beam, num_threads=num_threads)
             return found.classes, found.log_probs
-        classes = np.empty((X.shape[0], k), np.int64)
-        log_probs = np.empty((X.shape[0], k), np.float32)
-        rows, width = np.arange(X.shape[0]), min(self.n_classes, max(2 * k, LEAST_CANDIDATES))
+        csr = as_csr("X", X, FLOAT32)
+        n = csr.shape[0]
+        classes = np.empty((n, k), np.int64)
+        log_probs = np.empty((n, k), np.float32)
+        rows, least = np.arange(n), 2 if beam is None else BEAM_CANDIDATES
+        width = min(self.n_classes, max(2 * k, least))
         while rows.size:
-            part = X if len(rows) == X.shape[0] else X[rows]
+            part = as_examples(csr if len(rows) == n else take_rows(csr, rows))
             best, scores, others = self._best_candidates(part, k, width, beam, num_threads)
             classes[rows], log_probs[rows] = best, scores
             if beam is not None or width == self.n_classes:
@@ -270,10 +275,11 @@ class LinearFile(NamedTuple):
 
 def load_linear(path: str | os.PathLike[str], *, mmap: bool = True) -> LinearFile:
     """Read what `save_linear` wrote; ValueError if the file is damaged or holds something else."""
-    return read_model(KIND, path, _rebuild, mmap=mmap)
+    return read_model({KIND: read_linear}, path, mmap=mmap)
 
 
-def _rebuild(arrays: Arrays, metadata: dict[str, Any]) -> LinearFile:
+def read_linear(arrays: Arrays, metadata: dict[str, Any]) -> LinearFile:
+    """The trees, labels and settings, checked to fit together."""
     n_trees = metadata["n_trees"]
     if type(n_trees) is not int or not 1 <= n_trees <= len(arrays):
         raise ValueError(f"n_trees must be at least 1, got {n_trees!r:.60}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -200,17 +201,52 @@ class TextFeatures:
         Compressed of float32, shape (lines, F)
             CSR; indices are sorted.
         """
-        words, chars = self._word_column.get, self._char_column.get
         ends, ids = [0], list[int]()
         for line in lines:
-            text = line.lower() if self.terms.lowercase else line
-            if self.terms.word_ngrams:
-                ids += [at for at in map(words, self.terms.words(text)) if at is not None]
-            if self.terms.char_ngrams[1]:
-                ids += [at for at in map(chars, self.terms.chars(text)) if at is not None]
+            ids += self._columns_of(line)
             ends.append(len(ids))
         X = _counts(ids, ends, len(self.vocabulary))
         return X if self.idf is None else weighed(X, self.idf)
+
+    def _columns_of(self, line: str) -> list[int]:
+        """The column of every term of a line, as often as it occurs."""
+        text = line.lower() if self.terms.lowercase else line
+        found: list[int] = []
+        if self.terms.word_ngrams:
+            words = map(self._word_column.get, self.terms.words(text))
+            found += [at for at in words if at is not None]
+        if self.terms.char_ngrams[1]:
+            chars = map(self._char_column.get, self.terms.chars(text))
+            found += [at for at in chars if at is not None]
+        return found
+
+    def row(self, line: str) -> tuple[Array, Array]:
+        """One line: the columns, int64, and the weights, float32, that `transform` gives it.
+
+        Examples
+        --------
+        >>> features, X = TextFeatures.fit(["a cat", "a dog"])
+        >>> features.row("cat a a x")
+        (array([0, 1]), array([2., 1.], dtype=float32))
+        """
+        counts: dict[int, int] = {}
+        for at in self._columns_of(line):
+            counts[at] = counts.get(at, 0) + 1
+        columns = sorted(counts)
+        ids = np.array(columns, np.int64)
+        times = np.array([counts[at] for at in columns], np.float32)
+        if self.idf is None or not columns:
+            return ids, times
+        weights = (np.log(times) + np.float32(1)) * self.idf[ids]
+        square = np.bincount(np.zeros(len(ids), np.intp), weights * weights)  # as in `weighed`
+        return ids, (weights / np.sqrt(square)).astype(np.float32)
+
+    @property
+    def columns(self) -> Mapping[str, int]:
+        """The columns by their names; a word comes before the characters that spell it."""
+        if not self._char_column:
+            return self._word_column
+        return ChainMap(self._word_column, self._char_column)
 
     def settings(self) -> dict[str, Any]:
         """What `from_arrays` needs beside the arrays, as JSON holds it."""

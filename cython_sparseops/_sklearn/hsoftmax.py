@@ -31,6 +31,7 @@ from cython_sparseops._models.labels import (
     unique_labels,
     with_classes,
 )
+from cython_sparseops._models.predictor import Predictor
 from cython_sparseops._models.progress import shown
 from cython_sparseops._models.topk import TopK
 from cython_sparseops._search import hsoftmax_search
@@ -464,6 +465,30 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             found[block], log_probs[block] = best.classes[:, 0], best.log_probs[:, 0]
         names = np.array([*self.classes_.tolist(), *inner], dtype=object)
         return TopK(names[found], log_probs)
+
+    def predictor(self, vectorizer: Any = None) -> Predictor:
+        """Return a light object that answers single rows, as `top_k` does, to the last bit.
+
+        Parameters
+        ----------
+        vectorizer : object, optional
+            A fitted vectorizer, for rows that are text.
+
+        Returns
+        -------
+        Predictor
+            A copy of the weights: training this classifier further does not change it.
+
+        Examples
+        --------
+        >>> from cython_sparseops.sklearn import HSoftmaxClassifier
+        >>> classifier = HSoftmaxClassifier().fit([[0.0], [1.0]], ["no", "yes"])
+        >>> classifier.predictor().top_k([2.0], k=1).labels
+        ['yes']
+        """
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        return Predictor(self.model_, self.classes_, vectorizer=vectorizer, feature_names=names)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a checksummed file that `load` can map into memory.

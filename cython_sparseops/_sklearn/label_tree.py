@@ -43,6 +43,7 @@ from cython_sparseops._models.linear import (
     save_linear,
     train_tree,
 )
+from cython_sparseops._models.predictor import Predictor
 from cython_sparseops._models.topk import TopK
 from cython_sparseops._sparse import SparseMatrix
 
@@ -495,6 +496,29 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"classes must number the rows of X, {checked.shape[0]}, got {len(numbers)}"
             )
         return self.model_.explain(checked, numbers)
+
+    def predictor(self, vectorizer: Any = None) -> Predictor:
+        """Return a light object that answers single rows, as `top_k` does, to the last bit.
+
+        Parameters
+        ----------
+        vectorizer : object, optional
+            A fitted vectorizer, for rows that are text.
+
+        Returns
+        -------
+        Predictor
+
+        Examples
+        --------
+        >>> from cython_sparseops.sklearn import LabelTreeClassifier
+        >>> model = LabelTreeClassifier(random_state=0).fit([[0.0], [1.0]], ["no", "yes"])
+        >>> model.predictor().top_k([2.0], k=1).labels
+        ['yes']
+        """
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        return Predictor(self.model_, self.classes_, vectorizer=vectorizer, feature_names=names)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a checksummed file that `load` can map into memory.
