@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cython_sparseops._cli.labels import LabelLists
+from cython_sparseops._cli.labels import LabelLists, as_scipy
 from cython_sparseops._cli.streams import InputError, Line, Lines
+from cython_sparseops._sparse import Compressed
 
 _MOST = 2**31 - 1  # columns
 _EXACT = 2**53  # whole floats below are exact
@@ -20,7 +21,7 @@ _ROW = re.compile(
     rf"\s*(?:({_LABELS})(?!\S))?(?:\s*qid:\d+(?!\S))?((?:\s*\d+:[-+.0-9a-z]+(?!\S))*)\s*",
     re.ASCII | re.IGNORECASE,
 )
-_HEADER = re.compile(r"\s*(\d+)\s+\d+\s+\d+\s*", re.ASCII)
+_HEADER = re.compile(r"\s*(\d{1,18})\s+(\d{1,18})\s+(\d{1,18})\s*", re.ASCII)
 
 
 class Row(NamedTuple):
@@ -74,10 +75,48 @@ def read_svmlight(lines: Lines, n_columns: int | None = None) -> SvmlightExample
         If the file is something else, a row has no label and the file no header, a label is no
         whole number of 64 bits, a value is not finite, or an index is too large.
     """
+    matrix, labels, _ = _read(lines, n_columns)
+    if not len(labels.flat):
+        raise InputError(f"{lines.path} must hold at least one labeled example, got none")
+    return SvmlightExamples(matrix.finished(), labels)
+
+
+class XmcRows(NamedTuple):
+    """What a file of the extreme classification repository holds, and its line ``N D L``."""
+
+    X: Compressed
+    labels: LabelLists
+    header: tuple[int, int, int] | None
+
+
+def read_xmc_rows(lines: Lines) -> XmcRows:
+    """Read rows as `read_svmlight`; no row needs labels where there is a line ``N D L``.
+
+    Parameters
+    ----------
+    lines : Lines
+        The file.
+
+    Returns
+    -------
+    XmcRows
+
+    Raises
+    ------
+    InputError
+        As for `read_svmlight`.
+    """
+    matrix, labels, header = _read(lines, None)
+    return XmcRows(matrix.parts(), labels, header)
+
+
+def _read(
+    lines: Lines, n_columns: int | None
+) -> tuple[_Matrix, LabelLists, tuple[int, int, int] | None]:
     source, matrix = _Rows(lines.path), _Matrix(lines.path, n_columns)
     labels, ends = array("q"), array("q", [0])
     for row in source.rows(lines, ended=True):
-        if row.labels is None and not source.has_header:
+        if row.labels is None and source.header is None:
             found = row.pairs.strip()[:40]
             raise source.error("have a label in every line", repr(found), row.number)
         labels.extend(
@@ -85,9 +124,7 @@ def read_svmlight(lines: Lines, n_columns: int | None = None) -> SvmlightExample
         )
         ends.append(len(labels))
         matrix.add(row)
-    if not labels:
-        raise InputError(f"{lines.path} must hold at least one labeled example, got none")
-    return SvmlightExamples(matrix.finished(), LabelLists(np.array(labels), np.array(ends)))
+    return matrix, LabelLists(np.array(labels), np.array(ends)), source.header
 
 
 def feature_blocks(lines: Lines, n_columns: int) -> Iterator[Any]:
@@ -135,16 +172,16 @@ def _as_label(source: _Rows, text: str, number: int) -> int:
 
 
 class _Rows:
-    """The rows of a file and, where it has a header, their number."""
+    """The rows of a file and its header, if it has one."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._begun, self._count = False, 0
-        self._expected: int | None = None
+        self.header: tuple[int, int, int] | None = None  # rows, columns, labels
 
     @property
-    def has_header(self) -> bool:
-        return self._expected is not None
+    def _expected(self) -> int | None:
+        return None if self.header is None else self.header[0]
 
     def error(self, rule: str, found: str, number: int) -> InputError:
         return InputError(f"{self._path} must {rule}, got {found} in line {number}")
@@ -159,7 +196,7 @@ class _Rows:
                 self._begun = True
                 header = _HEADER.fullmatch(text)
                 if header:
-                    self._expected = int(header[1])
+                    self.header = (int(header[1]), int(header[2]), int(header[3]))
                     continue
             match = _ROW.fullmatch(text)
             if match is None:
@@ -210,9 +247,8 @@ class _Matrix:
         self._ends.append(len(self._ids))
         self._numbers.append(row.number)
 
-    def finished(self) -> Any:
-        from scipy.sparse import csr_matrix
-
+    def parts(self) -> Compressed:
+        """Entries as they stood in the file: in any order, repeated ones again."""
         ids, ends = np.array(self._ids, np.int64), np.array(self._ends)
         with np.errstate(over="ignore", under="ignore"):
             values = np.array(self._values).astype(np.float32)
@@ -228,6 +264,9 @@ class _Matrix:
             kept = ids < columns
             ends = np.concatenate([[0], np.cumsum(kept)])[ends]
             ids, values = ids[kept], values[kept]
-        X = csr_matrix((values, ids, ends), shape=(len(self), columns))
+        return Compressed(ends, ids, values, (len(self), columns), "csr")
+
+    def finished(self) -> Any:
+        X = as_scipy(self.parts())
         X.sum_duplicates()
         return X

@@ -15,7 +15,7 @@ import pytest
 
 import cython_sparseops
 
-MODULES = ["cython_sparseops"]
+MODULES = ["cython_sparseops", "cython_sparseops.data"]
 NEED_SKLEARN = ["cython_sparseops.sklearn"]
 SECTIONS = ["Parameters", "Attributes", "Returns", "Yields", "Raises", "Notes", "References"]
 SECTIONS.append("Examples")
