@@ -14,6 +14,7 @@ from ._runtime import resolve_threads
 from ._sparse import Compressed
 
 UINT8 = np.dtype(np.uint8)
+TOKENS = "fasttext"  # what the settings of a file call these rules
 
 
 class Strings(NamedTuple):
@@ -85,8 +86,8 @@ class FastTextFeatures:
         given = dict(
             word_ngrams=word_ngrams, min_chars=min_chars, max_chars=max_chars, buckets=buckets
         )
-        self.settings = {name: as_integer(name, value, 0) for name, value in given.items()}
-        for name, value in self.settings.items():
+        self._numbers = {name: as_integer(name, value, 0) for name, value in given.items()}
+        for name, value in self._numbers.items():
             if value > np.iinfo(np.int32).max:
                 raise ValueError(f"{name} must be below 2**31, got {value}")
         self.words, self.labels, self.kept = words, labels, kept
@@ -95,7 +96,7 @@ class FastTextFeatures:
             *words,
             *labels,
             np.empty(0, np.int32) if kept is None else kept,
-            **self.settings,
+            **self._numbers,
             pruned=kept is not None,
             ends_line=True,
             label_prefix=label_prefix,
@@ -129,6 +130,15 @@ class FastTextFeatures:
             indices = indices.astype(INT64)
         return Compressed(indptr, indices, data, (len(indptr) - 1, self.n_features), "csr")
 
+    def with_prefix(self, prefix: str) -> Self:
+        """The same, for labels that begin otherwise."""
+        arrays = self.to_arrays() | {"label_prefix": np.frombuffer(prefix.encode(), np.uint8)}
+        return type(self).from_arrays(arrays, self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """What `from_arrays` needs beside the arrays, as JSON holds it."""
+        return {"tokens": TOKENS, **self._numbers}
+
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays, for a file."""
         arrays: dict[str, Array] = {
@@ -136,30 +146,33 @@ class FastTextFeatures:
             "word_offsets": self.words.offsets,
             "labels": self.labels.utf8,
             "label_offsets": self.labels.offsets,
-            "settings": np.array([*self.settings.values()], np.int64),
             "label_prefix": np.frombuffer(self.label_prefix, np.uint8),
         }
         return arrays if self.kept is None else arrays | {"kept": self.kept}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
-        """What `to_arrays` gave; whether it fits together is checked."""
+    def from_arrays(cls, arrays: Mapping[str, Array], settings: Mapping[str, Any]) -> Self:
+        """What `to_arrays` and `settings` gave; whether it fits together is checked.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            If something is missing or does not fit.
+        """
 
         def vector(name: str, dtype: np.dtype[Any]) -> Any:
             return as_exact(name, arrays[name], dtype, copy=False)
 
-        settings = vector("settings", INT64).tolist()
-        if len(settings) != 4:
-            raise ValueError(f"settings must have 4 entries, got {len(settings)}")
         return cls(
             Strings(vector("words", UINT8), vector("word_offsets", INT64)),
             Strings(vector("labels", UINT8), vector("label_offsets", INT64)),
             vector("kept", INT32) if "kept" in arrays else None,
+            word_ngrams=settings["word_ngrams"],
+            min_chars=settings["min_chars"],
+            max_chars=settings["max_chars"],
+            buckets=settings["buckets"],
             label_prefix=vector("label_prefix", UINT8).tobytes(),
-            **dict(
-                zip(("word_ngrams", "min_chars", "max_chars", "buckets"), settings, strict=True)
-            ),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).from_arrays, (self.to_arrays(),)
+        return type(self).from_arrays, (self.to_arrays(), self.settings())

@@ -24,7 +24,8 @@ from cython_sparseops._models.file import (
 )
 from cython_sparseops._models.linear import KIND as LINEAR
 from cython_sparseops._models.linear import load_linear
-from cython_sparseops._models.text import TextFeatures, weighed
+from cython_sparseops._models.text import TextFeatures, features_of_file, weighed
+from cython_sparseops._text import FastTextFeatures
 from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
 
 Classifier = HSoftmaxClassifier | LabelTreeClassifier
@@ -38,7 +39,7 @@ class Source(NamedTuple):
     format : {"fasttext", "svmlight"}
     prefix : str
         What labels of text begin with.
-    text : TextFeatures or None
+    text : TextFeatures, FastTextFeatures or None
         How a line of text becomes a row.
     idf : ndarray of float32, shape (F,), or None
         Weights of TF-IDF for rows of svmlight.
@@ -52,7 +53,7 @@ class Source(NamedTuple):
 
     format: str
     prefix: str
-    text: TextFeatures | None = None
+    text: TextFeatures | FastTextFeatures | None = None
     idf: Array | None = None
     names: Array | None = None
     counts: Array | None = None
@@ -89,7 +90,7 @@ class Source(NamedTuple):
         return cls(
             values["format"],
             str(values.get("prefix", data.LABEL_PREFIX)),
-            TextFeatures.of_file(arrays, metadata),
+            features_of_file(arrays, metadata),
             arrays.get("idf"),
             names,
             arrays.get("counts"),
@@ -98,7 +99,7 @@ class Source(NamedTuple):
 
     def require_fit(self, path: str, n_features: int, n_classes: int) -> None:
         """Refuse a file whose parts do not belong together."""
-        words = n_features if self.text is None else len(self.text.vocabulary)
+        words = n_features if self.text is None else self.text.n_features
         if words != n_features:
             raise InputError(f"{path} must hold {n_features} words, got {words}")
         for name, found, wanted in (

@@ -49,6 +49,8 @@ class FastTextModel:
         fastText's wordNgrams, minn, maxn and bucket.
     kept : array_like of int, optional
         The buckets that a pruned model has rows for. By default all.
+    counts : array_like of int, shape (C,), optional
+        How often each label occurred in training.
 
     Raises
     ------
@@ -76,12 +78,16 @@ class FastTextModel:
         max_chars: int = 0,
         buckets: int = 0,
         kept: npt.ArrayLike | None = None,
+        counts: npt.ArrayLike | None = None,
     ) -> None:
         as_tree(hierarchy)
         self.hierarchy, self.E, self.W = hierarchy, as_real("E", E, 2), as_real("W", W, 2)
         self.labels = as_labels(labels)
         if len(self.labels) != hierarchy.n_classes:
             raise ValueError(f"labels must number {hierarchy.n_classes}, got {len(self.labels)}")
+        self.counts = None if counts is None else as_integers("counts", counts)
+        if self.counts is not None and len(self.counts) != len(self.labels):
+            raise ValueError(f"counts must number {len(self.labels)}, got {len(self.counts)}")
         self._features = FastTextFeatures(
             as_texts(words, "words"),
             Strings.of(label.encode("utf-8", "surrogateescape") for label in labels),
@@ -364,6 +370,7 @@ def load_fasttext(path: str | os.PathLike[str]) -> FastTextModel:
             max_chars=settings.maxn,
             buckets=settings.bucket,
             kept=found.kept,
+            counts=found.label_counts,
         )
     except ValueError as error:
         raise ValueError(f"{os.fsdecode(path)} must be a valid model, got {error}") from None

@@ -28,7 +28,7 @@ from cython_sparseops._models.file import KIND as BAG
 from cython_sparseops._models.file import Arrays, BagFile, read_bag, read_model
 from cython_sparseops._models.linear import KIND as LINEAR
 from cython_sparseops._models.linear import LinearFile, LinearModel, read_linear
-from cython_sparseops._models.text import TextFeatures
+from cython_sparseops._models.text import features_of_file
 from cython_sparseops._models.vectorizer import NO_TEXT, text_rows
 from cython_sparseops._search import hsoftmax_search
 from cython_sparseops._sparse import Compressed, SparseMatrix, as_csr, as_stored, is_sparse
@@ -195,7 +195,7 @@ class Predictor:
             def rebuild(arrays: Arrays, metadata: Metadata) -> Predictor:
                 found, text = read(arrays, metadata), vectorizer
                 if text is None:
-                    text = TextFeatures.of_file(arrays, metadata)
+                    text = features_of_file(arrays, metadata)
                 names = found.feature_names if text is None else None
                 return cls(
                     found.model,

@@ -12,6 +12,8 @@ import numpy as np
 from cython_sparseops._arrays import Array, describe, is_one_of
 from cython_sparseops._models.file import Arrays, pack_strings, under, unpack_strings
 from cython_sparseops._sparse import Compressed
+from cython_sparseops._text import TOKENS as FASTTEXT
+from cython_sparseops._text import FastTextFeatures
 
 TOKENS = ("blanks", "words")
 BLOCK = 4096  # lines that are counted at a time
@@ -248,6 +250,11 @@ class TextFeatures:
             return self._word_column
         return ChainMap(self._word_column, self._char_column)
 
+    @property
+    def n_features(self) -> int:
+        """F, the columns."""
+        return len(self.vocabulary)
+
     def settings(self) -> dict[str, Any]:
         """What `from_arrays` needs beside the arrays, as JSON holds it."""
         values: dict[str, Any] = self.terms._asdict()
@@ -297,6 +304,23 @@ class TextFeatures:
         if "text" in source:
             return cls.from_arrays(under("text", arrays), source["text"])
         return cls(Terms(), unpack_strings(under("vocabulary", arrays)))
+
+
+def features_of_file(
+    arrays: Mapping[str, Array], metadata: Mapping[str, Any]
+) -> TextFeatures | FastTextFeatures | None:
+    """What a file says of its text, by its own rules or by fastText's; None if nothing.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        As `TextFeatures.from_arrays`.
+    """
+    source = metadata.get("input")
+    settings = source.get("text") if isinstance(source, dict) else None
+    if isinstance(settings, dict) and settings.get("tokens") == FASTTEXT:
+        return FastTextFeatures.from_arrays(under("text", arrays), settings)
+    return TextFeatures.of_file(arrays, metadata)
 
 
 def inverse_frequencies(X: Any) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cython_sparseops._arrays import INT64, Array, describe
 from cython_sparseops._models.text import TextFeatures
+from cython_sparseops._text import FastTextFeatures
 
 _KNOWN = ("CountVectorizer", "TfidfVectorizer")  # of scikit-learn; a subclass may do other things
 
@@ -32,6 +33,8 @@ def text_rows(vectorizer: Any) -> TextRows:
     """
     if isinstance(vectorizer, TextFeatures):
         return TextRows(vectorizer.row, vectorizer.columns, len(vectorizer.vocabulary))
+    if isinstance(vectorizer, FastTextFeatures):
+        return TextRows(lambda text: vectorizer.transform([text]), {}, vectorizer.n_features)
     kind = type(vectorizer)
     if kind.__module__.startswith("sklearn.") and kind.__name__ in _KNOWN:
         counted = CountedTerms(vectorizer)
