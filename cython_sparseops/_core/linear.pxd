@@ -47,6 +47,8 @@ cdef extern from "<sparseops/linear.hpp>" namespace "sparseops" nogil:
         span[const float] sample_weight
         span[const float] class_weight
         double validation
+        bint clustered
+        bint class_term
         uint64_t seed
         const SparseRowsView* start
 

@@ -87,8 +87,8 @@ cdef LinearLoss loss_of(str name) except *:
 
 def trainer_of(Tree tree not None, const index[::1] indptr, const index[::1] indices, const float[::1] data, Py_ssize_t cols,
                const int64_t[::1] label_ptr, const int64_t[::1] label, str loss not None, double C, float threshold, double tol, int max_iter,
-               const float[::1] sample_weight, const float[::1] class_weight, double validation, uint64_t seed, Rows start,
-               int num_threads):
+               const float[::1] sample_weight, const float[::1] class_weight, double validation, bint clustered, bint class_term, uint64_t seed,
+               Rows start, int num_threads):
     cdef Trainer made = Trainer()
     made.kept = (tree, indptr, indices, data, label_ptr, label, sample_weight, class_weight, start)
     cdef LabelsView labels
@@ -99,7 +99,7 @@ def trainer_of(Tree tree not None, const index[::1] indptr, const index[::1] ind
     options.C, options.threshold, options.tol, options.max_iter = C, threshold, tol, max_iter
     options.sample_weight = as_const_span(&sample_weight[0], sample_weight.shape[0])
     options.class_weight = as_const_span(&class_weight[0], class_weight.shape[0])
-    options.validation, options.seed = validation, seed
+    options.validation, options.clustered, options.class_term, options.seed = validation, clustered, class_term, seed
     if start is not None:
         options.start = &start.view
     cdef CsrView[const float, index] X = as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], cols)

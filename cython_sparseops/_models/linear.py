@@ -73,7 +73,15 @@ def train_tree(
     h = build_tree(tree, X, labels, counts, seed, num_threads) if isinstance(tree, str) else tree
     if independent:
         h = h.independent()
-    weights = linear_train(X, labels, h, rng=seed, num_threads=num_threads, **settings)
+    weights = linear_train(
+        X,
+        labels,
+        h,
+        clustered=isinstance(tree, str) and tree == "cluster",
+        rng=seed,
+        num_threads=num_threads,
+        **settings,
+    )
     return LinearTree(h, weights)
 
 

@@ -30,6 +30,13 @@ struct LinearOptions {
     // node then too. With fewer than 200 of them, and with 0, the temperatures are 3, but 8 at the last depth, for the squared
     // hinge, and 1 for the others.
     double validation = 0.05;
+    // Whether the tree was made of these examples, as cluster() does. It knows the held-out ones then, so that they look easier than
+    // new ones do: temperatures are lowered by a fifth, and the class term is kept to nodes above classes alone.
+    bool clustered = true;
+    // With validation: the logit of a child is temperature · (w·x + b) + a · cos(x, sum of the examples below it), with the best a of
+    // each depth for the held-out examples, 0 where it gains less than 0.01 of the mean -log P. W holds the sum, so that it costs
+    // nothing but weights.
+    bool class_term = true;
     std::uint64_t seed = 0;
     // Rows to go on from, which must outlive the trainer. Then a node that examples reach minimizes ½|w - start|² + ½(b - start)² +
     // C Σ loss, and keeps its weights for features that they lack; other nodes and the temperatures stay, and no example is held out.

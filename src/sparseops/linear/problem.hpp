@@ -64,6 +64,7 @@ public:
     std::size_t training_examples() const noexcept { return training_; }
     std::size_t features() const noexcept { return feature_.size(); }
     std::int32_t feature(std::size_t f) const noexcept { return feature_[f]; }
+    std::size_t row(std::size_t i) const noexcept { return row_[i]; }  // of X
     LinearExamples view() const noexcept { return {ptr_.data(), entries_.data(), squares_.data(), cost_.data()}; }
     // The rows of W of which example i is a positive one.
     std::span<const std::uint16_t> positives(std::size_t i) const noexcept {

@@ -168,8 +168,9 @@ void extract(const float* weights, const float* bias, std::size_t features, std:
 
 // The scores of the rows at hand for the held-out examples, to out.held_out [examples][rows at hand].
 void score_held_out(const NodeProblem& problem, const float* weights, const float* bias, std::size_t vectors, std::size_t rows,
-                    std::size_t rows_of_node, const SolveOptions& options, SolveScratch& scratch, SolvedRows& out) {
-    const std::size_t n = scored_examples(problem, rows_of_node), first = problem.training_examples(), width = vectors * linear_lanes;
+                    const SolveOptions& options, SolveScratch& scratch, SolvedRows& out) {
+    const std::size_t n = scored_examples(problem, options.scored_share), first = problem.training_examples(),
+                      width = vectors * linear_lanes;
     float* const scores = scratch.scores.zeros(n * width);
     linear_kernels().scores(problem.view(), weights, vectors, bias, options.threshold, first, first + n, scores);
     out.held_out.reserve(n * rows);
@@ -189,9 +190,8 @@ float* AlignedFloats::zeros(std::size_t n) {
     return lines_.empty() ? nullptr : lines_.front().values;
 }
 
-std::size_t scored_examples(const NodeProblem& problem, std::size_t rows) noexcept {
-    constexpr std::size_t most_scores = std::size_t{1} << 24;  // 64 MiB
-    return std::min(problem.examples() - problem.training_examples(), most_scores / rows);
+std::size_t scored_examples(const NodeProblem& problem, double share) noexcept {
+    return static_cast<std::size_t>(share * static_cast<double>(problem.examples() - problem.training_examples()));
 }
 
 SolvedRows solve_block(const NodeProblem& problem, std::size_t v, std::size_t rows, std::size_t block, const SolveOptions& options,
@@ -213,7 +213,7 @@ SolvedRows solve_block(const NodeProblem& problem, std::size_t v, std::size_t ro
     lanes.live = live;
     if (options.start) options.start->fill(first, live, linear_lanes, options.offset, lanes.weights, lanes.bias);
     SolvedRows out;
-    const auto score = [&] { score_held_out(problem, lanes.weights, lanes.bias, 1, live, rows, options, scratch, out); };
+    const auto score = [&] { score_held_out(problem, lanes.weights, lanes.bias, 1, live, options, scratch, out); };
     const Passes passes(scratch, draws_of(options, v, block));
     if (options.loss == LinearLoss::squared_hinge) {
         train(problem, SquaredHinge(problem.view(), lanes), options, passes, score);
@@ -238,7 +238,7 @@ SolvedRows solve_softmax(const NodeProblem& problem, std::size_t v, std::size_t 
     node.scratch = scratch.rows.zeros(4 * node.width);
     if (options.start) options.start->fill(0, rows, node.width, options.offset, node.weights, node.bias);
     SolvedRows out;
-    const auto score = [&] { score_held_out(problem, node.weights, node.bias, vectors, rows, rows, options, scratch, out); };
+    const auto score = [&] { score_held_out(problem, node.weights, node.bias, vectors, rows, options, scratch, out); };
     train(problem, Softmax(problem.view(), node), options, Passes(scratch, draws_of(options, v, 0)), score);
     extract(node.weights, node.bias, problem.features(), vectors, 0, rows, options, scratch.mask, out);
     return out;

@@ -21,6 +21,7 @@ struct SolveOptions {
     double tol;
     int max_iter;
     std::uint64_t seed;
+    double scored_share;               // of the held-out examples
     const NodeStart* start = nullptr;  // the stored rows of the node, to go on from
 };
 
@@ -53,8 +54,8 @@ struct SolvedRows {
     std::vector<float> held_out;  // scores of these rows for the first scored_examples() held-out examples, before they trained
 };
 
-// How many of the held-out examples are scored: not so many that a wide node fills the memory.
-std::size_t scored_examples(const NodeProblem& problem, std::size_t rows) noexcept;
+// How many of the held-out examples are scored, if it is this share in all nodes.
+std::size_t scored_examples(const NodeProblem& problem, double share) noexcept;
 
 // The rows 16 · block .. 16 · (block + 1) of node v, of `rows` in all, each against the rest.
 SolvedRows solve_block(const NodeProblem& problem, std::size_t v, std::size_t rows, std::size_t block, const SolveOptions& options,

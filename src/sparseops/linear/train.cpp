@@ -15,10 +15,11 @@
 #include "../detail/require.hpp"
 #include "../linear.hpp"
 #include "assemble.hpp"
+#include "centroids.hpp"
+#include "link.hpp"
 #include "problem.hpp"
 #include "solve.hpp"
 #include "start.hpp"
-#include "temperatures.hpp"
 
 namespace sparseops {
 
@@ -42,6 +43,7 @@ public:
 namespace {
 
 constexpr std::size_t most_held_out = 5000, least_held_out = 200;
+constexpr double most_scores = 1 << 24;      // of held-out examples, kept until all nodes are trained: 128 MiB with their cosines
 constexpr double largest_softmax = 1 << 30;  // probabilities of one node: 4 GiB
 
 void require_options(const HierarchyView& h, const LabelsView& labels, const LinearOptions& o) {
@@ -174,6 +176,7 @@ public:
         reach_.emplace(h, labels, cost_);
         states_ = std::vector<NodeState>(h.nodes());
         list_tasks();
+        scored_share_ = share_to_score();
         threads_ = detail::team_size(num_threads, 20 * static_cast<double>(X_.indices.size()));
         workers_.resize(static_cast<std::size_t>(std::max(1, threads_)));
     }
@@ -203,16 +206,16 @@ public:
         workers_.clear();
         std::vector<detail::NodeRows> nodes(states_.size());
         for (std::size_t v = 0; v < nodes.size(); ++v) nodes[v] = stays(v) ? detail::stored_rows(*o_.start, v) : std::move(states_[v].rows);
-        SparseRows W = detail::assemble_tree(h_, nodes, X_.cols);
+        std::vector<float> temperature;
         if (o_.start) {
-            W.temperature.assign(o_.start->temperature.begin(), o_.start->temperature.end());
-            return W;
+            temperature.assign(o_.start->temperature.begin(), o_.start->temperature.end());
+        } else {
+            const std::vector<detail::Link> links = fit_links();
+            for (const detail::Link& link : links) temperature.push_back(link.temperature);
+            add_terms(links, nodes);
         }
-        std::vector<float> usual(static_cast<std::size_t>(h_.depth), o_.loss == LinearLoss::squared_hinge ? 3.0f : 1.0f);
-        if (!usual.empty() && o_.loss == LinearLoss::squared_hinge && !h_.independent) usual.back() = 8;
-        std::vector<detail::Slopes> slopes;
-        for (const NodeState& state : states_) slopes.push_back(state.slopes);
-        W.temperature = detail::fit_temperatures(h_, slopes, usual);
+        SparseRows W = detail::assemble_tree(h_, nodes, X_.cols);
+        W.temperature = std::move(temperature);
         return W;
     }
 
@@ -221,12 +224,13 @@ private:
         std::vector<detail::SolvedRows> blocks;
         std::atomic<std::uint32_t> left{0};  // tasks
         detail::NodeRows rows;
-        detail::Slopes slopes;
+        detail::HeldOut held_out;
     };
     struct Worker {
-        explicit Worker(std::size_t features) : problem(features) {}
+        explicit Worker(const TypedWork& work) : problem(work.X_.cols), centroids(work.h_, work.X_, *work.reach_, work.cost_) {}
         detail::NodeProblem problem;
         detail::SolveScratch scratch;
+        detail::Centroids<I> centroids;
     };
 
     // Whether the rows of the node compete, so that they are trained together.
@@ -271,9 +275,44 @@ private:
         std::stable_sort(tasks_.begin(), tasks_.end(), [](const Task& a, const Task& b) { return a.cost > b.cost; });
     }
 
+    // The share of the held-out examples that keeps the scores of all nodes together in bounds.
+    double share_to_score() const {
+        const auto held = static_cast<double>(std::count(held_out_.begin(), held_out_.end(), 1));
+        double scores = 0;
+        for (std::size_t v = 0; v < h_.nodes(); ++v) {
+            scores += static_cast<double>(reach_->listed(v)) * static_cast<double>(h_.row_count(v));
+        }
+        scores *= held / static_cast<double>(std::max<std::size_t>(1, X_.rows()));
+        return scores > most_scores ? most_scores / scores : 1;
+    }
+
+    bool may_have_term(std::size_t v) const noexcept {
+        const auto children = h_.children(v);
+        return o_.class_term && (!o_.clustered || std::all_of(children.begin(), children.end(), [](std::int32_t c) { return c < 0; }));
+    }
+
+    std::vector<detail::Link> fit_links() const {
+        std::vector<float> usual(static_cast<std::size_t>(h_.depth), o_.loss == LinearLoss::squared_hinge ? 3.0f : 1.0f);
+        if (!usual.empty() && o_.loss == LinearLoss::squared_hinge && !h_.independent) usual.back() = 8;
+        std::vector<const detail::HeldOut*> held_out;
+        for (const NodeState& state : states_) held_out.push_back(&state.held_out);
+        return detail::fit_links(h_, held_out, usual, o_.clustered);
+    }
+
+    void add_terms(const std::vector<detail::Link>& links, std::vector<detail::NodeRows>& nodes) const {
+        if (std::all_of(links.begin(), links.end(), [](const detail::Link& link) { return link.term == 0; })) return;
+        std::vector<std::unique_ptr<detail::Centroids<I>>> centroids(static_cast<std::size_t>(std::max(1, threads_)));
+        detail::parallel_for(nodes.size(), threads_, [&](std::size_t v, std::size_t worker) {
+            const detail::Link& link = links[static_cast<std::size_t>(h_.level[v])];
+            if (link.term == 0 || !may_have_term(v)) return;
+            if (!centroids[worker]) centroids[worker] = std::make_unique<detail::Centroids<I>>(h_, X_, *reach_, cost_);
+            nodes[v] = centroids[worker]->add_to(nodes[v], v, link.term / link.temperature, o_.threshold);
+        });
+    }
+
     void train(const Task& task, std::size_t worker) {
-        if (!workers_[worker]) workers_[worker] = std::make_unique<Worker>(X_.cols);
-        auto& [problem, scratch] = *workers_[worker];
+        if (!workers_[worker]) workers_[worker] = std::make_unique<Worker>(*this);
+        auto& [problem, scratch, centroids] = *workers_[worker];
         const std::size_t v = task.node, rows = h_.row_count(v);
         NodeState& state = states_[v];
         problem.build(h_, X_, *reach_, cost_, held_out_, v, o_.seed);
@@ -287,13 +326,15 @@ private:
                                          o_.tol,
                                          o_.max_iter,
                                          o_.seed,
+                                         scored_share_,
                                          start ? &*start : nullptr};
         for (std::size_t b = task.first_block; b < task.first_block + task.blocks; ++b) {
             state.blocks[b] = together(v) ? detail::solve_softmax(problem, v, rows, solve, scratch)
                                           : detail::solve_block(problem, v, rows, b, solve, scratch);
         }
         if (state.left.fetch_sub(1) == 1) {
-            state.slopes = detail::node_slopes(h_, v, problem, state.blocks);
+            state.held_out = detail::held_out_scores(h_, v, problem, state.blocks, scored_share_);
+            if (may_have_term(v)) state.held_out.cosines = centroids.cosines(v, problem, held_out_, state.held_out.examples());
             state.rows = detail::assemble_node(problem, state.blocks);
             if (start) state.rows = start->with_rest(state.rows);
             state.blocks = {};
@@ -311,6 +352,7 @@ private:
     std::vector<NodeState> states_;
     std::vector<Task> tasks_;
     std::size_t done_ = 0;
+    double scored_share_ = 1;  // of the held-out examples of each node
     double total_ = 0, done_cost_ = 0;
     int threads_ = 1;
     std::vector<std::unique_ptr<Worker>> workers_;
