@@ -170,12 +170,17 @@ struct ByFeature {
 // Of no row of E is the gradient larger than what all bags weigh, each times its own.
 template <Real T>
 void require_room(const Bags<T>& bags, const std::vector<T>& d_hidden, const Optimizer<T>& optimizer, std::size_t dim) {
-    double gradient = 0;
-    for (std::size_t i = 0; i + 1 < bags.start.size(); ++i) {
-        double weights = 0;
-        for (std::size_t j = bags.start[i]; j < bags.start[i + 1]; ++j) weights += std::abs(static_cast<double>(bags.weight[j]));
-        if (weights > 0) gradient += weights * static_cast<double>(largest_magnitude(d_hidden.data() + i * dim, dim));
-    }
+    const auto bound = [&](const auto& largest) {
+        double gradient = 0;
+        for (std::size_t i = 0; i + 1 < bags.start.size(); ++i) {
+            double weights = 0;
+            for (std::size_t j = bags.start[i]; j < bags.start[i + 1]; ++j) weights += std::abs(static_cast<double>(bags.weight[j]));
+            if (weights > 0) gradient += weights * static_cast<double>(largest(d_hidden.data() + i * dim, dim));
+        }
+        return gradient;
+    };
+    if (has_room_for(optimizer, bound(norm_bound<T>), dim)) return;
+    const double gradient = bound(largest_magnitude<T>);
     require(has_room_for(optimizer, gradient, dim), "X, W and sample_weight must keep gradients of E and their squares within float",
             8 * sizeof(T), ", got gradients of up to ", gradient);
 }
@@ -340,11 +345,12 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
     detail::require_matrix("W", W, h.rows(), E.cols);
     require_optimizer(E_optimizer, E.rows, E.cols, false);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
+    num_threads = detail::team_size(num_threads, std::numeric_limits<double>::infinity());  // settled once: what is set may change
     TreeStep<T> tree(W, b, W_optimizer, num_threads);
     require(schedule.dropout >= 0 && schedule.dropout <= 1, "dropout must be in [0, 1], got ", schedule.dropout);
     require(schedule.replacement < static_cast<std::int64_t>(E.rows), "replacement must be below ", E.rows, ", got ", schedule.replacement);
     const Drops drops{schedule.seed, 0, schedule.dropout, DropPurpose::ids, schedule.epoch};
-    detail::PerWorker<T> gradient(E.cols, detail::team_size(num_threads, std::numeric_limits<double>::infinity()));
+    detail::PerWorker<T> gradient(E.cols, num_threads);
     const double lr = E_optimizer.lr;
     const auto prepare = [&](Prepared<T>& batch) {
         const auto row = [&](std::size_t i) { return ix(batch.examples[i]); };

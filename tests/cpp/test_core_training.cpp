@@ -2,6 +2,7 @@
 // Optimiser steps and training.
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include <sparseops/bag.hpp>
 #include <sparseops/detail/random.hpp>
@@ -140,6 +141,21 @@ void test_update_is_gradient_and_step() {
                   ": the update should be the gradient and a step, method ", static_cast<int>(method));
         }
     }
+}
+
+// A bound that is too low would let a batch through that has no room.
+template <class T>
+void test_norm_bound() {
+    const T tiny = std::numeric_limits<T>::denorm_min(), root = std::sqrt(std::numeric_limits<T>::min()),
+            huge = std::numeric_limits<T>::max(), inf = std::numeric_limits<T>::infinity();
+    for (const T entry : {T(0), tiny, root / 2, root, T(1e-3), T(1), T(1e10), huge, inf}) {
+        std::vector<T> x(37, entry / 2);
+        x[30] = -entry;
+        check(norm_bound(x.data(), x.size()) >= static_cast<double>(largest_magnitude(x.data(), x.size())), "the norm of entries of ",
+              entry, " should bound them");
+    }
+    const T none[] = {1, std::numeric_limits<T>::quiet_NaN(), 1};
+    check(std::isnan(norm_bound(none, 3)), "NaN should stay NaN");
 }
 
 void test_update_refusals() {
@@ -329,6 +345,8 @@ int main() {
     test_formulas();
     test_update_is_gradient_and_step<float>();
     test_update_is_gradient_and_step<double>();
+    test_norm_bound<float>();
+    test_norm_bound<double>();
     test_update_refusals();
     test_bag_train<float, std::int32_t>();
     test_bag_train<double, std::int64_t>();

@@ -22,6 +22,11 @@ bool has_room_for(const Optimizer<T>& optimizer, double largest, std::size_t col
 template <Real T>
 T largest_magnitude(const T* x, std::size_t n);
 
+// At least the largest magnitude of n numbers, by their norm, which the kernels take in a tenth of the time; infinity or NaN if
+// the sum of squares leaves T.
+template <Real T>
+double norm_bound(const T* x, std::size_t n);
+
 // As hsoftmax_update of update.hpp; `ready` is called once nll and dX are written, before anything else is: it may throw.
 template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,

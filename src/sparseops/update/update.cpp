@@ -30,28 +30,27 @@ T within(double value) {
     return static_cast<T>(std::min(value, largest_of<T>));
 }
 
+// The least number whose square is normal.
+template <Real T>
+constexpr double least_root = sizeof(T) == 4 ? 0x1p-63 : 0x1p-511;
+static_assert(least_root<float> * least_root<float> == static_cast<double>(std::numeric_limits<float>::min()));
+static_assert(least_root<double> * least_root<double> == std::numeric_limits<double>::min());
+
 // With 0 a step of nothing would be 0 / 0.
 template <Real T>
 T least_eps(const Optimizer<T>& o) {
-    constexpr double least = sizeof(T) == 4 ? 0x1p-63 : 0x1p-511;
-    static_assert(least * least == static_cast<double>(std::numeric_limits<T>::min()));
-    return static_cast<T>(std::max(o.eps, least));
+    return static_cast<T>(std::max(o.eps, least_root<T>));
 }
 
-// A bound by norms, which the kernels take in a tenth of the time of the largest entries. Only with it unmet are those asked for.
+// By norms. Only with that bound unmet are the largest entries asked for.
 template <Real T>
 bool surely_has_room(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, const Optimizer<T>& optimizer) {
-    constexpr double rounding = 1.01;  // more than the sum of squares may be off
-    const auto& k = detail::kernels<T>();
     const MatrixView<const T> X = *in.X.dense();
     double gradient = 0;
     for (const std::int32_t example : plan.order()) {
         const auto i = static_cast<std::size_t>(example);
-        const detail::Rows<T> x{X.row(i), X.cols, nullptr};
-        T square = 0;
-        k.dots(x, 1, x, 1, X.cols, &square, 1);
         const double weight = in.sample_weight.empty() ? 1 : std::abs(static_cast<double>(in.sample_weight[i]));
-        gradient += weight * std::max(1.0, rounding * std::sqrt(static_cast<double>(square)));
+        gradient += weight * std::max(1.0, norm_bound(X.row(i), X.cols));
     }
     return std::isfinite(gradient) && has_room_for(optimizer, gradient, X.cols);
 }
@@ -204,6 +203,15 @@ T largest_magnitude(const T* x, std::size_t n) {
 }
 
 template <Real T>
+double norm_bound(const T* x, std::size_t n) {
+    constexpr double rounding = 1.01;  // more than the sum of squares may be off
+    const detail::Rows<T> row{x, n, nullptr};
+    T square = 0;
+    detail::kernels<T>().dots(row, 1, row, 1, n, &square, 1);
+    return std::max(rounding * std::sqrt(static_cast<double>(square)), least_root<T>);  // in this order NaN stays
+}
+
+template <Real T>
 bool has_room_for(const Optimizer<T>& o, double largest, std::size_t cols) {
     constexpr double most = largest_of<T> / (1 << 20);
     if (!(largest * std::max(1.0, o.lr) <= most)) return false;
@@ -246,6 +254,8 @@ template void hsoftmax_update(const HSoftmaxPlan&, const HSoftmaxInput<double>&,
                               const Optimizer<double>&, std::span<double>, MatrixView<double>, const std::function<void()>&, int);
 template bool has_room_for(const Optimizer<float>&, double, std::size_t);
 template bool has_room_for(const Optimizer<double>&, double, std::size_t);
+template double norm_bound(const float*, std::size_t);
+template double norm_bound(const double*, std::size_t);
 template float largest_magnitude(const float*, std::size_t);
 template double largest_magnitude(const double*, std::size_t);
 
