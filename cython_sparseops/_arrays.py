@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._core.linear import Rows
-from ._core.ndarray import are_ready, is_ready
+from ._core.ndarray import are_ready, is_ready, is_ready_in_place
 from ._core.quantize import Quantized
 
 Array = npt.NDArray[Any]
@@ -172,10 +172,8 @@ def require_finite(
         raise ValueError(f"{name} must be {rule}, got {array.flat[at]} at {place} {at}")
 
 
-def as_vector(name: str, value: object, dtype: np.dtype[Any], size: int) -> Array | None:
-    """None, or a float vector of this length, cast to `dtype`."""
-    if value is None:
-        return None
+def as_vector(name: str, value: object, dtype: np.dtype[Any], size: int) -> Array:
+    """A float vector of this length, cast to `dtype`."""
     vector = as_real(name, value, 1)
     if vector.shape[0] != size:
         raise ValueError(f"{name} must have {size} entries, got {vector.shape[0]}")
@@ -184,16 +182,15 @@ def as_vector(name: str, value: object, dtype: np.dtype[Any], size: int) -> Arra
 
 def as_weight(name: str, value: object, dtype: np.dtype[Any], size: int) -> Array | None:
     """None, or finite non-negative weights."""
+    if value is None:
+        return None
     weight = as_vector(name, value, dtype, size)
-    if weight is not None:
-        require_finite(name, weight, non_negative=True)
+    require_finite(name, weight, non_negative=True)
     return weight
 
 
 def as_integers(name: str, value: object, ndim: int | None = 1) -> npt.NDArray[np.int64]:
     """`value` as a C-contiguous int64 array; floats are refused, not rounded."""
-    if ndim == 1 and is_ready(value):
-        return value  # type: ignore[return-value]
     array = as_array(name, value)
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(INT64)  # np.asarray([]) is float64
@@ -209,7 +206,7 @@ def as_integers(name: str, value: object, ndim: int | None = 1) -> npt.NDArray[n
 
 def as_labels(labels: object, n: int) -> npt.NDArray[np.int64]:
     """One label for each of n rows of X; their values are checked by the operator."""
-    y = as_integers("labels", labels)
+    y: npt.NDArray[np.int64] = labels if is_ready(labels) else as_integers("labels", labels)  # type: ignore[assignment]
     if len(y) != n:
         raise ValueError(f"labels must have one entry a row of X, {n}, got {len(y)}")
     return y
@@ -308,6 +305,8 @@ def as_writable(
 
     float32 or float64 in C order; with any_float also 16-bit floats, with any_order also Fortran's.
     """
+    if type(value) is _ARRAY and ndim is not None and is_ready_in_place(value, ndim):
+        return value
     if not isinstance(value, np.ndarray):
         raise TypeError(
             f"{name} must be a NumPy array to be changed in place, got {type(value).__name__}"

@@ -21,7 +21,7 @@ from ._arrays import (
 from ._hierarchy import Hierarchy
 from ._hierarchy_reports import PLAIN, HierarchyChoice, MeasuredHierarchy
 from ._hsoftmax import hsoftmax_gradient
-from ._runtime import resolve_threads
+from ._runtime import get_num_threads, resolve_threads
 from ._search import hsoftmax_search
 
 _NOISE = 1.03  # less is noise: a tree that is later in the list must be this much faster
@@ -152,7 +152,7 @@ def choose(
     budget = as_float("time_budget", time_budget)
     if not (math.isfinite(budget) and budget > 0):
         raise ValueError(f"time_budget must be positive and finite, got {time_budget}")
-    threads = resolve_threads(num_threads)
+    threads = resolve_threads(num_threads) or get_num_threads()
     tally = as_counts(counts)
     candidates = _candidates(tally, width)
     plain = candidates[-1]

@@ -49,8 +49,6 @@ __all__ = [
     "init_weights",
 ]
 
-_LOSS = specialized(core.hsoftmax, REALS)
-_GRADIENT = specialized(core.gradient, REALS)
 _LOG_PROBA = specialized(core.log_proba, REALS)
 _LOG_PROBA_OF = specialized(core.log_proba_of, REALS)
 _NODE_LOG_PROBA = specialized(core.node_log_proba, REALS)
@@ -215,7 +213,7 @@ def hsoftmax(
     x, w, bias = as_scored_inputs(X, W, b)
     n = len(x)
     wanted = as_flag("return_residuals", return_residuals)
-    nll, kept = _LOSS[x.dtype](
+    nll, kept = core.hsoftmax(
         as_tree(h),
         x,
         w,
@@ -290,12 +288,14 @@ def hsoftmax_gradient(
     """
     x, w, bias = as_inputs(X, W, b)
     n = len(x)
-    upstream = as_vector("grad_output", grad_output, x.dtype, n)
     check, touched = as_flag("check_finite", check_finite), as_flag("sparse", sparse)
-    if upstream is not None and check:
-        require_finite("grad_output", upstream)
+    upstream = None
+    if grad_output is not None:
+        upstream = as_vector("grad_output", grad_output, x.dtype, n)
+        if check:
+            require_finite("grad_output", upstream)
     kept = None if residuals is None else cast(as_real("residuals", residuals, 1), x.dtype)
-    arrays = _GRADIENT[x.dtype](
+    arrays = core.gradient(
         as_tree(h),
         x,
         w,

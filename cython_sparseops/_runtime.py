@@ -58,9 +58,9 @@ def get_num_threads() -> int:
 
 
 def resolve_threads(num_threads: int | None) -> int:
-    """Turn the `num_threads` of a call into a number, at least 1."""
-    if num_threads is None:  # every compiled module has its own core: this one knows what was set
-        return int(core.get_num_threads())
+    """The `num_threads` of a compiled call: 0 for what is set when the work is large enough."""
+    if num_threads is None:
+        return 0
     return min(as_integer("num_threads", num_threads, 1), _MAX_INT)
 
 

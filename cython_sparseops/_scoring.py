@@ -19,6 +19,7 @@ from ._arrays import (
 )
 from ._core.hsoftmax import SparseExamples
 from ._core.linear import Rows
+from ._core.ndarray import are_ready
 from ._hierarchy import Hierarchy, as_tree
 from ._sparse import Compressed, as_csr, is_sparse
 
@@ -28,6 +29,8 @@ def as_scored_inputs(X: Any, W: object, b: object) -> tuple[Any, Any, Array | No
 
     With sparse rows X becomes compiled CSR rows, and b must be None.
     """
+    if are_ready(X, W, b):
+        return X, W, b  # type: ignore[return-value]
     if not is_weights(W):
         _require_dense(X)
         return as_inputs(X, W, b)

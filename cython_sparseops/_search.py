@@ -8,15 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import (
-    INT64,
-    REALS,
     Array,
     Weights,
     as_flag,
     as_float,
     as_integer,
-    reserve,
-    specialized,
 )
 from ._core import search as core
 from ._hierarchy import Hierarchy
@@ -25,8 +21,6 @@ from ._scoring import as_scoring
 from ._sparse import SparseMatrix
 
 __all__ = ["SearchResult", "hsoftmax_search"]
-
-_SEARCH = specialized(core.search, REALS)
 
 
 class SearchResult(NamedTuple):
@@ -115,15 +109,11 @@ def hsoftmax_search(
     array([[3, 2]])
     """
     tree, x, w, bias, check = as_scoring(X, W, b, h, check_finite)
-    n, count = x.shape[0], as_integer("k", k, 1)
+    count = as_integer("k", k, 1)
     width = None if beam is None else as_integer("beam", beam, 1)
     edge = None if edge_beam is None else as_float("edge_beam", edge_beam)
     least = None if min_prob is None else as_float("min_prob", min_prob)
     inner, threads = as_flag("nodes", nodes), resolve_threads(num_threads)
-    classes, log_probs = reserve("k", (n, count), INT64), reserve("k", (n, count), x.dtype)
-    bound = np.empty(n, x.dtype)
-    _SEARCH[x.dtype](
-        tree, x, w, bias, classes, log_probs, bound, k=count, beam=width, edge_beam=edge,
-        nodes=inner, min_prob=least, check_finite=check, num_threads=threads,
-    )  # fmt: skip
-    return SearchResult(classes, log_probs, bound)
+    return SearchResult._make(
+        core.search(tree, x, w, bias, count, width, edge, inner, least, check, threads)
+    )

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import (
-    REALS,
     Array,
     as_array,
     as_flag,
@@ -23,15 +22,13 @@ from ._arrays import (
     as_writable,
     cast,
     describe,
-    specialized,
 )
 from ._core import update as core
+from ._core.ndarray import are_ready, is_ready_in_place, overlap
 from ._hierarchy import Hierarchy, as_tree
 from ._runtime import resolve_threads
 
 __all__ = ["SGD", "Adagrad", "Adam", "HSoftmaxUpdate", "estimate_memory", "hsoftmax_update"]
-
-_UPDATE = specialized(core.update, REALS)
 
 
 class HSoftmaxUpdate(NamedTuple):
@@ -59,7 +56,7 @@ class HSoftmaxUpdate(NamedTuple):
 
 def _number(name: str, value: object, *, positive: bool = False) -> float:
     number = as_float(name, value)
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+    if not 0 <= number < math.inf or (positive and number == 0):
         raise ValueError(
             f"{name} must be finite and {'positive' if positive else 'non-negative'}, got {number}"
         )
@@ -73,6 +70,13 @@ def _as_betas(betas: Any) -> tuple[float, float]:
     if not (beta1 < 1 and beta2 < 1):
         raise ValueError(f"betas must be in [0, 1), got {betas}")
     return beta1, beta2
+
+
+def _foreign_state(shapes: dict[str, tuple[int, ...]], dtype: np.dtype[Any]) -> ValueError:
+    wanted = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "none"
+    return ValueError(
+        f"optimizer must have state of this W, {wanted} of {dtype}, got that of another"
+    )
 
 
 class _Optimizer:
@@ -90,11 +94,13 @@ class _Optimizer:
         """What a compiled call takes, without the state."""
         raise NotImplementedError
 
-    def _make(self, method: str, **more: float) -> core.Settings:
+    def _make(
+        self, method: str, eps: float = 0.0, betas: tuple[float, float] = (0.0, 0.0)
+    ) -> core.Settings:
         """The attributes may have been set to anything since: a schedule sets lr."""
         step = as_integer("step_count", as_integer("step_count", self.step_count, 0) + 1)
         lr, decay = _number("lr", self.lr), _number("weight_decay", self.weight_decay)
-        return core.Settings(method, self, step=step, lr=lr, weight_decay=decay, **more)
+        return core.Settings(method, self, step, lr, decay, eps, *betas)
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {}
@@ -149,31 +155,23 @@ class _Optimizer:
         [(3, 2), None, (3,), None]
         """
         shapes = self._shapes(*shape)
-        if not self.state:
+        if shapes and not self.state:
             self.state = {name: np.zeros(s, dtype) for name, s in shapes.items()}
-        fits = self.state.keys() == shapes.keys() and all(
-            isinstance(held, np.ndarray)
-            and (held.shape, held.dtype) == (shapes[name], dtype)
-            and held.flags.c_contiguous
-            and held.flags.aligned
-            for name, held in self.state.items()
-        )
-        if not fits:
-            wanted = ", ".join(f"{name} {s}" for name, s in shapes.items()) or "none"
-            raise ValueError(
-                f"optimizer must have state of this W, {wanted} of {dtype}, got that of another"
-            )
-        if not all(held.flags.writeable for held in self.state.values()):
-            raise ValueError(
-                "optimizer must have state of this W that is writeable, got read-only arrays "
-                "(load_state_dict(state_dict()) copies them)"
-            )
-        return (
-            self.state.get("first"),
-            self.state.get("second"),
-            self.state.get("b_first"),
-            self.state.get("b_second"),
-        )
+        state = self.state
+        if not shapes and not state:
+            return None, None, None, None
+        if state.keys() != shapes.keys():
+            raise _foreign_state(shapes, dtype)
+        for name, held in state.items():
+            if isinstance(held, np.ndarray) and not held.flags.writeable:
+                raise ValueError(
+                    "optimizer must have state of this W that is writeable, got read-only arrays "
+                    "(load_state_dict(state_dict()) copies them)"
+                )
+            fits = is_ready_in_place(held, len(shapes[name])) and held.dtype == dtype
+            if not fits or held.shape != shapes[name]:
+                raise _foreign_state(shapes, dtype)
+        return state.get("first"), state.get("second"), state.get("b_first"), state.get("b_second")
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the settings and the state.
@@ -315,7 +313,7 @@ class Adagrad(_Optimizer):
 
     def _settings(self) -> Any:
         method = "rowwise_adagrad" if self.rowwise else "adagrad"
-        return self._make(method, eps=_number("eps", self.eps))
+        return self._make(method, _number("eps", self.eps))
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {"first": (rows, 1 if self.rowwise else dim), "b_first": (rows,)}
@@ -370,8 +368,7 @@ class Adam(_Optimizer):
         self.eps = _number("eps", eps)
 
     def _settings(self) -> Any:
-        beta1, beta2 = _as_betas(self.betas)
-        return self._make("adam", eps=_number("eps", self.eps), beta1=beta1, beta2=beta2)
+        return self._make("adam", _number("eps", self.eps), _as_betas(self.betas))
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {
@@ -454,13 +451,13 @@ def hsoftmax_update(
     bias = None if b is None else as_writable("b", b, 1)
     if bias is not None and bias.dtype != w.dtype:
         raise TypeError(f"b must have the dtype of W, {w.dtype}, got {bias.dtype}")
-    if bias is not None and np.may_share_memory(w, bias):
+    if bias is not None and overlap(w, bias):
         raise ValueError("b must not overlap W, got two views of one memory")
     as_optimizer(optimizer)
-    x = cast(as_real("X", X, 2), w.dtype)
+    x: Array = X if are_ready(X, w, bias) else cast(as_real("X", X, 2), w.dtype)  # type: ignore[assignment]
     n = x.shape[0]
     weight = as_weight("sample_weight", sample_weight, w.dtype, n)
-    if any(np.may_share_memory(x, changed) for changed in (w, bias) if changed is not None):
+    if overlap(x, w) or (bias is not None and overlap(x, bias)):
         x = x.copy()
     if weight is not None:
         weight = weight.copy()  # it may be a part of W or b
@@ -473,10 +470,9 @@ def hsoftmax_update(
     fresh = not optimizer.state
     settings.state = optimizer.prepare(w.shape, w.dtype)
     try:
-        nll, dX = _UPDATE[w.dtype](
-            tree, x, w, bias, y, settings, weight=weight, label_smoothing=smoothing,
-            ignore_index=ignored, check_finite=check, num_threads=threads,
-        )  # fmt: skip
+        nll, dX = core.update(
+            tree, x, w, bias, y, ignored, weight, smoothing, settings, check, threads
+        )
     except BaseException:
         if fresh and optimizer.step_count != settings.step:  # refused: not bound to this W
             optimizer.state = {}

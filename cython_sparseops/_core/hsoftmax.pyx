@@ -1,4 +1,4 @@
-from cython_sparseops._core.ndarray cimport new_matrix, new_roomy_matrix, new_vector, take, use_numpy
+from cython_sparseops._core.ndarray cimport is_float64, new_matrix, new_roomy_matrix, new_vector, take, use_numpy
 from cython_sparseops._core.linear cimport Rows
 from cython_sparseops._core.quantize cimport Quantized
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
@@ -6,10 +6,6 @@ from cython_sparseops._core.types cimport as_const_csr, as_const_span, as_matrix
 
 share_thread_pool(thread_pool_of_runtime())
 use_numpy()
-
-# The one typed memoryview of a function chooses the template. It is an argument that a call with one example rarely has: what
-# such a call needs is taken, and made, faster.
-
 
 cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1:
     cdef span[const int64_t] view
@@ -67,39 +63,57 @@ cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_fini
     return 0
 
 
-def hsoftmax(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] weight, double label_smoothing, bint check_finite,
-             bint return_residuals, int num_threads):
+def hsoftmax(Tree tree not None, X, W, b, labels, ignore_index, weight, double label_smoothing, bint check_finite, bint return_residuals,
+             int num_threads):
     """(nll, residuals), None if those are not wanted."""
+    cdef HSoftmaxInput[float] narrow
+    cdef HSoftmaxInput[double] wide
+    if is_float64(X):
+        set_input[double](&wide, tree, X, W, b, check_finite)
+        return loss_of(&wide, tree, labels, ignore_index, weight, label_smoothing, return_residuals, num_threads)
+    set_input[float](&narrow, tree, X, W, b, check_finite)
+    return loss_of(&narrow, tree, labels, ignore_index, weight, label_smoothing, return_residuals, num_threads)
+
+
+cdef tuple loss_of(HSoftmaxInput[real]* inp, Tree tree, labels, ignore_index, weight, double label_smoothing, bint return_residuals,
+                   int num_threads):
     cdef unique_ptr[HSoftmaxPlan] plan
-    cdef HSoftmaxInput[real] inp
     cdef span[real] nll_view, residuals_view
-    set_input[real](&inp, tree, X, W, b, check_finite)
     inp.label_smoothing = label_smoothing
     if weight is not None:
-        inp.sample_weight = as_const_span(&weight[0], weight.shape[0])
+        take(weight, inp.sample_weight)
     make_plan(plan, tree, labels, ignore_index)
     nll, residuals = new_vector(inp.X.rows(), False, nll_view), None
     if return_residuals:
         residuals = new_vector(plan.get().n_logits(), False, residuals_view)
     with nogil:
-        cpp_hsoftmax(plan.get()[0], inp, nll_view, residuals_view, num_threads)
+        cpp_hsoftmax(plan.get()[0], inp[0], nll_view, residuals_view, num_threads)
     return nll, residuals
 
 
-def gradient(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] grad_output, double label_smoothing, residuals,
-             bint check_finite, bint sparse, int num_threads):
+def gradient(Tree tree not None, X, W, b, labels, ignore_index, grad_output, double label_smoothing, residuals, bint check_finite,
+             bint sparse, int num_threads):
     """(nll, dX, rows, dW, db); if not sparse, rows is None and dW, db are of all of them."""
+    cdef HSoftmaxInput[float] narrow
+    cdef HSoftmaxInput[double] wide
+    if is_float64(X):
+        set_input[double](&wide, tree, X, W, b, check_finite)
+        return gradient_of(&wide, tree, labels, ignore_index, grad_output, label_smoothing, residuals, sparse, num_threads)
+    set_input[float](&narrow, tree, X, W, b, check_finite)
+    return gradient_of(&narrow, tree, labels, ignore_index, grad_output, label_smoothing, residuals, sparse, num_threads)
+
+
+cdef tuple gradient_of(HSoftmaxInput[real]* inp, Tree tree, labels, ignore_index, grad_output, double label_smoothing, residuals, bint sparse,
+                       int num_threads):
     cdef unique_ptr[HSoftmaxPlan] plan
-    cdef HSoftmaxInput[real] inp
     cdef span[real] nll_view, db_view
     cdef MatrixView[real] dX_view, dW_view
     cdef span[int64_t] rows_view
     cdef size_t count
-    set_input[real](&inp, tree, X, W, b, check_finite)
     inp.label_smoothing = label_smoothing
     inp.scale_loss = False
     if grad_output is not None:
-        inp.sample_weight = as_const_span(&grad_output[0], grad_output.shape[0])
+        take(grad_output, inp.sample_weight)
     if residuals is not None:
         take(residuals, inp.residuals)
     make_plan(plan, tree, labels, ignore_index)
@@ -110,11 +124,11 @@ def gradient(Tree tree not None, X, W, b, labels, ignore_index, const real[::1] 
         dW, db = new_roomy_matrix(count, inp.X.cols(), dW_view), new_vector(count, False, db_view)
         with nogil:
             plan.get().write_rows(rows_view)
-            cpp_gradient(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view, num_threads)
+            cpp_gradient(plan.get()[0], inp[0], nll_view, dX_view, dW_view, db_view, num_threads)
     else:
         dW, db = new_matrix(tree.view.rows(), inp.X.cols(), True, dW_view), new_vector(tree.view.rows(), True, db_view)
         with nogil:
-            cpp_gradient_dense(plan.get()[0], inp, nll_view, dX_view, dW_view, db_view, num_threads)
+            cpp_gradient_dense(plan.get()[0], inp[0], nll_view, dX_view, dW_view, db_view, num_threads)
     return nll, dX, rows, dW, db
 
 

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <span>
 #include <sparseops/types.hpp>
 #include <stdexcept>
@@ -30,6 +31,18 @@ bool is_ready_for(PyObject* value, int ndim) {
     const auto* array = reinterpret_cast<PyArrayObject*>(value);
     const bool kind = std::is_floating_point_v<T> ? PyTypeNum_ISFLOAT(PyArray_TYPE(array)) : PyTypeNum_ISSIGNED(PyArray_TYPE(array));
     return kind && PyArray_ITEMSIZE(array) == sizeof(T) && PyArray_NDIM(array) == ndim && PyArray_ISCARRAY_RO(array);
+}
+
+// Whether the type of an array, or of what stands for one, is float64; it is float32 otherwise.
+bool is_float64(PyObject* value) { return PyArray_Check(value) && PyArray_TYPE(reinterpret_cast<PyArrayObject*>(value)) == NPY_FLOAT64; }
+
+bool is_writable(PyObject* value) { return PyArray_Check(value) && PyArray_ISWRITEABLE(reinterpret_cast<PyArrayObject*>(value)); }
+
+// Whether two contiguous arrays have memory in common.
+bool do_overlap(PyObject* a, PyObject* b) {
+    const auto *x = reinterpret_cast<PyArrayObject*>(a), *y = reinterpret_cast<PyArrayObject*>(b);
+    const char *from = PyArray_BYTES(x), *to = PyArray_BYTES(y);
+    return std::less<>()(from, to + PyArray_NBYTES(y)) && std::less<>()(to, from + PyArray_NBYTES(x));
 }
 
 // The entries of an array that `_arrays.py` has prepared: what is refused here is a mistake of ours.

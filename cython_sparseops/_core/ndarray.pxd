@@ -8,6 +8,9 @@ cdef extern from "ndarray.hpp":
     int use_numpy() except -1
     bint PyArray_CheckExact(object value)
     bint is_ready_for[T](object value, int ndim)
+    bint is_float64(object value)
+    bint is_writable(object value)
+    bint do_overlap(object a, object b)
     void take[View](object array, View& to) except +  # View: span or MatrixView
     object new_vector[T](size_t n, bint zeros, span[T]& to)
     object new_matrix[T](size_t rows, size_t cols, bint zeros, MatrixView[T]& to)

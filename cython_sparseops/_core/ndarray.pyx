@@ -1,4 +1,4 @@
-from cython_sparseops._core.ndarray cimport PyArray_CheckExact, is_ready_for, use_numpy
+from cython_sparseops._core.ndarray cimport PyArray_CheckExact, do_overlap, is_ready_for, is_writable, use_numpy
 from cython_sparseops._core.types cimport int64_t
 
 use_numpy()
@@ -16,3 +16,13 @@ def are_ready(X, W, b):
 def is_ready(value):
     """Whether this is a vector of int64 that needs no conversion."""
     return PyArray_CheckExact(value) and is_ready_for[int64_t](value, 1)
+
+
+def is_ready_in_place(value, int ndim):
+    """Whether this is an array of float32 or float64 that can be changed as it is."""
+    return is_writable(value) and (is_ready_for[float](value, ndim) or is_ready_for[double](value, ndim))
+
+
+def overlap(a, b):
+    """Whether two arrays, contiguous in any order, have memory in common."""
+    return do_overlap(a, b)

@@ -1,8 +1,8 @@
 from cython_sparseops._core.hierarchy cimport HierarchyView, Tree
 from cython_sparseops._core.hsoftmax cimport HSoftmaxInput, set_input
-from cython_sparseops._core.ndarray cimport take, use_numpy
+from cython_sparseops._core.ndarray cimport is_float64, new_matrix, new_vector, use_numpy
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
-from cython_sparseops._core.types cimport MatrixView, as_span, int64_t, real, share_thread_pool, span
+from cython_sparseops._core.types cimport MatrixView, int64_t, real, share_thread_pool, span
 
 from libcpp cimport bool as cbool
 from libcpp.optional cimport optional
@@ -22,15 +22,11 @@ share_thread_pool(thread_pool_of_runtime())
 use_numpy()
 
 
-def search(Tree tree not None, X, W, b, classes, log_probs, real[::1] bound, *, size_t k, beam, edge_beam, bint nodes, min_prob,
-           bint check_finite, int num_threads):
-    cdef HSoftmaxInput[real] inp
-    cdef MatrixView[int64_t] classes_view
-    cdef MatrixView[real] log_probs_view
+def search(Tree tree not None, X, W, b, size_t k, beam, edge_beam, bint nodes, min_prob, bint check_finite, int num_threads):
+    """(classes, log_probs, bound)"""
+    cdef HSoftmaxInput[float] narrow
+    cdef HSoftmaxInput[double] wide
     cdef SearchOptions options
-    set_input[real](&inp, tree, X, W, b, check_finite)
-    take(classes, classes_view)
-    take(log_probs, log_probs_view)
     options.k = k
     options.nodes = nodes
     if beam is not None:
@@ -39,5 +35,22 @@ def search(Tree tree not None, X, W, b, classes, log_probs, real[::1] bound, *, 
         options.edge_beam = <double>edge_beam
     if min_prob is not None:
         options.min_prob = <double>min_prob
+    if is_float64(X):
+        set_input[double](&wide, tree, X, W, b, check_finite)
+        return found(&wide, tree, options, num_threads)
+    set_input[float](&narrow, tree, X, W, b, check_finite)
+    return found(&narrow, tree, options, num_threads)
+
+
+cdef tuple found(HSoftmaxInput[real]* inp, Tree tree, const SearchOptions& options, int num_threads):
+    cdef MatrixView[int64_t] classes_view
+    cdef MatrixView[real] log_probs_view
+    cdef span[real] bound_view
+    cdef size_t n = inp.X.rows()
+    if options.k > (<size_t>1 << 59) / (n + 1):
+        raise ValueError(f"k must be small enough for an array, got {options.k}")
+    classes, log_probs = new_matrix(n, options.k, False, classes_view), new_matrix(n, options.k, False, log_probs_view)
+    bound = new_vector(n, False, bound_view)
     with nogil:
-        cpp_search(tree.view[0], inp, options, classes_view, log_probs_view, as_span(&bound[0], bound.shape[0]), num_threads)
+        cpp_search(tree.view[0], inp[0], options, classes_view, log_probs_view, bound_view, num_threads)
+    return classes, log_probs, bound

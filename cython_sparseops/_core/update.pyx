@@ -1,8 +1,8 @@
 from cython_sparseops._core.hierarchy cimport Tree
 from cython_sparseops._core.hsoftmax cimport make_plan, set_input
-from cython_sparseops._core.ndarray cimport new_matrix, new_vector, take, use_numpy
+from cython_sparseops._core.ndarray cimport is_float64, new_matrix, new_vector, take, use_numpy
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
-from cython_sparseops._core.types cimport as_const_span, share_thread_pool
+from cython_sparseops._core.types cimport share_thread_pool
 
 from libcpp.memory cimport unique_ptr
 
@@ -16,7 +16,7 @@ cdef dict METHODS = {"sgd": Method.sgd, "adagrad": Method.adagrad, "rowwise_adag
 cdef class Settings:
     """`owner.step_count` follows the steps that are made; `step`: the next one, from 1."""
 
-    def __init__(self, str method, owner, *, int64_t step, double lr, double weight_decay, double eps=0, double beta1=0, double beta2=0):
+    def __init__(self, str method, owner, int64_t step, double lr, double weight_decay, double eps, double beta1, double beta2):
         if method not in METHODS:
             raise ValueError(f"method must be sgd, adagrad, rowwise_adagrad or adam, got {method}")
         self.method, self.owner, self.step = METHODS[method], owner, step
@@ -45,25 +45,34 @@ cdef int count_steps(Settings settings, int64_t step) except -1:
     return 0
 
 
-def update(Tree tree not None, X, W, b, labels, Settings optimizer not None, *, const real[::1] weight, double label_smoothing, ignore_index,
+def update(Tree tree not None, X, W, b, labels, ignore_index, weight, double label_smoothing, Settings optimizer not None,
            bint check_finite, int num_threads):
     """(nll, dX); W, b and the state are stepped, and so is the owner's count: no interrupt comes in between."""
+    cdef HSoftmaxInput[float] narrow
+    cdef HSoftmaxInput[double] wide
+    if is_float64(X):
+        set_input[double](&wide, tree, X, W, b, check_finite)
+        return step(&wide, tree, W, b, labels, ignore_index, weight, label_smoothing, optimizer, num_threads)
+    set_input[float](&narrow, tree, X, W, b, check_finite)
+    return step(&narrow, tree, W, b, labels, ignore_index, weight, label_smoothing, optimizer, num_threads)
+
+
+cdef tuple step(HSoftmaxInput[real]* inp, Tree tree, W, b, labels, ignore_index, weight, double label_smoothing, Settings optimizer,
+                int num_threads):
     cdef unique_ptr[HSoftmaxPlan] plan
-    cdef HSoftmaxInput[real] inp
     cdef Optimizer[real] steps
     cdef MatrixView[real] W_view, dX_view
     cdef span[real] b_view, nll_view
-    set_input[real](&inp, tree, X, W, b, check_finite)
     take(W, W_view)
     if b is not None:
         take(b, b_view)
     set_optimizer[real](&steps, optimizer)
     inp.label_smoothing = label_smoothing
     if weight is not None:
-        inp.sample_weight = as_const_span(&weight[0], weight.shape[0])
+        take(weight, inp.sample_weight)
     make_plan(plan, tree, labels, ignore_index)
     nll, dX = new_vector(inp.X.rows(), False, nll_view), new_matrix(inp.X.rows(), inp.X.cols(), False, dX_view)
     with nogil:
-        cpp_update(plan.get()[0], inp, W_view, b_view, steps, nll_view, dX_view, num_threads)
+        cpp_update(plan.get()[0], inp[0], W_view, b_view, steps, nll_view, dX_view, num_threads)
     count_steps(optimizer, steps.step + 1)
     return nll, dX

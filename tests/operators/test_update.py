@@ -421,7 +421,7 @@ def test_a_word_that_the_compiled_layer_does_not_know_is_refused():
     from cython_sparseops._core import hierarchy, quantize, update
 
     with pytest.raises(ValueError, match=r"^method must be sgd, .*, got adamw$"):
-        update.Settings("adamw", None, step=1, lr=0.1, weight_decay=0.0)
+        update.Settings("adamw", None, 1, 0.1, 0.0, 0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match=r"^by must be min_count, .*, got depth$"):
         hierarchy.prune(cso.Hierarchy.balanced(4)._tree, np.ones(4), "depth", 1.0)
     with pytest.raises(ValueError, match=r"^kind must be int8, .*, got int4$"):

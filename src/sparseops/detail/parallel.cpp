@@ -11,6 +11,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -37,7 +38,6 @@ namespace sparseops {
 namespace {
 
 constexpr int most_threads = 1024;
-std::atomic<int> chosen_threads{0};
 std::atomic<bool> forked{false};
 thread_local bool inside_team = false;
 
@@ -157,6 +157,8 @@ private:
 // region joins the whole team at its end; with a busy neighbor that was measured at 12 ms for 0.3 ms of work.)
 class Pool {
 public:
+    std::atomic<int> chosen_threads{0};  // by set_num_threads, of all copies that share the pool
+
     bool started() const noexcept { return started_.load(std::memory_order_relaxed); }
 
     void run(std::size_t n, int threads, detail::Body body, const void* f) {
@@ -331,12 +333,15 @@ void after_fork() {
 
 void set_num_threads(int n) {
     detail::require(n >= 0, "n must be at least 0, got ", n);
-    chosen_threads.store(std::min(n, most_threads));
+    Pool* const team = pool();
+    if (!team) throw std::bad_alloc();
+    team->chosen_threads.store(std::min(n, most_threads));
 }
 
 int get_num_threads() noexcept {
     if (forked.load(std::memory_order_relaxed)) return 1;
-    const int chosen = chosen_threads.load(std::memory_order_relaxed);
+    const Pool* const team = shared_pool.load(std::memory_order_acquire);
+    const int chosen = team ? team->chosen_threads.load(std::memory_order_relaxed) : 0;
     if (chosen > 0) return chosen;
     const int wanted = wanted_threads(), limit = cgroup_limit();
     return std::clamp(limit > 0 ? std::min(wanted, limit) : wanted, 1, most_threads);

@@ -12,8 +12,8 @@ namespace sparseops::detail {
 // Bytes between data that different workers write: a cache line, and the one that the hardware fetches with it.
 constexpr std::size_t cache_gap = 128;
 
-// The worker threads of this copy of the library, and the order to use those of another copy in the process: several
-// statically linked copies need not each start their own. Call it before any work.
+// The worker threads of this copy of the library and what set_num_threads chose, and the order to use those of another copy in
+// the process: several statically linked copies need not each start their own. Call it before any work.
 void* thread_pool();
 void share_thread_pool(void* other) noexcept;
 
