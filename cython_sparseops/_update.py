@@ -18,10 +18,12 @@ from ._arrays import (
     as_labels,
     as_real,
     as_real_dtype,
+    as_vector,
     as_weight,
     as_writable,
     cast,
     describe,
+    require_finite,
 )
 from ._core import update as core
 from ._core.ndarray import are_ready, is_ready_in_place, overlap
@@ -395,6 +397,7 @@ def hsoftmax_update(
     optimizer: SGD | Adagrad | Adam,
     *,
     sample_weight: npt.ArrayLike | None = None,
+    grad_output: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
     check_finite: bool = True,
@@ -417,6 +420,9 @@ def hsoftmax_update(
         As for `hsoftmax`.
     optimizer : SGD, Adagrad or Adam
         Holds the state of the rows of this W; made at the first step.
+    grad_output : array_like of shape (N,), optional
+        Upstream gradient of each loss, of any sign, where a larger model calls this in its backward
+        pass; not with `sample_weight`, which scales the losses that are returned too.
     check_finite : bool, default True
         Refuse NaN and infinity before anything is written.
 
@@ -429,8 +435,8 @@ def hsoftmax_update(
     ------
     ValueError, TypeError
         As for `hsoftmax`; if W or b cannot be changed in place; if the optimizer belongs to another
-        W; if sample_weight or X is so large that gradients or their squares may leave the dtype of
-        W (in float32, from some 1e16). Nothing is written then.
+        W; if sample_weight, grad_output or X is so large that gradients or their squares may leave
+        the dtype of W (in float32, from some 1e16). Nothing is written then.
 
     Notes
     -----
@@ -457,6 +463,10 @@ def hsoftmax_update(
     x: Array = X if are_ready(X, w, bias) else cast(as_real("X", X, 2), w.dtype)  # type: ignore[assignment]
     n = x.shape[0]
     weight = as_weight("sample_weight", sample_weight, w.dtype, n)
+    if grad_output is not None:
+        if weight is not None:
+            raise ValueError("grad_output must be None where sample_weight is given, got both")
+        weight = as_vector("grad_output", grad_output, w.dtype, n)
     if overlap(x, w) or (bias is not None and overlap(x, bias)):
         x = x.copy()
     if weight is not None:
@@ -464,14 +474,17 @@ def hsoftmax_update(
     tree, y, ignored = as_tree(h), as_labels(labels, n), as_ignored(ignore_index)
     smoothing = as_float("label_smoothing", label_smoothing)
     check, threads = as_flag("check_finite", check_finite), resolve_threads(num_threads)
+    if grad_output is not None and weight is not None and check:
+        require_finite("grad_output", weight)
     settings = optimizer._settings()
     if w.shape != (h.n_rows, x.shape[1]):
         raise ValueError(f"W must have shape ({h.n_rows}, {x.shape[1]}), got {w.shape}")
     fresh = not optimizer.state
     settings.state = optimizer.prepare(w.shape, w.dtype)
     try:
+        scale = grad_output is None
         nll, dX = core.update(
-            tree, x, w, bias, y, ignored, weight, smoothing, settings, check, threads
+            tree, x, w, bias, y, ignored, weight, scale, smoothing, settings, check, threads
         )
     except BaseException:
         if fresh and optimizer.step_count != settings.step:  # refused: not bound to this W

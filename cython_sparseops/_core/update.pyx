@@ -45,15 +45,17 @@ cdef int count_steps(Settings settings, int64_t step) except -1:
     return 0
 
 
-def update(Tree tree not None, X, W, b, labels, ignore_index, weight, double label_smoothing, Settings optimizer not None,
-           bint check_finite, int num_threads):
+def update(Tree tree not None, X, W, b, labels, ignore_index, weight, bint scale_loss, double label_smoothing,
+           Settings optimizer not None, bint check_finite, int num_threads):
     """(nll, dX); W, b and the state are stepped, and so is the owner's count: no interrupt comes in between."""
     cdef HSoftmaxInput[float] narrow
     cdef HSoftmaxInput[double] wide
     if is_float64(X):
         set_input[double](&wide, tree, X, W, b, check_finite)
+        wide.scale_loss = scale_loss
         return step(&wide, tree, W, b, labels, ignore_index, weight, label_smoothing, optimizer, num_threads)
     set_input[float](&narrow, tree, X, W, b, check_finite)
+    narrow.scale_loss = scale_loss
     return step(&narrow, tree, W, b, labels, ignore_index, weight, label_smoothing, optimizer, num_threads)
 
 

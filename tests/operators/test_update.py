@@ -95,6 +95,23 @@ def test_an_update_is_the_gradient_at_the_old_weights_and_then_a_step(
                 exact[...] = mine
 
 
+@each_optimizer
+def test_an_update_takes_upstream_gradients_of_any_sign(name):
+    """What a layer gets in a backward pass; the losses stay those of the examples."""
+    p, ours = make_batch(BUILDERS["huffman"](9), N=12), OPTIMIZERS[name](cso)
+    upstream, W, b = np.linspace(-2.0, 3.0, 12), p.W.copy(), p.b.copy()
+    dense = cso.hsoftmax_gradient(*p, grad_output=upstream, sparse=False)
+    got = cso.hsoftmax_update(*p, ours, grad_output=upstream)
+    assert (got.nll == dense.nll).all()
+    assert (got.X == dense.X).all()
+    touched = np.isin(np.arange(p.h.n_rows), cso.hsoftmax_gradient(*p).rows)
+    theirs = OPTIMIZERS[name](reference)
+    theirs.step(W, b, dense.W, dense.b, touched)
+    largest = 1 + max(np.abs(a).max() for a in (W, b, dense.W))
+    assert np.abs(p.W - W).max() <= 16 * np.finfo(float).eps * largest
+    assert np.abs(p.b - b).max() <= 16 * np.finfo(float).eps * largest
+
+
 # ---- mathematics --------------------------------------------------------------------------------
 
 
@@ -256,6 +273,13 @@ def test_bad_weights_and_another_model_are_refused():
         with pytest.raises(ValueError, match="sample_weight must"):
             cso.hsoftmax_update(*p, cso.SGD(0.1), sample_weight=weight)
         assert digest(p[:4]) == before
+    for upstream in (np.ones(3), np.full(7, -np.inf), np.full(7, 1e300)):
+        before = digest(p[:4])
+        with pytest.raises(ValueError, match="grad_output must"):
+            cso.hsoftmax_update(*p, cso.SGD(1e9), grad_output=upstream)
+        assert digest(p[:4]) == before
+    with pytest.raises(ValueError, match="grad_output must be None where sample_weight is given"):
+        cso.hsoftmax_update(*p, cso.SGD(0.1), grad_output=np.ones(7), sample_weight=np.ones(7))
     optimizer = cso.Adagrad(0.1)
     with pytest.raises(ValueError, match="X must be finite"):
         cso.hsoftmax_update(

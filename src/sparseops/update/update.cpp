@@ -72,7 +72,8 @@ void require_room(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, const Op
     if (has_room_for(optimizer, gradient, X.cols)) return;
     constexpr const char* rule = sizeof(T) == 4 ? " must keep gradients and their squares within float32, got "
                                                 : " must keep gradients and their squares within float64, got ";
-    if (!(weights <= static_cast<double>(plan.order().size()))) detail::refuse("sample_weight", rule, "weights that sum to ", weights);
+    const char* name = in.scale_loss ? "sample_weight" : "grad_output";
+    if (!(weights <= static_cast<double>(plan.order().size()))) detail::refuse(name, rule, "weights that sum to ", weights);
     detail::refuse("X", rule, "entries of up to ", largest);
 }
 
