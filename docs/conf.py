@@ -1,5 +1,6 @@
 """Sphinx configuration: `sphinx-build -W -b html docs build/docs`."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -24,7 +25,8 @@ extensions = [
     "cpp_headers",
     "program_output",
 ]
-exclude_patterns = ["_ext"]
+exclude_patterns = ["_ext", "conftest.py"]
+autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]
 nitpicky = True  # a reference without a target is an error under -W
 
 highlight_language = "none"  # of blocks that do not name theirs

@@ -16,16 +16,14 @@ import pytest
 import cython_sparseops
 
 MODULES = ["cython_sparseops", "cython_sparseops.data"]
-NEED_SKLEARN = ["cython_sparseops.sklearn"]
+EXTRAS = {"cython_sparseops.sklearn": "sklearn", "cython_sparseops.torch": "torch"}
 SECTIONS = ["Parameters", "Attributes", "Returns", "Yields", "Raises", "Notes", "References"]
 SECTIONS.append("Examples")
 
 
 def public_objects():
     """Name and object of every public function, class, method and property."""
-    names = list(MODULES)
-    if importlib.util.find_spec("sklearn"):
-        names += NEED_SKLEARN
+    names = [*MODULES, *(name for name, needs in EXTRAS.items() if importlib.util.find_spec(needs))]
     found = {}
     for name in names:
         module = importlib.import_module(name)
@@ -109,7 +107,7 @@ def test_an_example_runs(name, tmp_path, monkeypatch):
     for extra in ("scipy", "matplotlib"):
         if f"from {extra}" in thing.__doc__:
             pytest.importorskip(extra)
-    home = next(home for home in [*NEED_SKLEARN, *reversed(MODULES)] if name.startswith(home))
+    home = next(home for home in [*EXTRAS, *reversed(MODULES)] if name.startswith(home))
     globs = {"np": np}
     for module in (cython_sparseops, importlib.import_module(home)):
         globs |= {public: getattr(module, public) for public in module.__all__}

@@ -24,6 +24,7 @@ SHARED = [p for p in SOURCES if p.parent.name in ("detail", "kernels")]
 ROOMS = [p for p in SOURCES if p not in PUBLIC and p not in SHARED]
 MODULES = sorted(PYTHON.rglob("*.py"))
 CORE = PYTHON / "_core"
+TORCH = [p for p in (PYTHON / "_torch").glob("*.py") if p.name != "__init__.py"]
 PYX = sorted([*CORE.glob("*.pyx"), *CORE.glob("*.pxd")])
 GLUE = sorted(CORE.glob("*.hpp"))
 TESTS = sorted(p for p in (ROOT / "tests").rglob("*") if p.suffix in (".py", ".hpp", ".cpp"))
@@ -184,7 +185,10 @@ def test_only_arrays_turns_things_into_arrays(path):
     assert not found or path.name == "_arrays.py"
 
 
-@each([p for p in MODULES if p.parent.name in ("_cli", "_sklearn") or p.name == "sklearn.py"])
+ABOVE = [p for p in MODULES if p.parent.name in ("_cli", "_sklearn") or p.name == "sklearn.py"]
+
+
+@each([*ABOVE, PYTHON / "torch.py", *TORCH])
 def test_the_command_and_the_estimators_call_nothing_compiled(path):
     assert not [i for i, _ in imports(path) if i.startswith("cython_sparseops._core")]
 
@@ -214,6 +218,10 @@ OPTIONAL = {
     ("_sparse.py", "scipy", "lazy"),
     ("_sparse_weights.py", "scipy", "lazy"),
 }
+
+
+# The layer for torch is one room: every file of it may know the package.
+OPTIONAL |= {(p.relative_to(PYTHON).as_posix(), "torch", "eager") for p in TORCH}
 
 
 def test_an_optional_package_is_imported_by_the_module_of_its_name():
@@ -280,7 +288,7 @@ def test_no_module_has_the_name_of_a_function(function):
 # From top to bottom; a module or folder imports those of its own floor and of the floors below.
 FLOORS = [
     {"__main__", "cli", "_cli", "data"},  # the command and the public readers share theirs
-    {"sklearn", "_sklearn", "bag"},
+    {"sklearn", "_sklearn", "bag", "torch", "_torch"},
     {"__init__"},
     {"_models"},
     set(),  # the operators: every other module

@@ -1,0 +1,1 @@
+"""The PyTorch layer: its public names are in `cython_sparseops.torch`."""

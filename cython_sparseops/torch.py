@@ -1,0 +1,19 @@
+"""PyTorch: a hierarchical softmax head, and the sparse operators on tensors."""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch
+except ImportError as error:
+    raise ImportError(
+        f"cython_sparseops.torch needs PyTorch: pip install 'cython-sparseops[torch]' ({error})"
+    ) from error
+
+from cython_sparseops._torch.loss import hsoftmax
+from cython_sparseops._torch.module import HSoftmax, HSoftmaxOutput
+
+__all__ = ["HSoftmax", "HSoftmaxOutput", "hsoftmax"]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+del _torch, _name
