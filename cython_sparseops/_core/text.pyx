@@ -9,7 +9,7 @@ from libcpp.vector cimport vector
 
 cdef extern from "<sparseops/text.hpp>" namespace "sparseops" nogil:
     cppclass StringsView:
-        span[const char] bytes
+        span[const uint8_t] utf8
         span[const int64_t] offsets
 
     cppclass TextOptions:
@@ -35,9 +35,9 @@ use_numpy()
 share_thread_pool(thread_pool_of_runtime())
 
 
-cdef StringsView strings(const uint8_t[::1] bytes, const int64_t[::1] offsets):
+cdef StringsView strings(const uint8_t[::1] utf8, const int64_t[::1] offsets):
     cdef StringsView view
-    view.bytes = as_const_span(<const char*>&bytes[0], bytes.shape[0])
+    view.utf8 = as_const_span(&utf8[0], utf8.shape[0])
     view.offsets = as_const_span(&offsets[0], offsets.shape[0])
     return view
 

@@ -42,18 +42,6 @@ struct StoredArray {
     std::span<const std::byte> bytes;
 };
 
-// Strings one after the other: string i is utf8[offsets[i] .. offsets[i+1]).
-struct StringsView {
-    std::span<const std::uint8_t> utf8;
-    std::span<const std::int64_t> offsets;
-
-    std::size_t size() const noexcept { return offsets.empty() ? 0 : offsets.size() - 1; }
-    std::string_view operator[](std::size_t i) const noexcept {
-        const auto from = static_cast<std::size_t>(offsets[i]);
-        return {reinterpret_cast<const char*>(utf8.data()) + from, static_cast<std::size_t>(offsets[i + 1]) - from};
-    }
-};
-
 // The arrays of a file, by name. Copies share the mapping; views live as long as one of them does.
 class ArrayFile {
 public:

@@ -25,9 +25,9 @@ void require_strings(const char* name, const StringsView& strings) {
         require(strings.offsets[i + 1] >= strings.offsets[i], name, ".offsets must not decrease, got ", strings.offsets[i + 1], " after ",
                 strings.offsets[i], " at index ", i + 1);
     }
-    require(static_cast<std::size_t>(strings.offsets.back()) == strings.bytes.size(), name, ".offsets must end with ", strings.bytes.size(),
+    require(static_cast<std::size_t>(strings.offsets.back()) == strings.utf8.size(), name, ".offsets must end with ", strings.utf8.size(),
             ", got ", strings.offsets.back());
-    detail::require_data(name, strings.bytes.data(), strings.bytes.size());
+    detail::require_data(name, strings.utf8.data(), strings.utf8.size());
 }
 
 void require_options(const TextOptions& options, std::size_t kept) {
@@ -81,9 +81,9 @@ TextDictionary::TextDictionary(StringsView words, StringsView labels, std::span<
             buckets, " buckets");
     words_ = words.size();
     cols_ = words_ + buckets;
-    bytes_.reserve(words.bytes.size() + labels.bytes.size());
-    bytes_.insert(bytes_.end(), words.bytes.begin(), words.bytes.end());
-    bytes_.insert(bytes_.end(), labels.bytes.begin(), labels.bytes.end());
+    bytes_.reserve(words.utf8.size() + labels.utf8.size());
+    bytes_.insert(bytes_.end(), words.utf8.begin(), words.utf8.end());
+    bytes_.insert(bytes_.end(), labels.utf8.begin(), labels.utf8.end());
     offsets_.assign(words.offsets.begin(), words.offsets.end());
     for (std::size_t i = 1; i <= labels.size(); ++i) offsets_.push_back(words.offsets.back() + labels.offsets[i]);
     std::size_t capacity = 2;
@@ -183,7 +183,7 @@ TextRows TextDictionary::rows(StringsView texts, int num_threads) const {
     require_strings("texts", texts);
     const std::size_t n = texts.size(), blocks = (n + block_texts - 1) / block_texts;
     const double grams = 1 + options_.word_ngrams + std::max(0, options_.max_chars - options_.min_chars + 1) * 4;
-    const int threads = detail::team_size(num_threads, static_cast<double>(texts.bytes.size() + 8 * n) * grams);
+    const int threads = detail::team_size(num_threads, static_cast<double>(texts.utf8.size() + 8 * n) * grams);
     TextRows result;
     result.cols = cols_;
     result.indptr.assign(n + 1, 0);

@@ -10,19 +10,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "types.hpp"
+
 namespace sparseops {
-
-// Strings one after the other in one array: string i is bytes[offsets[i] .. offsets[i+1]).
-struct StringsView {
-    std::span<const char> bytes = {};
-    std::span<const std::int64_t> offsets = {};  // one more than strings, non-decreasing from 0
-
-    std::size_t size() const noexcept { return offsets.empty() ? 0 : offsets.size() - 1; }
-    std::string_view operator[](std::size_t i) const noexcept {
-        const auto start = static_cast<std::size_t>(offsets[i]);
-        return {bytes.data() + start, static_cast<std::size_t>(offsets[i + 1]) - start};
-    }
-};
 
 // What of a text is counted beside its words.
 struct TextOptions {
@@ -72,7 +62,7 @@ private:
     void read(std::string_view text, Scratch& scratch) const;
 
     TextOptions options_;
-    std::vector<char> bytes_ = {};  // of words, then of labels
+    std::vector<std::uint8_t> bytes_ = {};  // of words, then of labels
     std::vector<std::int64_t> offsets_ = {};
     std::size_t words_ = 0, cols_ = 0;
     std::vector<std::int32_t> table_ = {};                        // open addressing by hash: an entry, or -1

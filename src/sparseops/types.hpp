@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -75,6 +76,18 @@ struct LabelsView {
     std::span<const std::int64_t> of(std::size_t i) const noexcept {
         if (single()) return label.subspan(i, 1);
         return label.subspan(static_cast<std::size_t>(ptr[i]), static_cast<std::size_t>(ptr[i + 1] - ptr[i]));
+    }
+};
+
+// Strings one after the other: string i is utf8[offsets[i] .. offsets[i+1]).
+struct StringsView {
+    std::span<const std::uint8_t> utf8;
+    std::span<const std::int64_t> offsets;
+
+    std::size_t size() const noexcept { return offsets.empty() ? 0 : offsets.size() - 1; }
+    std::string_view operator[](std::size_t i) const noexcept {
+        const auto from = static_cast<std::size_t>(offsets[i]);
+        return {reinterpret_cast<const char*>(utf8.data()) + from, static_cast<std::size_t>(offsets[i + 1]) - from};
     }
 };
 

@@ -14,6 +14,8 @@ namespace {
 using namespace sparseops;
 using namespace sparseops_test;
 
+std::span<const std::uint8_t> utf8(std::string_view text) { return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}; }
+
 struct Strings {
     std::string bytes = {};
     std::vector<std::int64_t> offsets{0};
@@ -25,7 +27,7 @@ struct Strings {
             offsets.push_back(static_cast<std::int64_t>(bytes.size()));
         }
     }
-    StringsView view() const { return {bytes, offsets}; }
+    StringsView view() const { return {utf8(bytes), offsets}; }
 };
 
 std::map<std::int32_t, float> row(const TextRows& rows, std::size_t i) {
@@ -104,9 +106,9 @@ void test_refusals() {
     check_refused("kept must differ, got 1 again at index 1", make(one, none, {1, 1}, {.buckets = 2, .pruned = true}));
     const TextDictionary dictionary(one.view(), none.view(), {}, {});
     const std::vector<std::int64_t> falls{0, 2, 1}, short_by_one{0, 1}, late{1, 2};
-    check_refused("texts.offsets must not decrease, got 1 after 2 at index 2", [&] { (void)dictionary.rows({{"ab", 2}, falls}); });
-    check_refused("texts.offsets must end with 2, got 1", [&] { (void)dictionary.rows({{"ab", 2}, short_by_one}); });
-    check_refused("texts.offsets must start with 0", [&] { (void)dictionary.rows({{"ab", 2}, late}); });
+    check_refused("texts.offsets must not decrease, got 1 after 2 at index 2", [&] { (void)dictionary.rows({utf8("ab"), falls}); });
+    check_refused("texts.offsets must end with 2, got 1", [&] { (void)dictionary.rows({utf8("ab"), short_by_one}); });
+    check_refused("texts.offsets must start with 0", [&] { (void)dictionary.rows({utf8("ab"), late}); });
     check_refused("texts.offsets must start with 0", [&] { (void)dictionary.rows({}); });
 }
 

@@ -134,7 +134,7 @@ void linear_rows() {
 }
 
 void text() {
-    const std::string words = "purrs", lines = "it purrs";
+    const std::vector<std::uint8_t> words{'p', 'u', 'r', 'r', 's'}, lines{'i', 't', ' ', 'p', 'u', 'r', 'r', 's'};
     const std::vector<std::int64_t> word_ends{0, 5}, no_labels{0}, line_ends{0, 8};
     const TextDictionary dictionary({words, word_ends}, {{}, no_labels}, {}, {.word_ngrams = 2, .buckets = 10});
     const TextRows rows = dictionary.rows({lines, line_ends}, 1);
