@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import math
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from cython_sparseops._cli.output import write
@@ -16,10 +19,33 @@ Command = Callable[[argparse.Namespace], int | None]
 
 
 class Parser(argparse.ArgumentParser):
-    """One line on stderr and exit code 2 for wrong arguments."""
+    """One line on stderr and exit code 2 for wrong arguments, with the nearest right ones."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        found = re.match(
+            r"(?:argument [^:]+: )?invalid choice: '(.*?)' \(choose from (.*)\)", message
+        )
+        hint = nearest(found[1], re.findall(r"[\w-]+", found[2])) if found else ""
+        self.exit(2, f"{self.prog}: error: {message}{hint} (see {self.prog} --help)\n")
+
+    def unknown(self, words: list[str]) -> NoReturn:
+        """Refuse arguments that no option takes."""
+        option = next((word for word in words if word.startswith("-")), words[0])
+        hint = nearest(option.partition("=")[0], [*self._option_string_actions])
+        self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A question that names what was meant, if anything is near.
+
+    Examples
+    --------
+    >>> nearest("--wordngram", ["--word-ngrams", "--dim"])
+    ', did you mean --word-ngrams?'
+    """
+    plain = {option.lower(): option for option in known}
+    found = difflib.get_close_matches(word.lower(), [*plain], 1, 0.6)
+    return f", did you mean {plain[found[0]]}?" if found else ""
 
 
 class Commands:
@@ -32,9 +58,14 @@ class Commands:
         """Add a command that prints JSON if it is told to; its parser takes the other options."""
         style = argparse.RawDescriptionHelpFormatter
         sub = self._sub.add_parser(
-            name, help=summary, description=summary, epilog=examples, formatter_class=style
+            name,
+            help=summary,
+            description=summary,
+            epilog=examples,
+            formatter_class=style,
+            allow_abbrev=False,
         )
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, parser=sub)
         sub.add_argument("--json", action="store_true", help="print JSON")
         return sub
 
@@ -63,6 +94,16 @@ def seed(word: str) -> int:
     if not (word.isascii() and word.isdigit() and int(word) < 2**32):
         raise argparse.ArgumentTypeError(f"must be an integer in [0, 2**32), got {word!r}")
     return int(word)
+
+
+def whole(word: str) -> int:
+    """A whole number from 0 to 2**31 - 1."""
+    return 0 if word == "0" else positive(word)
+
+
+def existing_model(name: str) -> str:
+    """The path of a model, which may be given without the .bin that fastText's commands add."""
+    return f"{name}.bin" if not os.path.exists(name) and os.path.isfile(f"{name}.bin") else name
 
 
 def positive_real(word: str) -> float:

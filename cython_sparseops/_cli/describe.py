@@ -11,7 +11,15 @@ import numpy as np
 
 import cython_sparseops as cso
 from cython_sparseops._cli import readers as data
-from cython_sparseops._cli.arguments import Commands, add_format, add_threads, positive, seed, show
+from cython_sparseops._cli.arguments import (
+    Commands,
+    add_format,
+    add_threads,
+    existing_model,
+    positive,
+    seed,
+    show,
+)
 from cython_sparseops._cli.output import write
 from cython_sparseops._cli.streams import open_lines
 from cython_sparseops._hierarchy_choose import candidate_trees
@@ -67,7 +75,7 @@ def add(commands: Commands) -> None:
     add_format(sub, "counts")
     add_threads(sub)
     sub = commands.add("info", _info, "describe a model file, or this installation", INFO_EXAMPLES)
-    sub.add_argument("model", nargs="?")
+    sub.add_argument("model", nargs="?", type=existing_model, help="a model file")
     sub = commands.add(
         "demo", _demo, "train on the bundled WordNet data and show the result", DEMO_EXAMPLES
     )

@@ -1,4 +1,4 @@
-"""The command ``sparseops``: train, test, predict, convert, tree, bench, info, demo."""
+"""The command ``sparseops``: its own commands, and fastText's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import cython_sparseops as cso
-from cython_sparseops._cli import convert, describe, predict, test, train
+from cython_sparseops._cli import convert, describe, fasttext, predict, test, train
 from cython_sparseops._cli.arguments import Command, Commands, Parser
 from cython_sparseops._cli.output import OutputError, drop_output, say, write
 
@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         try:
-            arguments = _parser().parse_args(argv)
+            arguments, others = _parser().parse_known_args(argv)
+            if others:
+                arguments.parser.unknown(others)
             command: Command = arguments.command
             return command(arguments) or 0
         finally:
@@ -69,7 +71,7 @@ def _parser() -> Parser:
     parser = Parser(prog="sparseops", description=summary)
     parser.add_argument("--version", action="version", version=f"sparseops {cso.__version__}")
     commands = Commands(parser)
-    for module in (train, test, predict, convert, describe):
+    for module in (train, test, predict, convert, fasttext, describe):
         module.add(commands)
     return parser
 

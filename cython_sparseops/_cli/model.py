@@ -10,6 +10,7 @@ import numpy as np
 from cython_sparseops import load_arrays
 from cython_sparseops._arrays import Array
 from cython_sparseops._cli import readers as data
+from cython_sparseops._cli.fasttext_text import BYTES, examples_of, read_examples
 from cython_sparseops._cli.labels import LabelLists, as_scipy
 from cython_sparseops._cli.streams import InputError, Lines, open_lines
 from cython_sparseops._cli.svmlight import feature_blocks, read_svmlight
@@ -49,6 +50,8 @@ class Source(NamedTuple):
         Training rows of each class; None in files of version 0.1.
     rows : int
         Training rows.
+    is_fasttext : bool
+        Trained by fastText's command: files are read, and answers printed, as fastText does.
     """
 
     format: str
@@ -58,6 +61,7 @@ class Source(NamedTuple):
     names: Array | None = None
     counts: Array | None = None
     rows: int = 0
+    is_fasttext: bool = False
 
     def to_file(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays and metadata."""
@@ -66,6 +70,8 @@ class Source(NamedTuple):
         if self.text is not None:
             arrays |= prefixed("text", self.text.to_arrays())
             values["text"] = self.text.settings()
+        if self.is_fasttext:
+            values["is_fasttext"] = True
         if self.idf is not None:
             arrays["idf"] = self.idf
         if self.names is not None:
@@ -95,6 +101,7 @@ class Source(NamedTuple):
             names,
             arrays.get("counts"),
             rows if type(rows) is int else 0,
+            values.get("is_fasttext") is True and values["format"] == "fasttext",
         )
 
     def require_fit(self, path: str, n_features: int, n_classes: int) -> None:
@@ -153,6 +160,9 @@ class CliModel(NamedTuple):
 
     def read_labeled(self, path: str) -> tuple[Any, LabelLists]:
         """Read examples as for training: features, and labels of the kind of the classes."""
+        if self.source.is_fasttext:
+            found = read_examples(path, self.source.prefix)
+            return self._features(found.texts), found.labels
         with open_lines(path) as lines:
             if self.source.format == "svmlight":
                 X, labels = read_svmlight(lines, self.classifier.n_features_in_)
@@ -165,7 +175,8 @@ class CliModel(NamedTuple):
     ) -> Iterator[list[tuple[list[str], list[float]]]]:
         """Predict the lines that came together: labels as in files, and their probabilities."""
         classes, k = self.classes, min(k, len(self.classes))
-        with open_lines(path) as lines:
+        encoding = BYTES if self.source.is_fasttext else "utf-8"
+        with open_lines(path, encoding) as lines:
             for X in self._blocks(lines):
                 numbers, log_probs = self.best(X, k)
                 rows = zip(classes[numbers], np.exp(log_probs), strict=True)
@@ -185,11 +196,15 @@ class CliModel(NamedTuple):
         if self.source.format == "svmlight":
             yield from map(self._weighed, feature_blocks(lines, self.classifier.n_features_in_))
             return
+        if self.source.is_fasttext:
+            for block in lines.blocks():
+                yield self._features([one for _, text in block for one in examples_of(text)])
+            return
         prefix = self.source.prefix
         for block in lines.blocks():
             yield self._features([data.split_labels(text, prefix)[1] for _, text in block])
 
-    def _features(self, texts: list[str]) -> Any:
+    def _features(self, texts: Any) -> Any:
         assert self.source.text is not None  # a model of text has it: `load` has looked
         return as_scipy(self.source.text.transform(texts))
 

@@ -44,10 +44,12 @@ class Lines:
         Its name, for messages.
     stream : binary file
         What to read.
+    encoding : {"utf-8", "latin-1"}
+        latin-1 reads any bytes, a letter each, for those who want bytes.
     """
 
-    def __init__(self, path: str, stream: IO[bytes]) -> None:
-        self.path = path
+    def __init__(self, path: str, stream: IO[bytes], encoding: str = "utf-8") -> None:
+        self.path, self._encoding = path, encoding
         self._waiting: deque[list[Line]] = deque()
         self._blocks = self._read(stream)
 
@@ -98,7 +100,7 @@ class Lines:
         found = []
         for at, line in enumerate(lines, number):
             try:
-                found.append(Line(at, line.decode("utf-8")))
+                found.append(Line(at, line.decode(self._encoding)))
             except UnicodeDecodeError as error:
                 byte = line[error.start]
                 raise InputError(
@@ -137,13 +139,15 @@ def _decompressed(raw: Any) -> Any:
 
 
 @contextmanager
-def open_lines(path: str) -> Iterator[Lines]:
+def open_lines(path: str, encoding: str = "utf-8") -> Iterator[Lines]:
     """Open a file, or stdin for ``-``, once.
 
     Parameters
     ----------
     path : str
         File name or ``-``; a pipe will do.
+    encoding : {"utf-8", "latin-1"}
+        As of `Lines`.
 
     Yields
     ------
@@ -152,7 +156,7 @@ def open_lines(path: str) -> Iterator[Lines]:
     """
     raw: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
     try:
-        yield Lines(path, _decompressed(raw))
+        yield Lines(path, _decompressed(raw), encoding)
     finally:
         if path != "-":
             raw.close()

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cython_sparseops._cli.arguments import Commands, add_threads, positive, show
+from cython_sparseops._cli.arguments import (
+    Commands,
+    add_threads,
+    existing_model,
+    positive,
+    show,
+)
+from cython_sparseops._cli.fasttext import add_places, print_figures
 from cython_sparseops._cli.output import write
 from cython_sparseops._evaluation import FrequencyBucket
 from cython_sparseops._table import table
@@ -22,17 +29,19 @@ P@k is at most 1 / k, and both are as fastText counts them. nll is the mean nega
 of the label, in nats, where every line has one. ECE is the expected calibration error of the
 likeliest class. The table is R@k by how often a class occurs in training, averaged over classes.
 Labels unknown to the model count as misses and have no nll.
+
+With k told by its place, or a model of `sparseops supervised` and no -k: N, P@k and R@k as
+`fasttext test` counts and prints them, over the lines with a label that the model knows.
 """
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
     sub = commands.add("test", run, "measure a model on labeled examples", EXAMPLES)
-    sub.add_argument("model")
+    sub.add_argument("model", type=existing_model, help="a model file")
     sub.add_argument("input", help="labeled examples, - for stdin")
-    sub.add_argument(
-        "-k", type=positive, default=5, help="figures at 1 and at k (default %(default)s)"
-    )
+    add_places(sub)
+    sub.add_argument("-k", type=positive, help="(default 5)")
     add_threads(sub)
 
 
@@ -42,7 +51,10 @@ def run(arguments: argparse.Namespace) -> None:
     from cython_sparseops._cli.model import CliModel
 
     model = CliModel.load(arguments.model, arguments.threads)
-    found = evaluate(model, *model.read_labeled(arguments.input), arguments.k)
+    if arguments.labels or (model.source.is_fasttext and arguments.k is None):
+        print_figures(model, arguments)
+        return
+    found = evaluate(model, *model.read_labeled(arguments.input), arguments.k or 5)
     values = {
         "examples": found.examples,
         "labels": found.labels,
@@ -59,7 +71,11 @@ def run(arguments: argparse.Namespace) -> None:
         return
     show(values, as_json=False)
     if found.buckets:
-        rows = [(_span(row), row.classes, row.labels, _plain(row.recall)) for row in found.buckets]
+        rows = [
+            (_span(row), row.classes, row.labels, row.recall)
+            for row in found.buckets
+            if row.classes
+        ]
         write("\n" + table(["times in training", "classes", "labels", f"R@{found.k}"], rows))
 
 
@@ -68,5 +84,5 @@ def _span(row: FrequencyBucket) -> str:
 
 
 def _plain(value: float) -> Any:
-    """NaN, which JSON has not and a table shows as a dash, as None."""
+    """NaN, which JSON has not, as None."""
     return None if value != value else value

@@ -48,6 +48,7 @@ EXAMPLES = """\
 examples:
   sparseops train reviews.txt -o reviews.sops
   sparseops train reviews.txt -o reviews.sops --time-budget 600 --word-ngrams 2
+  sparseops train reviews.txt -o reviews.sops --autotune-validation held-out.txt
   sparseops train tags.svm -o tags.sops --head linear --trees 3
   sparseops train train.svm.gz -o model.sops --hierarchy two_level --epoch 10
   sparseops train train.txt.xz -o model.sops --hierarchy tree.npz --dim 200 --dropout 0.3
@@ -99,6 +100,12 @@ def _add_choice(group: Any) -> None:
     )
     group.add_argument(
         "--validation", type=fraction, default=0.1, help="share held out (default %(default)s)"
+    )
+    group.add_argument(
+        "--autotune-validation", metavar="FILE", help="labeled examples to judge by instead"
+    )
+    group.add_argument(
+        "--autotune-duration", type=positive_real, metavar="SECONDS", help="as --time-budget"
     )
 
 
@@ -211,11 +218,13 @@ def _head(arguments: argparse.Namespace) -> str:
         if options and arguments.head not in ("auto", head):
             option = options[0].replace("_", "-")
             raise InputError(f"--{option} must go with --head {head}, got {arguments.head}")
+    chosen = next((head for head, options in given.items() if options), arguments.head)
+    if chosen != "auto" and arguments.autotune_validation is not None:
+        raise InputError(f"--autotune-validation must go with --head auto, got {chosen}")
     if all(given.values()):
         both = " and ".join(f"--{each[0].replace('_', '-')}" for each in given.values())
         raise InputError(f"options must be of one head, got {both}")
-    asked: str = arguments.head
-    return next((head for head, options in given.items() if options), asked)
+    return str(chosen)
 
 
 def _on_tree(targets: Any, tree: Any, labels: Any) -> Any:
@@ -235,6 +244,7 @@ def _on_tree(targets: Any, tree: Any, labels: Any) -> Any:
 def _trained(
     head: str, arguments: argparse.Namespace, tree: Any, training: Any, targets: Any
 ) -> Trained:
+    from cython_sparseops._cli.training import read_validation
     from cython_sparseops.sklearn import LabelTreeClassifier, choose
 
     shared = {"random_state": arguments.seed, "num_threads": arguments.threads}
@@ -245,12 +255,16 @@ def _trained(
         settings = _given(arguments, LINEAR) | ({} if tree is None else {"hierarchy": tree})
         classifier = LabelTreeClassifier(**settings, **shared, verbose=verbose)
         return Trained(classifier.fit(training.X, targets.y), None)
+    judges, validation = arguments.autotune_validation, None
+    if judges is not None:
+        validation = read_validation(judges, training, targets)
     return Trained(
         *choose(
             training.X,
             targets.y,
-            time_budget=arguments.time_budget,
+            time_budget=arguments.autotune_duration or arguments.time_budget,
             validation_fraction=arguments.validation,
+            validation=validation,
             hierarchy=tree,
             verbose=verbose,
             **shared,

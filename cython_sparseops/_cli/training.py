@@ -89,6 +89,28 @@ def read_training(
     return TrainingData(as_scipy(counted), labels, Source(format, prefix, features))
 
 
+def read_validation(path: str, training: TrainingData, targets: Targets) -> tuple[Any, Any]:
+    """Rows and labels of another file, as the training rows have them.
+
+    Of several labels a line each gets a row where training has one label a line.
+    """
+    source = training.source
+    with open_lines(path) as lines:
+        if source.format == "svmlight":
+            X, labels = read_svmlight(lines, training.X.shape[1])
+            X = X if source.idf is None else as_scipy(weighed(X, source.idf))
+        else:
+            examples = data.read_text(lines, source.prefix)
+            labels = examples.labels
+            assert source.text is not None  # of text
+            X = as_scipy(source.text.transform(examples.texts))
+    if targets.classes.dtype.kind in "iu" and labels.flat.dtype.kind not in "iu":
+        labels = labels._replace(flat=data.as_class_numbers(labels.flat.tolist()))
+    if targets.several:
+        return X, as_scipy(labels.indicator(targets.classes))[:, : len(targets.classes)]
+    return X[labels.rows], labels.flat
+
+
 class Targets(NamedTuple):
     """Labels as a classifier takes them."""
 

@@ -13,6 +13,7 @@ from cython_sparseops._arrays import Array
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._models.bag import BagModel, Progress
 from cython_sparseops._models.labels import as_labels
+from cython_sparseops._quantize import QuantizedWeights
 from cython_sparseops._storage import load_arrays, save_arrays
 
 KIND = "HSoftmaxClassifier"
@@ -287,7 +288,7 @@ def read_bag(arrays: Arrays, metadata: dict[str, Any]) -> BagFile:
     classes = unpack_labels(under("classes", arrays), metadata["label_dtype"])
     if len(classes) != hierarchy.n_classes:
         raise ValueError(f"classes must number {hierarchy.n_classes}, got {len(classes)}")
-    model = BagModel.from_arrays(hierarchy, under("model", arrays), mode=metadata["mode"])
+    model = BagModel.from_arrays(hierarchy, restored(under("model", arrays)), mode=metadata["mode"])
     if model.n_features != int(metadata["n_features"]):
         raise ValueError(
             f"n_features must be {model.n_features}, as the weights', got {metadata['n_features']}"
@@ -313,6 +314,24 @@ def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
     ]
     classifier._shuffle_seed, classifier._trainer = int(metadata["shuffle_seed"]), None
     return classifier
+
+
+def restored(arrays: Arrays) -> Arrays:
+    """The arrays of a model, those that were stored as `QuantizedWeights` in float32.
+
+    Examples
+    --------
+    >>> rows = {"W.data": np.ones((1, 2), np.int8), "W.scale": np.ones(1, np.float32)}
+    >>> restored(rows)["W"]
+    array([[1., 1.]], dtype=float32)
+    """
+    packed = {name: under(name, arrays) for name in ("E", "W")}
+    whole = {
+        name: QuantizedWeights.from_arrays(parts).dequantize()
+        for name, parts in packed.items()
+        if parts
+    }
+    return {name: array for name, array in arrays.items() if "." not in name} | whole
 
 
 def _plain(value: Any) -> Any:

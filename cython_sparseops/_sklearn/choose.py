@@ -120,6 +120,7 @@ def choose(
     *,
     time_budget: float = 60.0,
     validation_fraction: float = 0.1,
+    validation: tuple[Rows, Rows] | None = None,
     hierarchy: str | Hierarchy | None = None,
     random_state: int | np.random.RandomState | None = None,
     num_threads: int | None = None,
@@ -144,6 +145,8 @@ def choose(
     validation_fraction : float, default 0.1
         Share of the rows that is held out, in (0, 0.5]; with fewer than 20 such rows 20 are, and
         with fewer than 40 rows in all none: the first candidate is trained then.
+    validation : (X, y), optional
+        Rows to judge by instead; no training row is held out then.
     hierarchy : str or Hierarchy, optional
         The tree of every candidate, such as a taxonomy.
     random_state : int, RandomState or None
@@ -184,13 +187,33 @@ def choose(
     if not 0 < share <= 0.5:
         raise ValueError(f"validation_fraction must be in (0, 0.5], got {share}")
     as_integer("verbose", verbose, 0)
-    if not hasattr(X, "shape"):
-        X = np.array(X)
-    if not hasattr(y, "shape"):
-        y = np.array(y)
-    if len(getattr(X, "shape", ())) != 2 or X.shape[0] != y.shape[0]:
-        raise ValueError(f"X must have one row per entry of y, got {describe(X)}")
-    return _Choice(X, y, budget, share, hierarchy, random_state, num_threads, verbose).made()
+    rows = _as_rows("X", X, y)
+    judges = None if validation is None else _as_rows("validation", *validation)
+    if judges is not None and (
+        judges.X.shape[1] != rows.X.shape[1] or np.shape(judges.y)[1:] != np.shape(rows.y)[1:]
+    ):
+        raise ValueError("validation must have the columns of X and y, got others")
+    return _Choice(
+        rows, judges, budget, share, hierarchy, random_state, num_threads, verbose
+    ).made()
+
+
+class _Labeled(NamedTuple):
+    X: Any
+    y: Any
+
+    def take(self, rows: Array) -> _Labeled:
+        return _Labeled(self.X[rows], self.y[rows])
+
+
+def _as_rows(name: str, X: Any, y: Any) -> _Labeled:
+    X = X if hasattr(X, "shape") else np.array(X)
+    y = y if hasattr(y, "shape") else np.array(y)
+    if len(X.shape) != 2 or not len(y.shape) or X.shape[0] != y.shape[0]:
+        raise ValueError(f"{name} must have one row per entry of y, got {describe(X)}")
+    if len(y.shape) == 2 and y.shape[1] == 1 and not issparse(y):
+        y = np.ravel(y)
+    return _Labeled(X.tocsr() if issparse(X) else X, y.tocsr() if issparse(y) else y)
 
 
 class _Candidate(NamedTuple):
@@ -204,8 +227,8 @@ class _Candidate(NamedTuple):
 class _Choice:
     def __init__(
         self,
-        X: Any,
-        y: Any,
+        rows: _Labeled,
+        judges: _Labeled | None,
         budget: float,
         share: float,
         hierarchy: str | Hierarchy | None,
@@ -216,16 +239,20 @@ class _Choice:
         self.start, self.budget = time.perf_counter(), budget
         random = check_random_state(random_state)
         self.seed = int(random.randint(2**31 - 1))
-        self.X, self.y = (X.tocsr() if issparse(X) else X), (y.tocsr() if issparse(y) else y)
-        self.several = y.ndim == 2 and y.shape[1] > 1
+        self.all, self.several = rows, len(rows.y.shape) == 2
         self.hierarchy, self.threads, self.verbose = hierarchy, num_threads, verbose
-        n = X.shape[0]
-        held_out = max(LEAST_HELD_OUT, round(share * n))
-        order = random.permutation(n)
-        self.held, self.kept = np.sort(order[:held_out]), np.sort(order[held_out:])
-        self.judged = n >= 2 * LEAST_HELD_OUT
-        self.rows: list[TriedClassifier] = []
-        self.scale = n / max(1, len(self.kept))
+        self.tried: list[TriedClassifier] = []
+        self.fitted: Classifier | None = None  # on all rows, the best so far
+        n = rows.X.shape[0]
+        if judges is not None:
+            self.kept, self.held, self.judged = rows, judges, True
+        else:
+            held_out = max(LEAST_HELD_OUT, round(share * n))
+            order = random.permutation(n)
+            self.held = rows.take(np.sort(order[:held_out]))
+            self.kept = rows.take(np.sort(order[held_out:]))
+            self.judged = n >= 2 * LEAST_HELD_OUT
+        self.scale = 0.0 if judges is not None else n / max(1, self.kept.X.shape[0])
 
     def made(self) -> tuple[Classifier, ChoiceReport]:
         """Try, choose, train."""
@@ -233,17 +260,19 @@ class _Choice:
         for candidate in self._candidates():
             makers[candidate.name] = candidate.make
             if not self.judged:
-                self.rows.append(TriedClassifier(candidate.name))
+                self.tried.append(TriedClassifier(candidate.name))
                 break
             self._try(candidate)
         best = self._best()
         if self.judged:
             self._yardstick()
-        self._tell(f"training {best.name} on all rows")
-        classifier = makers[best.name]().fit(self.X, self.y)
+        classifier = self.fitted
+        if classifier is None:
+            self._tell(f"training {best.name} on all rows")
+            classifier = makers[best.name]().fit(self.all.X, self.all.y)
         seconds = time.perf_counter() - self.start
-        held_out = len(self.held) if self.judged else 0
-        return classifier, ChoiceReport(best.name, self.rows, held_out, seconds)
+        held_out = self.held.X.shape[0] if self.judged else 0
+        return classifier, ChoiceReport(best.name, self.tried, held_out, seconds)
 
     def _candidates(self) -> Iterator[_Candidate]:
         """In order; what comes later may depend on what was found."""
@@ -253,12 +282,12 @@ class _Choice:
             "linear, 1 tree": {},
             "linear, 1 tree, C=0.3": {"C": 0.3},
             "linear, 1 tree, C=3": {"C": 3.0},
-            f"linear, 1 tree, {loss} loss": {"loss": loss},
+            f"linear, 1 tree, {loss} loss, C=10": {"loss": loss, "C": 10.0},
         }
         for name in list(settings)[1:]:
             cost = 3.0 if "loss" in settings[name] else 1.5
             yield _Candidate(name, self._linear(**settings[name]), cost)
-        found = [one for one in self.rows if not one.note]
+        found = [one for one in self.tried if not one.note]
         best = max(found, key=lambda one: one.ndcg_at_5) if found else None
         if not self.several and self._suits_an_embedding():
             yield from self._embeddings(found[0].seconds if found else 1.0)
@@ -281,9 +310,10 @@ class _Choice:
     def _embeddings(self, unit: float) -> Iterator[_Candidate]:
         """One on a Huffman tree, or on the tree that was given."""
         tree = "huffman" if self.hierarchy in (None, "cluster") else self.hierarchy
-        n, entries = len(self.kept), self.X.nnz if issparse(self.X) else self.X.size
+        X = self.kept.X
+        n, entries = X.shape[0], X.nnz if issparse(X) else X.size
         steps = 5 * max(n, 25_600)  # epochs of so many rows
-        work = steps * 100 * (entries / self.X.shape[0] + 2 * math.log2(n + 2))
+        work = steps * 100 * (entries / max(1, n) + 2 * math.log2(n + 2))
         yield _Candidate(
             "embedding" if isinstance(tree, Hierarchy) else f"embedding, {tree}",
             lambda: HSoftmaxClassifier(
@@ -294,27 +324,29 @@ class _Choice:
 
     def _try(self, candidate: _Candidate) -> None:
         left = self.budget - (time.perf_counter() - self.start)
-        if self.rows:
-            unit, best = self.rows[0].seconds, self._best()
+        if self.tried:
+            unit, best = self.tried[0].seconds, self._best()
             expected = candidate.cost * unit
             if expected + self.scale * max(expected, best.seconds) > left:
-                self.rows.append(TriedClassifier(candidate.name, note="left out: no time"))
+                self.tried.append(TriedClassifier(candidate.name, note="left out: no time"))
                 return
         self._tell(f"trying {candidate.name}")
         start = time.perf_counter()
-        classifier = candidate.make().fit(self.X[self.kept], self.y[self.kept])
+        classifier = candidate.make().fit(*self.kept)
         seconds = time.perf_counter() - start
-        self.rows.append(self._judged(candidate.name, classifier, seconds))
+        self.tried.append(self._judged(candidate.name, classifier, seconds))
+        if self.kept is self.all and self._best().name == candidate.name:
+            self.fitted = classifier
 
     def _judged(self, name: str, classifier: Classifier, seconds: float) -> TriedClassifier:
-        X, classes = self.X[self.held], classifier.classes_
+        X, classes = self.held.X, classifier.classes_
         k = min(K, len(classes))
         found = classifier.top_k(X, k)
         ranked = np.searchsorted(classes, found.labels)
         if self.several:
-            truth, nll = csr_array(self.y[self.held]), math.nan
+            truth, nll = csr_array(self.held.y), math.nan
         else:
-            number, known = find_sorted(classes, np.ravel(self.y[self.held]))
+            number, known = find_sorted(classes, self.held.y)
             truth = np.where(known, number, len(classes))
             nll = _nll(classifier, X[known], number[known]) if known.any() else math.nan
         return TriedClassifier(
@@ -322,22 +354,22 @@ class _Choice:
         )
 
     def _best(self) -> TriedClassifier:
-        tried = [one for one in self.rows if not one.note and one.name != YARDSTICK]
+        tried = [one for one in self.tried if not one.note and one.name != YARDSTICK]
         if not self.judged:
             return tried[0]
         return max(tried, key=lambda one: one.ndcg_at_5)
 
     def _yardstick(self) -> None:
         """What the nearest centroid does, where that is cheap: a model must beat it."""
-        if self.several or not issparse(self.X):
+        if self.several or not issparse(self.kept.X):
             return
         start = time.perf_counter()
-        classes, number = np.unique(np.ravel(self.y[self.kept]), return_inverse=True)
+        classes, number = np.unique(self.kept.y, return_inverse=True)
         centroids = class_centroids(
-            self.X[self.kept].astype(np.float32), number, len(classes), num_threads=self.threads
+            self.kept.X.astype(np.float32), number, len(classes), num_threads=self.threads
         )
         seconds = time.perf_counter() - start
-        X = csr_array(self.X[self.held].astype(np.float32))
+        X = csr_array(self.held.X.astype(np.float32))
         columns = csr_array(
             (centroids.data, centroids.indices, centroids.indptr), shape=centroids.shape
         ).T.tocsr()
@@ -346,11 +378,11 @@ class _Choice:
             return
         scores = (X @ columns).toarray()
         ranked = np.argsort(-scores, axis=1, kind="stable")[:, :K]
-        place, known = find_sorted(classes, np.ravel(self.y[self.held]))
+        place, known = find_sorted(classes, self.held.y)
         truth = np.where(known, place, len(classes))
         figures = _figures(truth, ranked, ranked.shape[1])
         row = TriedClassifier(YARDSTICK, *figures, math.nan, seconds, centroids.data.nbytes)
-        self.rows.append(row)
+        self.tried.append(row)
 
     def _tell(self, message: str) -> None:
         if self.verbose:

@@ -48,9 +48,9 @@ def test_the_same_figures_give_the_same_choice(monkeypatch):
     names = iter([0.1, 0.2, 0.1, 0.9, 0.3, 0.2, 0.0])
     monkeypatch.setattr(room, "_figures", lambda *_: (0, 0, 0, next(names)))
     classifier, report = choose(X, y, random_state=1)
-    assert report.chosen == "linear, 1 tree, softmax loss"
+    assert report.chosen == "linear, 1 tree, softmax loss, C=10"
     assert classifier.loss == "softmax"
-    assert any(one.name == "linear, 3 trees, softmax loss" for one in report.candidates)
+    assert any(one.name == "linear, 3 trees, softmax loss, C=10" for one in report.candidates)
 
 
 def test_an_embedding_can_win(monkeypatch):
@@ -131,6 +131,23 @@ def test_settings_are_refused(settings, words):
     X, y = task(100)
     with pytest.raises(ValueError, match=words):
         choose(X, y, **settings)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_other_rows_can_judge(several):
+    X, y = task(several=several)
+    judges = task(150, several=several, seed=1)
+    classifier, report = choose(X, y, validation=judges, random_state=3)
+    assert report.held_out == 150
+    seed = classifier.random_state
+    again = LabelTreeClassifier(C=classifier.C, random_state=seed).fit(X, y)
+    if report.chosen.startswith("linear, 1 tree") and "loss" not in report.chosen:
+        assert np.array_equal(classifier.top_k(X, 3).log_probs, again.top_k(X, 3).log_probs)
+    assert classifier.n_features_in_ == X.shape[1]
+    with pytest.raises(ValueError, match="validation must have the columns of X"):
+        choose(X, y, validation=(judges[0][:, :3], judges[1]))
+    with pytest.raises(ValueError, match="validation must have one row per entry"):
+        choose(X, y, validation=(judges[0], judges[1][:3]))
 
 
 def test_rows_that_do_not_fit_are_refused():

@@ -282,6 +282,21 @@ def test_auto_knows_when_there_is_no_time(folder, capsys):
     assert set(notes) == {"left out: no time"}
 
 
+@pytest.mark.parametrize("name", ["one", "tags"])
+def test_another_file_can_judge(folder, capsys, name):
+    options = ["--autotune-validation", f"{name}-test.txt", "--autotune-duration", "30"]
+    result = train(capsys, f"{name}.txt", *options)
+    chosen = next(one for one in result["tried"] if one["name"] == result["chosen"])
+    found = figures(capsys, "test", "m", f"{name}-test.txt", "-k", "4")
+    assert found["P@1"] == pytest.approx(chosen["p_at_1"])
+    code, _, err = run(
+        capsys, "train", f"{name}.txt", "-o", "m", *options, "--head", "linear", "--quiet"
+    )
+    assert (code, "--autotune-validation must go with --head auto" in err) == (2, True)
+    code, _, err = run(capsys, "train", "one.txt", "-o", "m", "--quiet", options[0], "none")
+    assert (code, "none: No such file" in err) == (2, True)
+
+
 def test_auto_on_several_labels_tries_linear_weights_alone(folder, capsys):
     result = train(capsys, "tags.txt")
     assert all(one["name"].startswith("linear") for one in result["tried"])
