@@ -25,7 +25,7 @@ extensions = [
     "cpp_headers",
     "program_output",
 ]
-exclude_patterns = ["_ext", "conftest.py"]
+exclude_patterns = ["_ext", "conftest.py", "guide/fasttext_transcript.md"]
 autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]
 nitpicky = True  # a reference without a target is an error under -W
 
