@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,11 @@ from ._arrays import (
     as_integer,
 )
 from ._core import search as core
-from ._hierarchy import Hierarchy
+from ._hierarchy import Hierarchy, as_tree
 from ._runtime import resolve_threads
-from ._scoring import as_scoring
+from ._scoring import as_examples, as_scoring
 from ._sparse import SparseMatrix
+from ._sparse_weights import SparseWeights
 
 __all__ = ["SearchResult", "hsoftmax_search"]
 
@@ -117,3 +119,38 @@ def hsoftmax_search(
     return SearchResult._make(
         core.search(tree, x, w, bias, count, width, edge, inner, least, check, threads)
     )
+
+
+def search_mean(
+    trees: Sequence[tuple[Hierarchy, SparseWeights]],
+    X: SparseMatrix,
+    k: int,
+    *,
+    beam: int | None = None,
+    num_threads: int | None = None,
+) -> tuple[npt.NDArray[np.int64], Array]:
+    """The k classes (N, k) whose probability, the mean over trees, is largest, and its logarithm.
+
+    Equal to sorting the `log_mean_exp` of every tree's `hsoftmax_log_proba`, ties and bits
+    included. With a beam: the best among the ``max(2k, 8)`` best of each tree's own search with it,
+    their means exact.
+    """
+    classes, log_probs = core.search_mean(
+        [as_tree(h) for h, _ in trees],
+        as_examples(X),
+        [W._compiled for _, W in trees],
+        as_integer("k", k, 1),
+        None if beam is None else as_integer("beam", beam, 1),
+        resolve_threads(num_threads),
+    )
+    return classes, log_probs
+
+
+def log_mean_exp(log_p: Sequence[Array], *, num_threads: int | None = None) -> Array:
+    """The logarithm of the average probability, of float32 arrays of one shape."""
+    if len(log_p) == 1:
+        return log_p[0]
+    rows = np.stack([one.ravel() for one in log_p])
+    mean = np.empty(log_p[0].shape, np.float32)
+    core.log_mean_exp(rows, mean.ravel(), resolve_threads(num_threads))
+    return mean

@@ -175,15 +175,6 @@ def as_stored(name: str, parts: Compressed) -> Compressed:
     return parts._replace(indices=parts.indices[:end], data=parts.data[:end])
 
 
-def take_rows(csr: Compressed, rows: Array) -> Compressed:
-    """Some rows of a CSR matrix, in this order."""
-    lengths = np.diff(csr.indptr)[rows]
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(csr.indptr.dtype)
-    at = np.repeat(csr.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
-    shape = (len(rows), csr.shape[1])
-    return csr._replace(indptr=indptr, indices=csr.indices[at], data=csr.data[at], shape=shape)
-
-
 def with_parts(matrix: Any, **parts: Array) -> Any:
     """A matrix like `matrix`, of the same type, with other arrays in it."""
     result = copy.copy(matrix)

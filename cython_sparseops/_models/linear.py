@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cython_sparseops._arrays import FLOAT32, Array
+from cython_sparseops._arrays import Array
 from cython_sparseops._cluster import class_centroids
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._hsoftmax import hsoftmax_log_proba
@@ -25,9 +24,7 @@ from cython_sparseops._models.file import (
     unpack_labels,
     unpack_strings,
 )
-from cython_sparseops._scoring import as_examples
-from cython_sparseops._search import hsoftmax_search
-from cython_sparseops._sparse import as_csr, take_rows
+from cython_sparseops._search import hsoftmax_search, log_mean_exp, search_mean
 from cython_sparseops._sparse_weights import SparseWeights
 from cython_sparseops._storage import save_arrays
 
@@ -35,7 +32,6 @@ KIND = "LabelTreeClassifier"
 TREES = ("cluster", "huffman", "balanced", "two_level", "adaptive")
 LOSSES = ("squared_hinge", "softmax", "logistic")
 ARITY = 16  # of trees that are not clustered: binary ones lose accuracy and time with a linear head
-BEAM_CANDIDATES = 16  # of each tree at least, where a beam's answers of several are averaged
 
 
 class LinearTree(NamedTuple):
@@ -123,62 +119,23 @@ class LinearModel:
 
     def log_proba(self, X: Any, classes: Any = None, *, num_threads: int | None = None) -> Array:
         """Log-probabilities (N, C), or (N, m) of given classes: exact."""
-        return _mean_exp(
+        return log_mean_exp(
             [
                 hsoftmax_log_proba(X, W, None, h, classes=classes, num_threads=num_threads)
                 for h, W in self.trees
-            ]
+            ],
+            num_threads=num_threads,
         )
 
     def top_k(
         self, X: Any, k: int, *, beam: int | None = None, num_threads: int | None = None
     ) -> tuple[npt.NDArray[np.int64], Array]:
-        """The k likeliest classes and their log-probabilities.
-
-        One tree: as `hsoftmax_search`. Several: the best classes of each are candidates, whose
-        averages are exact. What is no candidate of any tree is at most as likely as the average of
-        the trees' last candidates; rows where that does not settle the order are searched again
-        with four times as many. With a beam, the answer is the best of the candidates.
-        """
+        """The k likeliest classes and their log-probabilities: `hsoftmax_search`, `search_mean`."""
         if len(self.trees) == 1:
             h, W = self.trees[0]
             found = hsoftmax_search(X, W, None, h, k, beam=beam, num_threads=num_threads)
             return found.classes, found.log_probs
-        csr = as_csr("X", X, FLOAT32)
-        n = csr.shape[0]
-        classes = np.empty((n, k), np.int64)
-        log_probs = np.empty((n, k), np.float32)
-        rows, least = np.arange(n), 2 if beam is None else BEAM_CANDIDATES
-        width = min(self.n_classes, max(2 * k, least))
-        while rows.size:
-            part = as_examples(csr if len(rows) == n else take_rows(csr, rows))
-            best, scores, others = self._best_candidates(part, k, width, beam, num_threads)
-            classes[rows], log_probs[rows] = best, scores
-            if beam is not None or width == self.n_classes:
-                break
-            rows = rows[scores[:, -1] <= others]
-            width = min(self.n_classes, 4 * width)
-        return classes, log_probs
-
-    def _best_candidates(
-        self, X: Any, k: int, width: int, beam: int | None, num_threads: int | None
-    ) -> tuple[npt.NDArray[np.int64], Array, Array]:
-        """The k best of the candidates, and a bound of every other class's log-probability."""
-        found = [
-            hsoftmax_search(X, W, None, h, width, beam=beam, num_threads=num_threads)
-            for h, W in self.trees
-        ]
-        ids = np.sort(np.concatenate([one.classes for one in found], axis=1), axis=1)
-        fresh = np.ones(ids.shape, bool)
-        fresh[:, 1:] = ids[:, 1:] != ids[:, :-1]
-        fresh &= ids >= 0
-        log_p = self.log_proba(X, np.where(ids >= 0, ids, 0), num_threads=num_threads)
-        log_p[~fresh] = -np.inf
-        order = np.lexsort((ids, -log_p))[:, :k]  # ties to the lower class
-        scores = np.take_along_axis(log_p, order, axis=1)
-        best = np.where(scores > -np.inf, np.take_along_axis(ids, order, axis=1), -1)
-        others = _mean_exp([one.log_probs[:, -1] for one in found])
-        return best, scores, others
+        return search_mean(self.trees, X, k, beam=beam, num_threads=num_threads)
 
     def explain(self, X: Any, classes: Array) -> Any:
         """What each feature adds to the scores on the path to one class per row: CSR (N, D)."""
@@ -215,17 +172,6 @@ class LinearModel:
         if len(sizes) != 1:
             raise ValueError("trees must be one or more of the same classes and features")
         return cls(trees)
-
-
-def _mean_exp(log_p: list[Array]) -> Array:
-    """The logarithm of the average probability."""
-    if len(log_p) == 1:
-        return log_p[0]
-    total = log_p[0].astype(np.float64)
-    for one in log_p[1:]:
-        np.logaddexp(total, one, out=total)
-    total -= math.log(len(log_p))
-    return total.astype(log_p[0].dtype)
 
 
 def _path_selector(h: Hierarchy, temperatures: Array, classes: Array) -> Any:

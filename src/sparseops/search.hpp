@@ -26,4 +26,19 @@ template <Real T>
 void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
                      MatrixView<T> log_probs, std::span<T> bound, int num_threads = 0);
 
+// One of several trees over the same classes, with its sparse W and the X that all share.
+struct SearchTree {
+    const HierarchyView* h = nullptr;
+    HSoftmaxInput<float> in = {};
+};
+
+// The k classes of every row of X whose probability, the mean over the trees, is largest, best first, ties to the lower id: classes
+// and log_probs (N, k), unfilled places -1 and -inf. Equal to sorting the log_mean_exp of every tree's hsoftmax_log_proba, ties and
+// bits included. With a beam: the best among the max(2k, 8) best of each tree's own search with it, their means exact.
+void hsoftmax_search_mean(std::span<const SearchTree> trees, std::size_t k, std::optional<std::int64_t> beam,
+                          MatrixView<std::int64_t> classes, MatrixView<float> log_probs, int num_threads = 0);
+
+// out[i] = log of the mean over the rows of exp(log_p[row][i]).
+void log_mean_exp(MatrixView<const float> log_p, std::span<float> out, int num_threads = 0);
+
 }  // namespace sparseops

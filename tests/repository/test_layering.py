@@ -92,8 +92,11 @@ LENT = {
     ("search.cpp", "hsoftmax/score.hpp"),
     ("search.cpp", "hsoftmax/child_log_p.hpp"),
     ("search/blocks.cpp", "hsoftmax/score.hpp"),
+    ("search/forest.cpp", "hsoftmax/score.hpp"),
     ("search/blocks.cpp", "hsoftmax/child_log_p.hpp"),
+    ("search/forest.cpp", "hsoftmax/child_log_p.hpp"),
     ("search.cpp", "hsoftmax/backward.hpp"),  # the checks of its input
+    ("search/forest.cpp", "hsoftmax/backward.hpp"),
     # A step is taken where the backward pass hands over the gradient of a row.
     ("update/update.cpp", "hsoftmax/backward.hpp"),
     ("update/update.cpp", "normalize/named_rows.hpp"),

@@ -46,6 +46,28 @@ struct Likelier {
     }
 };
 
+// A step from a node of this log-probability that is smaller leads below `worst`, rounding included. NaN, which none is below, if both
+// are -inf.
+template <Real T>
+T least_step(T worst, double log_p) noexcept {
+    const double slack = 4e-7 * (1 + std::abs(static_cast<double>(worst)) + std::abs(log_p));
+    return static_cast<T>(static_cast<double>(worst) - log_p - slack);
+}
+
+// least = f(j) for the j in [0, n) of the groups of sixteen that have a step[j] not below `least`: most are passed over.
+template <Real T, class F>
+void each_not_below(const T* step, std::size_t n, T least, F f) {
+    constexpr std::size_t some = 16;
+    for (std::size_t from = 0; from < n; from += some) {
+        const std::size_t end = std::min(n, from + some);
+        std::uint32_t any = end - from < some;
+        if (!any) {
+            for (std::size_t j = 0; j < some; ++j) any |= !(step[from + j] < least);
+        }
+        for (std::size_t j = from; any && j < end; ++j) least = f(j);
+    }
+}
+
 template <Real T>
 class Results {
 public:
@@ -60,7 +82,8 @@ public:
         best_left_ = worst_ = -std::numeric_limits<T>::infinity();
     }
     std::size_t limit() const noexcept { return limit_; }
-    T worst() const noexcept { return worst_; }  // of as many results as are wanted; -inf while they are fewer
+    std::span<const Found<T>> found() const noexcept { return found_; }  // in no order
+    T worst() const noexcept { return worst_; }                          // of as many results as are wanted; -inf while they are fewer
 
     // The results so far are a heap with the worst on top.
     void offer(const Found<T>& candidate) {
@@ -98,18 +121,10 @@ public:
     // done, if that cannot be: an edge beam looks at each.
     bool take_leaves(const Open<T>& node, std::span<const std::int32_t> children, const T* log_p) {
         if (options_.edge_beam) return false;
-        constexpr std::size_t some = 16;
-        T least = least_step_to_result(node);
-        for (std::size_t from = 0; from < children.size(); from += some) {
-            const std::size_t end = std::min(children.size(), from + some);
-            std::uint32_t any = end - from < some;
-            if (!any) {
-                for (std::size_t j = 0; j < some; ++j) any |= !(log_p[from + j] < least);
-            }
-            if (!any) continue;
-            for (std::size_t j = from; j < end; ++j) take_child(node, children[j], log_p[j], [](const Open<T>&) {});
-            least = least_step_to_result(node);
-        }
+        each_not_below(log_p, children.size(), least_step(worst_, node.log_p), [&](std::size_t j) {
+            take_child(node, children[j], log_p[j], [](const Open<T>&) {});
+            return least_step(worst_, node.log_p);
+        });
         return true;
     }
 
@@ -126,12 +141,6 @@ public:
     }
 
 private:
-    // A step that is smaller leads below the worst result, rounding included. NaN, which none is below, if both are -inf.
-    T least_step_to_result(const Open<T>& node) const noexcept {
-        const double worst = static_cast<double>(worst_), slack = 4e-7 * (1 + std::abs(worst) + std::abs(node.log_p));
-        return static_cast<T>(worst - node.log_p - slack);
-    }
-
     // Replaces each result by the deepest node above it, itself included, that is as likely as asked; repeats go.
     template <class LogP>
     void climb(double least, LogP log_p) {
