@@ -91,7 +91,7 @@ class FastTextModel:
         self._features = FastTextFeatures(
             as_texts(words, "words"),
             Strings.of(label.encode("utf-8", "surrogateescape") for label in labels),
-            None if kept is None else as_integers("kept", kept).astype(np.int32),
+            None if kept is None else _as_buckets(kept),
             word_ngrams=word_ngrams,
             min_chars=min_chars,
             max_chars=max_chars,
@@ -295,6 +295,11 @@ class FastTextModel:
         sums = np.concatenate([[0], np.cumsum(terms)])
         scores: Array = sums[ends] - sums[ends - lengths]
         return scores.reshape(classes.shape).astype(np.float32)
+
+
+def _as_buckets(kept: npt.ArrayLike) -> npt.NDArray[np.int32]:
+    """int32; what does not fit becomes a number that is no bucket either."""
+    return np.clip(as_integers("kept", kept), -1, 2**31 - 1).astype(np.int32)
 
 
 def load_fasttext(path: str | os.PathLike[str]) -> FastTextModel:

@@ -4,6 +4,7 @@ The files are written here, so that fastText itself is not needed; test_fasttext
 with it.
 """
 
+import os
 import pickle
 import struct
 
@@ -254,6 +255,31 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
         cso.load_fasttext(tmp_path)
     with pytest.raises(FileNotFoundError):
         cso.load_fasttext(tmp_path / "none.bin")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ValueError, match="path must be a regular file"):
+            cso.load_fasttext(tmp_path / "pipe")
+
+
+def test_parts_that_do_not_fit_make_no_model():
+    tree, E, W = cso.Hierarchy.balanced(3), np.zeros((5, 2)), np.zeros((2, 2))
+    settings = {"word_ngrams": 2, "buckets": 4}
+    cso.FastTextModel(tree, E, W, ["a", "b", "c"], ["x"], counts=[3, 2, 1], **settings)
+    for change, said in (
+        ({"labels": ["a", "b"]}, "labels must number 3, got 2"),
+        ({"counts": [1, 2]}, "counts must number 3, got 2"),
+        ({"words": ["x", "y"]}, r"shapes \(6, 2\) and \(2, 2\), got \(5, 2\)"),
+        ({"words": ["x", "x"]}, "words and labels must differ, got 'x' again at index 1"),
+        ({"W": np.zeros((3, 2))}, r"and \(3, 2\)"),
+        ({"kept": [4]}, r"kept must be in \[0, 4\), got 4 at index 0"),
+        ({"kept": [2**32]}, r"kept must be in \[0, 4\), got"),
+        ({"buckets": 0}, "buckets must be at least 1 for n-grams, got 0"),
+        ({"buckets": 2**31}, r"buckets must be below 2\*\*31"),
+        ({"min_chars": -1}, "min_chars must be at least 0, got -1"),
+    ):
+        parts = {"hierarchy": tree, "E": E, "W": W, "labels": ["a", "b", "c"], "words": ["x"]}
+        with pytest.raises(ValueError, match=said):
+            cso.FastTextModel(**{**parts, **settings, **change})
 
 
 def test_arguments_that_break_a_rule_are_refused(tmp_path):
