@@ -38,6 +38,7 @@ cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
         uint64_t seed
         uint64_t epoch
         span[const int64_t] place
+        double label_smoothing
 
     void cpp_embedding_bag "sparseops::embedding_bag" [T, I](CsrView[const T, I] X, MatrixView[const T] E, BagMode mode, MatrixView[T] out,
             int num_threads) except +
@@ -70,10 +71,12 @@ cdef class Schedule:
     cdef object kept
 
     def __init__(self, *, size_t batch_size, double decay, int64_t done, int64_t total, bint check_input, int num_threads,
-                 double dropout, int64_t replacement, uint64_t seed, uint64_t epoch, const int64_t[::1] place=None):
+                 double dropout, int64_t replacement, uint64_t seed, uint64_t epoch, double label_smoothing,
+                 const int64_t[::1] place=None):
         self.of.batch_size, self.of.decay, self.of.done, self.of.total = batch_size, decay, done, total
         self.of.check_input, self.num_threads = check_input, num_threads
         self.of.dropout, self.of.replacement, self.of.seed, self.of.epoch = dropout, replacement, seed, epoch
+        self.of.label_smoothing = label_smoothing
         if place is not None:
             self.kept = place
             self.of.place = as_const_span(&place[0], place.shape[0])

@@ -43,7 +43,7 @@ __all__ = ["BagModel", "BagTrainer", "Progress"]
 _TRAIN = specialized(core.bag_train, INDICES, REALS)
 _DENSE_TRAIN = specialized(core.dense_train, REALS)
 BLOCK = 4096  # rows that a model reads or predicts at a time: a block fits in the caches
-TREES = ("huffman", "two_level", "balanced")  # that a classifier builds from class counts alone
+TREES = ("auto", "cluster", "huffman", "two_level", "balanced")  # of a classifier, by name
 _PIECE = 1 << 24  # multiply-adds between two reports: some 50 ms of one core
 
 
@@ -272,6 +272,13 @@ OPTIMIZERS: dict[str, Callable[..., SGD | Adagrad | Adam]] = {
 }
 
 
+def default_lr(optimizer: str, batch_size: int) -> float:
+    """Measured on WordNet. A step sums its rows' gradients; plain SGD does not rescale them."""
+    if optimizer == "sgd":
+        return min(0.5, 8 / batch_size)
+    return 0.02 if optimizer == "adam" else 0.3
+
+
 class BagTrainer:
     """Trains a `BagModel` by minibatches, in an order and with sums that depend on the seed alone.
 
@@ -301,6 +308,9 @@ class BagTrainer:
         Leave a dropped feature out, or put this feature in its place, a learned "unknown".
     max_norm : float, optional
         Rows of E and W that a step leaves longer are scaled down to this l2 norm.
+    label_smoothing : float in [0, 1), default 0
+        The target of every node on the path is ``(1 - e) onehot + e / children``; what `fit` tells
+        as nll is the loss against that.
     num_threads : int, optional
         Never changes a bit of the result.
 
@@ -318,6 +328,8 @@ class BagTrainer:
     ----------
     Joulin et al., "Bag of tricks for efficient text classification", 2017. Dropout and max-norm:
     Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
+    Label smoothing: Szegedy et al., "Rethinking the inception architecture for computer vision",
+    2016.
 
     Examples
     --------
@@ -344,6 +356,7 @@ class BagTrainer:
         dropout: float = 0.0,
         replacement: int | str = "drop",
         max_norm: float | None = None,
+        label_smoothing: float = 0.0,
         num_threads: int | None = None,
     ) -> None:
         if not is_one_of(optimizer, OPTIMIZERS):
@@ -369,6 +382,9 @@ class BagTrainer:
         self.max_norm = 0.0 if max_norm is None else as_float("max_norm", max_norm)
         if max_norm is not None and not 0 < self.max_norm < np.inf:
             raise ValueError(f"max_norm must be positive and finite, got {self.max_norm}")
+        self.label_smoothing = as_float("label_smoothing", label_smoothing)
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
         self.epochs_done = 0
         self.history: list[Progress] = []
         self._place: Array | None = None  # see _models/parts.py
@@ -382,11 +398,11 @@ class BagTrainer:
         model = self.model
         for name, array in model.to_arrays().items():
             if not array.flags.writeable:
-                setattr(model, name, _writable_copy(array))
+                setattr(model, name, writable_copy(array))
         for optimizer in (self.W_optimizer, self.E_optimizer):
             for name, array in optimizer.state.items():
                 if not array.flags.writeable:
-                    optimizer.state[name] = _writable_copy(array)
+                    optimizer.state[name] = writable_copy(array)
         self.W_state = self.W_optimizer.prepare(model.W.shape, model.W.dtype)
         self.E_state = (
             None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)
@@ -505,6 +521,7 @@ class BagTrainer:
             seed=self.seed,
             epoch=self.epochs_done,
             place=self._place,
+            label_smoothing=self.label_smoothing,
         )
         run: dict[str, Any] = {
             "labels": y,
@@ -530,7 +547,7 @@ class BagTrainer:
         return settings
 
 
-def _writable_copy(array: Array) -> Array:
+def writable_copy(array: Array) -> Array:
     copy = aligned_empty(array.shape, array.dtype)
     copy[...] = array
     return copy

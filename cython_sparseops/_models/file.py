@@ -12,6 +12,7 @@ import numpy as np
 from cython_sparseops._arrays import Array
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._models.bag import BagModel, Progress
+from cython_sparseops._models.held_out import Validation
 from cython_sparseops._models.labels import as_labels
 from cython_sparseops._quantize import QuantizedWeights
 from cython_sparseops._storage import load_arrays, save_arrays
@@ -197,6 +198,8 @@ def save_classifier(
     labels, label_dtype = pack_labels(classifier.classes_)
     params = classifier.get_params(deep=False)
     given = not isinstance(params["hierarchy"], str)
+    pairs = _plain_pairs(params["class_weight"])
+    scores = getattr(classifier, "validation_score_", None)  # of a model of another origin: none
     plain = {name: _plain(value) for name, value in params.items() if name != "hierarchy"}
     plain |= _OF_THE_MACHINE
     names = getattr(classifier, "feature_names_in_", None)
@@ -209,11 +212,12 @@ def save_classifier(
         "history": np.array(classifier.history_, dtype=np.float64).reshape(
             -1, len(Progress._fields)
         ),
+        **({} if scores is None else {"validation": np.array(scores, dtype=np.float64)}),
     }
     metadata = {
         **(extra_metadata or {}),
         "kind": KIND,
-        "params": {**plain, "hierarchy": None if given else params["hierarchy"]},
+        "params": {**plain, **pairs, "hierarchy": None if given else params["hierarchy"]},
         "label_dtype": label_dtype,
         "mode": classifier.model_.mode,
         "n_features": int(classifier.n_features_in_),
@@ -303,6 +307,8 @@ def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
     params = dict(metadata["params"])
     if params["hierarchy"] is None:
         params["hierarchy"] = model.hierarchy
+    if isinstance(params.get("class_weight"), list):
+        params["class_weight"] = {label: weight for label, weight in params["class_weight"]}
     classifier = cls(**{**params, **_OF_THE_MACHINE})
     classifier.hierarchy_, classifier.model_, classifier.classes_ = model.hierarchy, model, classes
     classifier.n_features_in_ = model.n_features
@@ -312,6 +318,11 @@ def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
         Progress(int(epoch), int(examples), int(total), float(nll), float(lr))
         for epoch, examples, total, nll, lr in arrays["history"].tolist()
     ]
+    classifier.validation_score_, classifier.best_epoch_ = None, None
+    if "validation" in arrays:
+        scores = [Validation(int(epoch), score) for epoch, score in arrays["validation"].tolist()]
+        classifier.validation_score_ = scores
+        classifier.best_epoch_ = max(scores, key=lambda one: one.log_likelihood).epoch
     classifier._shuffle_seed, classifier._trainer = int(metadata["shuffle_seed"]), None
     return classifier
 
@@ -332,6 +343,14 @@ def restored(arrays: Arrays) -> Arrays:
         if parts
     }
     return {name: array for name, array in arrays.items() if "." not in name} | whole
+
+
+def _plain_pairs(class_weight: Any) -> dict[str, Any]:
+    """Class weights as pairs: they keep the type of a label, which JSON's keys do not."""
+    if not isinstance(class_weight, Mapping):
+        return {}
+    pairs = [[_plain(label), _plain(weight)] for label, weight in class_weight.items()]
+    return {"class_weight": pairs}
 
 
 def _plain(value: Any) -> Any:

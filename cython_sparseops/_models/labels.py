@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cython_sparseops import _taxonomy as taxonomies
-from cython_sparseops._arrays import Array, as_plain, describe
+from cython_sparseops._arrays import Array, as_plain, describe, find_sorted
 from cython_sparseops._hierarchy import Hierarchy
 
 
@@ -128,6 +129,79 @@ def unique_labels(name: str, labels: Any) -> Array:
     if unique.dtype.kind == "f" and not np.isfinite(unique).all():
         raise ValueError(f"{name} must be finite, got {unique[~np.isfinite(unique)][0]}")
     return as_labels(unique.tolist()) if unique.dtype.kind == "U" else unique
+
+
+def class_numbers(classes: Array, y: Array) -> npt.NDArray[np.int64]:
+    """The place of each label among the classes.
+
+    Raises
+    ------
+    ValueError
+        If a label is none of them.
+
+    Examples
+    --------
+    >>> class_numbers(np.array(["ant", "bee"]), np.array(["bee", "bee"]))
+    array([1, 1])
+    """
+    numbers, known = find_sorted(classes, y)
+    unknown = np.flatnonzero(~known)
+    if unknown.size:
+        label = y[unknown[0]]
+        label = label.item() if isinstance(label, np.generic) else label
+        raise ValueError(f"y must hold only labels of classes, got {label!r} at index {unknown[0]}")
+    return numbers.astype(np.int64, copy=False)
+
+
+def merged_labels(name: str, known: Array, more: Array) -> Array:
+    """All of two sorted arrays of labels, sorted.
+
+    Raises
+    ------
+    ValueError
+        If one holds numbers and the other strings.
+
+    Examples
+    --------
+    >>> merged_labels("y", np.array(["ant", "cat"]), np.array(["bee", "cat"]))
+    array(['ant', 'bee', 'cat'], dtype='<U3')
+    """
+    kinds = [labels.dtype.kind in "UO" for labels in (known, more)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"{name} must hold {'strings' if kinds[0] else 'numbers'}, as the labels before, got "
+            f"{more.tolist()[0]!r}"
+        )
+    if "O" in (known.dtype.kind, more.dtype.kind):
+        return unique_labels(name, np.concatenate([known.astype(object), more.astype(object)]))
+    if find_sorted(known, more)[1].all():
+        return known
+    return unique_labels(name, np.concatenate([known, more]))
+
+
+def more_classes(known: Array, y: Array, given: Any = None) -> Array:
+    """The classes of a later call, sorted: those known, in y and given.
+
+    Raises
+    ------
+    ValueError
+        If some are numbers and others strings, or those given lack one that is known.
+
+    Examples
+    --------
+    >>> more_classes(np.array([1, 3]), np.array([2, 3]))
+    array([1, 2, 3])
+    """
+    wanted = unique_labels("y", y)
+    if given is not None:
+        listed = unique_labels("classes", given)
+        lost = np.setdiff1d(known, listed)
+        if lost.size:
+            raise ValueError(
+                f"classes must hold those of the calls before, got none of {lost.tolist()[0]!r}"
+            )
+        wanted = merged_labels("classes", listed, wanted)
+    return merged_labels("y", known, wanted)
 
 
 def named_classes(name: str, labels: Array, h: Hierarchy) -> Array:

@@ -18,25 +18,47 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from cython_sparseops._arrays import Array, as_plain, find_sorted, is_one_of
+from cython_sparseops._arrays import Array, as_float, find_sorted, is_one_of
 from cython_sparseops._arrays import cast as convert
+from cython_sparseops._cluster import class_centroids
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._hsoftmax import hsoftmax_log_proba
-from cython_sparseops._models.bag import BLOCK, OPTIMIZERS, TREES, BagModel, BagTrainer, Progress
+from cython_sparseops._models.bag import (
+    BLOCK,
+    OPTIMIZERS,
+    TREES,
+    BagModel,
+    BagTrainer,
+    Progress,
+    default_lr,
+)
+from cython_sparseops._models.class_weight import ClassWeight, check_class_weight, row_weights
 from cython_sparseops._models.file import load_classifier, save_classifier
+from cython_sparseops._models.grow import find_siblings, grow_model, grow_trainer, grow_tree
+from cython_sparseops._models.held_out import (
+    LEAST_ROWS,
+    EarlyStopping,
+    HeldOut,
+    Validation,
+    held_out_rows,
+    hold_out,
+)
 from cython_sparseops._models.labels import (
     class_list,
+    class_numbers,
     label_array,
+    more_classes,
     refuse_text,
-    unique_labels,
     with_classes,
 )
 from cython_sparseops._models.predictor import Predictor
 from cython_sparseops._models.progress import shown
 from cython_sparseops._models.topk import TopK
 from cython_sparseops._search import hsoftmax_search
+from cython_sparseops._sklearn.checks import as_count, refuse_masked, weighty
 from cython_sparseops._sparse import SparseMatrix
 
+_SMOOTHING = 0.1  # the least loss of held-out rows on five of six tasks, scaled (docs/guide)
 _LEAST_EPOCHS = 5  # as fastText
 _LEAST_STEPS = 500  # weights start at zero: few rows need that many steps to be told apart
 Rows = npt.ArrayLike | SparseMatrix
@@ -64,12 +86,18 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     hidden_dim : int
         Width of the embedding bag in front of the tree; not used for dense `X`.
-    hierarchy : {"huffman", "two_level", "balanced"} or Hierarchy
-        The tree, built from the class counts, or a tree of your own. Labels are matched with its
-        names (``Hierarchy.from_table``), and ``classes_`` is all of them: classes may have no rows,
-        and rows may be labeled with an inner category, which then is a class of its own below that
-        category. Of a tree without names class ``i`` is ``classes_[i]``; if integer labels use only
-        some of the numbers below ``hierarchy.n_classes``, ``classes_`` is all of them.
+    hierarchy : {"auto", "cluster", "huffman", "two_level", "balanced"} or Hierarchy, default "auto"
+        The tree. ``"cluster"`` puts classes whose training rows have similar means below the same
+        node (`Hierarchy.cluster` of `class_centroids`): 16 children a node, some 128 classes below
+        a last one. The next three are built from the class counts. ``"auto"`` is clustered from
+        three classes on: on held-out rows of each of the six tasks measured, sparse and dense, it
+        was better than Huffman's tree in accuracy and loss, for two to four times the time of
+        training; so take ``"huffman"`` where time matters more. Or a tree of your own. Labels are
+        matched with its names (``Hierarchy.from_table``), and ``classes_`` is all of them: classes
+        may have no rows, and rows may be labeled with an inner category, which then is a class of
+        its own below that category. Of a tree without names class ``i`` is ``classes_[i]``; if
+        integer labels use only some of the numbers below ``hierarchy.n_classes``, ``classes_`` is
+        all of them.
     optimizer : {"adagrad", "rowwise_adagrad", "sgd", "adam"}
         The update rule. ``"rowwise_adagrad"`` keeps one value per row as its state, where
         ``"adagrad"`` keeps one per weight: half the memory, and less of it to move in each step.
@@ -79,7 +107,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     lr_schedule : {"linear", "constant"}
         Whether `lr` falls to 0 over a fit.
     epochs : int or None
-        Passes over the data; None takes 5, or as many as make 500 steps.
+        Passes over the data, at most; None takes 5, or as many as make 500 steps.
     batch_size : int
         Rows per step.
     weight_decay : float
@@ -90,8 +118,24 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Leave dropped features out, or put this column of `X` in their place.
     max_norm : float or None
         Rows of the embedding and of the tree that a step leaves longer are scaled down to it.
+    class_weight : dict, "balanced" or None, default None
+        Multiplies the weights of the rows of a class. A dict has weights by label, 1 for those that
+        it lacks; only their ratios count. Balanced: the same for all rows of a class together, as
+        ``N / (C * count)``.
+    label_smoothing : float in [0, 1) or None, default None
+        The target of each node on the path to a row's class is ``(1 - e) onehot + e / children``.
+        None takes 0.1 where rows are held out, which then tell how sure the model may be, and 0
+        elsewhere. It gained 1 to 2 points of accuracy on four of six tasks and cost none.
+    early_stopping : bool or "auto", default "auto"
+        Hold out rows, look at their loss after every pass (or after 100 steps, if that is more),
+        stop after two looks without a gain, and keep the weights of the best pass. Otherwise the
+        loss of new rows rises while that of the training rows falls: on WordNet from 5.0 to 5.7
+        nats. Auto: with 10,000 rows or more, where those held out are not missed.
+    validation_fraction : float in (0, 1), default 0.05
+        The share held out, at most 2,000 rows; never the last row of a class. They are not
+        trained.
     random_state : int, RandomState or None
-        Seeds the embedding and the order of rows.
+        Seeds the embedding, the order of rows, the clusters and the choice of held-out rows.
     num_threads : int or None
         Never changes a result bit.
     verbose : int
@@ -106,7 +150,12 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     model_ : BagModel
         The weights.
     history_ : list of Progress
-        The training curve.
+        The training curve; losses are those of the smoothed targets.
+    validation_score_ : list of Validation or None
+        Of each look at the held-out rows ``epoch``, passes done, and ``log_likelihood``, their mean
+        in nats, more is better. None without early stopping.
+    best_epoch_ : int or None
+        The pass whose weights were kept.
     n_features_in_ : int
         Columns of `X`.
 
@@ -114,13 +163,18 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     -----
     float64 `X` gives a float64 model and float32 a float32 model; a sparse `X` of integers gives
     float32, a dense one float64. The same `random_state` gives the same bytes whatever
-    `num_threads`. Interrupting `fit` (Ctrl-C) leaves a usable model of the steps done so far, and
-    what was there before if no step was; so does a refused `fit`.
+    `num_threads`. Held-out rows count so that small classes have the share that they have in
+    training; at the end `W` and `b` are multiplied by the number that makes the loss of these rows
+    least: smoothing makes a model less sure than it may be, too many passes more. Interrupting
+    `fit` (Ctrl-C) leaves a usable model of the steps done so far, and what was there before if no
+    step was; so does a refused `fit`.
 
     References
     ----------
     Morin and Bengio, "Hierarchical probabilistic neural network language model", 2005;
-    Joulin et al., "Bag of tricks for efficient text classification", 2017.
+    Joulin et al., "Bag of tricks for efficient text classification", 2017. Label smoothing: Szegedy
+    et al., "Rethinking the inception architecture for computer vision", 2016. The scale: Guo et
+    al., "On calibration of modern neural networks", 2017.
 
     Examples
     --------
@@ -138,7 +192,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         hidden_dim: int = 100,
         *,
-        hierarchy: str | Hierarchy = "huffman",
+        hierarchy: str | Hierarchy = "auto",
         optimizer: str = "adagrad",
         lr: float | None = None,
         lr_schedule: str = "linear",
@@ -148,6 +202,10 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dropout: float = 0.0,
         replacement: int | str = "drop",
         max_norm: float | None = None,
+        class_weight: ClassWeight = None,
+        label_smoothing: float | None = None,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.05,
         random_state: int | np.random.RandomState | None = None,
         num_threads: int | None = None,
         verbose: int = 0,
@@ -163,6 +221,10 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.dropout = dropout
         self.replacement = replacement
         self.max_norm = max_norm
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.num_threads = num_threads
         self.verbose = verbose
@@ -206,15 +268,43 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         with self._unchanged_unless_trained():
             self._check_parameters()
-            rows, given, weight = _kept(*self._check_training(X, y, sample_weight, reset=True))
+            rows, given, weight = weighty(*self._check_training(X, y, sample_weight, reset=True))
             self.classes_ = class_list(self.hierarchy, given, classes)
-            labels = self._class_numbers(given)
-            self._start(rows, labels, weight)
-            steps = math.ceil(len(labels) / index(self.batch_size))
-            least = max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / steps))
-            epochs = least if self.epochs is None else index(self.epochs)
-            self._train(rows, labels, weight, epochs=epochs, lr_schedule=self.lr_schedule)
+            labels = class_numbers(self.classes_, given)
+            self._fit(rows, labels, weight)
         return self
+
+    def _fit(self, X: Any, labels: npt.NDArray[np.int64], sample_weight: Array | None) -> None:
+        weight = row_weights(self.class_weight, self.classes_, labels, sample_weight)
+        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
+        stops = self.early_stopping
+        if stops == "auto":
+            stops = len(labels) >= LEAST_ROWS
+        held_out = None
+        if stops:
+            held = held_out_rows(labels, float(self.validation_fraction), seeds[1])
+            if held.any():
+                held_out, kept = hold_out(X, labels, weight, held), ~held
+                X, labels = X[kept], labels[kept]
+                weight = None if weight is None else weight[kept]
+                sample_weight = None if sample_weight is None else sample_weight[kept]
+        self._start(X, self._tree(X, labels, sample_weight, seeds[2]), seeds)
+        self._train(
+            X,
+            labels,
+            weight,
+            epochs=self._epochs(len(labels)),
+            lr_schedule=self.lr_schedule,
+            held_out=held_out,
+        )
+
+    def _epochs(self, rows: int) -> int:
+        if self.epochs is not None:
+            return index(self.epochs)
+        return max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / self._steps(rows)))
+
+    def _steps(self, rows: int) -> int:
+        return math.ceil(rows / index(self.batch_size))
 
     def partial_fit(
         self,
@@ -226,7 +316,11 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train one more pass over the rows given, at a constant learning rate.
 
         The optimizer keeps its state from call to call, and from `fit`. A model that was loaded
-        from a file, copied or pickled starts with a new state.
+        from a file, copied or pickled starts with a new state. No rows are held out.
+
+        Labels may be new: each gets a leaf beside the class that the model takes most of its rows
+        for. No other row of `W` changes by that. Give rows of known classes with them: what is
+        trained on new classes alone soon answers nothing else.
 
         Parameters
         ----------
@@ -235,7 +329,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         y : array_like of shape (N,)
             Labels.
         classes : array_like of shape (C,), optional
-            All labels that will ever come; for the first call. By default the labels in its `y`.
+            All labels that are to be known. By default those in `y`; in a later call those known
+            must be among them.
         sample_weight : array_like of shape (N,), optional
             Weights of the rows.
 
@@ -247,33 +342,36 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If a later call brings a new class or other `classes`.
+            If a label is new to a tree with names, or of another kind than those known, `classes`
+            lacks known ones, or `class_weight` is "balanced".
 
         Examples
         --------
         >>> from cython_sparseops.sklearn import HSoftmaxClassifier
-        >>> classifier = HSoftmaxClassifier().partial_fit([[0.0], [1.0]], [0, 1], classes=[0, 1, 2])
-        >>> classifier.partial_fit([[2.0]], [2]).classes_.tolist()
-        [0, 1, 2]
+        >>> classifier = HSoftmaxClassifier().partial_fit([[0.0], [2.0]], ["ant", "cat"])
+        >>> classifier.partial_fit([[1.0]], ["bee"]).classes_.tolist()
+        ['ant', 'bee', 'cat']
         """
         with self._unchanged_unless_trained():
             self._check_parameters()
             first = not hasattr(self, "model_")
+            if is_one_of(self.class_weight, ("balanced",)):
+                raise ValueError(
+                    "class_weight must be a dict or None for partial_fit, which does not see all "
+                    "rows, got 'balanced'"
+                )
             rows, given, weight = self._check_training(X, y, sample_weight, reset=first)
             if first:
                 self.classes_ = class_list(self.hierarchy, given, classes)
-            elif classes is not None:
-                known = unique_labels("classes", classes)
-                if not np.array_equal(known, self.classes_):
-                    raise ValueError(
-                        f"classes must be the same in every call, got {len(known)} others "
-                        f"after {len(self.classes_)}"
-                    )
-            rows, given, weight = _kept(rows, given, weight)
-            labels = self._class_numbers(given)
+            rows, given, weight = weighty(rows, given, weight)
+            if not first:
+                self._grow(rows, given, classes)
+            labels = class_numbers(self.classes_, given)
+            weights = row_weights(self.class_weight, self.classes_, labels, weight)
             if first:
-                self._start(rows, labels, weight)
-            self._train(self._model_input(rows), labels, weight, epochs=1, lr_schedule="constant")
+                seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
+                self._start(rows, self._tree(rows, labels, weight, seeds[2]), seeds)
+            self._train(self._model_input(rows), labels, weights, epochs=1, lr_schedule="constant")
         return self
 
     def predict(self, X: Rows) -> Array:
@@ -405,7 +503,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         most = len(self.classes_)
-        k = _as_count("k", k, f"in [1, {most}], the number of classes", most)
+        k = as_count("k", k, f"in [1, {most}], the number of classes", most)
         rows, model = self._check_rows(X), self.model_
         found = np.empty((rows.shape[0], k), dtype=np.int64)
         log_probs = np.empty((rows.shape[0], k), dtype=model.W.dtype)
@@ -571,14 +669,24 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_parameters(self) -> None:
         """Refuse what the trainer would not see; it checks the rest."""
         for name in ("hidden_dim", "batch_size"):
-            _as_count(name, getattr(self, name))
+            as_count(name, getattr(self, name))
         if self.epochs is not None:
-            _as_count("epochs", self.epochs)
+            as_count("epochs", self.epochs)
         if not is_one_of(self.optimizer, OPTIMIZERS):
             raise ValueError(
                 f"optimizer must be one of {tuple(OPTIMIZERS)}, got {self.optimizer!r}"
             )
-        if not isinstance(self.hierarchy, Hierarchy) and self.hierarchy not in TREES:
+        if not isinstance(self.early_stopping, (bool, np.bool_)) and not is_one_of(
+            self.early_stopping, ("auto",)
+        ):
+            raise ValueError(
+                f"early_stopping must be True, False or 'auto', got {self.early_stopping!r}"
+            )
+        fraction = as_float("validation_fraction", self.validation_fraction)
+        if not 0 < fraction < 1:
+            raise ValueError(f"validation_fraction must be in (0, 1), got {fraction}")
+        check_class_weight(self.class_weight)
+        if not isinstance(self.hierarchy, Hierarchy) and not is_one_of(self.hierarchy, TREES):
             raise ValueError(
                 f"hierarchy must be one of {TREES} or a Hierarchy, got {self.hierarchy!r}"
             )
@@ -601,7 +709,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_training(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[Any, Array, Any]:
-        _refuse_masked(X=X, sample_weight=sample_weight)
+        refuse_masked(X=X, sample_weight=sample_weight)
         refuse_text("X", X)
         y = label_array("y", y)
         dtype = [np.float32, np.float64] if issparse(X) else [np.float64, np.float32]
@@ -614,39 +722,63 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         return X, y, weight
 
-    def _class_numbers(self, y: Array) -> npt.NDArray[np.int64]:
-        numbers, known = find_sorted(self.classes_, y)
-        unknown = np.flatnonzero(~known)
-        if unknown.size:
-            label = y[unknown[0]]
-            label = label.item() if isinstance(label, np.generic) else label
-            raise ValueError(
-                "y must hold only labels of classes or of the first call (new classes cannot be "
-                f"added yet), got {label!r} at index {unknown[0]}"
-            )
-        return numbers.astype(np.int64, copy=False)
-
-    def _start(self, X: Any, labels: npt.NDArray[np.int64], weight: Array | None) -> None:
-        """Build the tree and the weights; forget what was trained."""
-        counts = np.bincount(labels, weights=weight, minlength=len(self.classes_))
+    def _tree(
+        self,
+        X: Any,
+        labels: npt.NDArray[np.int64],
+        sample_weight: Array | None,
+        seed: int,
+    ) -> Hierarchy:
+        """The tree that `hierarchy` asks for, over the classes of these rows."""
+        counts = np.bincount(labels, weights=sample_weight, minlength=len(self.classes_))
         if isinstance(self.hierarchy, Hierarchy):
-            self.hierarchy_ = with_classes(self.hierarchy, self.classes_, counts)
-        elif self.hierarchy == "balanced":
-            self.hierarchy_ = Hierarchy.balanced(len(counts))
-        else:
-            build = Hierarchy.huffman if self.hierarchy == "huffman" else Hierarchy.two_level
-            self.hierarchy_ = build(counts)
-        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=2)
-        self._shuffle_seed = int(seeds[1])
+            return with_classes(self.hierarchy, self.classes_, counts)
+        kind = self.hierarchy
+        if kind == "cluster" or (kind == "auto" and len(counts) > 2):
+            vectors = class_centroids(X, labels, len(counts), num_threads=self.num_threads)
+            return Hierarchy.cluster(vectors, counts=counts, rng=seed, num_threads=self.num_threads)
+        if kind == "balanced":
+            return Hierarchy.balanced(len(counts))
+        return Hierarchy.two_level(counts) if kind == "two_level" else Hierarchy.huffman(counts)
+
+    def _start(self, X: Any, tree: Hierarchy, seeds: list[int]) -> None:
+        """Make the weights; forget what was trained."""
+        self.hierarchy_ = tree
+        self._shuffle_seed = seeds[1]
         self._trainer: BagTrainer | None = None
         self.history_: list[Progress] = []
-        self.model_ = BagModel.create(
-            self.hierarchy_,
-            X.shape[1],
-            hidden_dim=int(self.hidden_dim) if issparse(X) else None,
-            dtype=X.dtype,
-            rng=int(seeds[0]),
+        self.validation_score_: list[Validation] | None = None
+        self.best_epoch_: int | None = None
+        self.model_ = self._new_model(X, tree, seeds)
+
+    def _new_model(self, X: Any, tree: Hierarchy, seeds: list[int]) -> BagModel:
+        width = int(self.hidden_dim) if issparse(X) else None
+        return BagModel.create(tree, X.shape[1], hidden_dim=width, dtype=X.dtype, rng=seeds[0])
+
+    def _new_trainer(
+        self,
+        model: BagModel,
+        seed: int,
+        *,
+        epochs: int,
+        lr_schedule: str,
+        has_held_out: bool,
+    ) -> BagTrainer:
+        smoothing = self.label_smoothing
+        if smoothing is None:
+            smoothing = _SMOOTHING if has_held_out else 0.0
+        return BagTrainer(
+            model,
+            lr=self._lr(),
+            rng=seed,
+            epochs=epochs,
+            lr_schedule=lr_schedule,
+            label_smoothing=smoothing,
+            **{name: getattr(self, name) for name in _TRAINER_SETTINGS},
         )
+
+    def _lr(self) -> float:
+        return default_lr(self.optimizer, index(self.batch_size)) if self.lr is None else self.lr
 
     def _train(
         self,
@@ -656,33 +788,72 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         epochs: int,
         lr_schedule: str,
+        held_out: HeldOut | None = None,
     ) -> None:
-        lr = _default_lr(self.optimizer, index(self.batch_size)) if self.lr is None else self.lr
         if self._trainer is None:
-            settings = {name: getattr(self, name) for name in _TRAINER_SETTINGS}
-            self._trainer = BagTrainer(
+            self._trainer = self._new_trainer(
                 self.model_,
-                lr=lr,
-                lr_schedule=lr_schedule,
+                self._shuffle_seed,
                 epochs=epochs,
-                rng=self._shuffle_seed,
-                **settings,
+                lr_schedule=lr_schedule,
+                has_held_out=held_out is not None,
             )
+        self._trainer.model = self.model_
         self._trainer.epochs, self._trainer.lr_schedule = epochs, lr_schedule
         self._trainer.history = self.history_
         before = len(self.history_)
+        steps = self._trainer.fit(X, labels, sample_weight=weight)
+        stopping = None
+        if held_out is not None:
+            rows = len(labels)
+            stopping = EarlyStopping(
+                self.model_,
+                held_out,
+                rows=rows,
+                steps=self._steps(rows),
+                num_threads=self.num_threads,
+            )
+            steps = stopping.follow(steps)
         try:
-            training = self._trainer.fit(X, labels, sample_weight=weight)
-            for _ in shown(training, self.verbose, "training"):
+            for _ in shown(steps, self.verbose, "training"):
                 pass
         except ValueError as error:
             if len(self.history_) == before:
                 raise
-            raise ValueError(f"lr must be small enough to converge, got {lr}: {error}") from error
+            raise ValueError(
+                f"lr must be small enough to converge, got {self._lr()}: {error}"
+            ) from error
+        if stopping is not None:
+            self.model_ = stopping.calibrated()
+            self.validation_score_, self.best_epoch_ = stopping.scores, stopping.best_epoch
+
+    # ---- new classes
+
+    def _grow(self, X: Any, y: Array, classes: npt.ArrayLike | None) -> None:
+        """Add the labels of y and `classes` that are new, beside classes that they resemble."""
+        every = more_classes(self.classes_, y, classes)
+        if len(every) == len(self.classes_):
+            return
+        if self.hierarchy_.class_names is not None:
+            raise ValueError(
+                "y must hold names of the hierarchy, got "
+                f"{np.setdiff1d(every, self.classes_).tolist()[0]!r}"
+            )
+        numbers = find_sorted(every, self.classes_)[0]
+        new = np.setdiff1d(np.arange(len(every)), numbers)
+        labels = find_sorted(every, y)[0]
+        rows = np.flatnonzero(np.isin(labels, new))
+        hidden = self._hidden_blocks(X[rows]) if rows.size else ()
+        siblings = find_siblings(self.model_, hidden, labels[rows], new, self.num_threads)
+        grown = grow_tree(self.hierarchy_, numbers, siblings)
+        model = grow_model(self.model_, grown)
+        if self._trainer is not None:
+            self._trainer = grow_trainer(self._trainer, model, grown)
+        self.classes_, self.hierarchy_, self.model_ = every, grown.hierarchy, model
 
     def _check_rows(self, X: Any) -> Any:
         check_is_fitted(self)
-        _refuse_masked(X=X)
+        refuse_masked(X=X)
         refuse_text("X", X)
         return validate_data(self, X, accept_sparse="csr", dtype=self.model_.W.dtype, reset=False)
 
@@ -697,40 +868,3 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for start in range(0, X.shape[0], BLOCK):
             rows = slice(start, min(start + BLOCK, X.shape[0]))
             yield rows, self.model_.hidden(self._model_input(X[rows]), num_threads=self.num_threads)
-
-
-def _as_count(
-    name: str, value: Any, rule: str = "a positive integer", most: int = 2**63 - 1
-) -> int:
-    """A Python int, so that no width of NumPy's spreads into what is computed with it."""
-    try:
-        number = index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
-    except TypeError:
-        number = 0
-    if not 1 <= number <= most:
-        raise ValueError(f"{name} must be {rule}, got {value!r}")
-    return number
-
-
-def _kept(X: Any, y: Array, weight: Array | None) -> tuple[Any, Array, Any]:
-    """Leave out the rows of weight 0, exactly as if they were not there."""
-    if weight is None or (weight > 0).all():
-        return X, y, weight
-    kept = weight > 0
-    if not kept.any():
-        raise ValueError("sample_weight must hold a positive weight, got all zeros")
-    return X[kept], y[kept], weight[kept]
-
-
-def _refuse_masked(**arrays: Any) -> None:
-    """scikit-learn drops masks without a word."""
-    for name, array in arrays.items():
-        if isinstance(array, np.ndarray):
-            as_plain(name, array)
-
-
-def _default_lr(optimizer: str, batch_size: int) -> float:
-    """Measured on WordNet. A step sums its rows' gradients; plain SGD does not rescale them."""
-    if optimizer == "sgd":
-        return min(0.5, 8 / batch_size)
-    return 0.02 if optimizer == "adam" else 0.3

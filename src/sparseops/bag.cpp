@@ -258,8 +258,8 @@ private:
 template <Real T>
 class TreeStep {
 public:
-    TreeStep(MatrixView<T> W, std::span<T> b, Optimizer<T>& optimizer, int num_threads)
-        : W_(W), b_(b), optimizer_(optimizer), lr_(optimizer.lr), num_threads_(num_threads) {}
+    TreeStep(MatrixView<T> W, std::span<T> b, Optimizer<T>& optimizer, double label_smoothing, int num_threads)
+        : W_(W), b_(b), optimizer_(optimizer), lr_(optimizer.lr), label_smoothing_(label_smoothing), num_threads_(num_threads) {}
     ~TreeStep() { optimizer_.lr = lr_; }
     TreeStep(const TreeStep&) = delete;
     TreeStep& operator=(const TreeStep&) = delete;
@@ -275,7 +275,8 @@ public:
     // `ready`: a check that may throw, once d_hidden is there and before anything is written.
     double run(const Prepared<T>& batch, double factor, const std::function<void()>& ready = {}) {
         const std::size_t n = batch.examples.size();
-        const HSoftmaxInput<T> in{.X = {hidden.data(), n, W_.cols}, .W = W_, .b = b_, .sample_weight = batch.weight};
+        const HSoftmaxInput<T> in{
+            .X = {hidden.data(), n, W_.cols}, .W = W_, .b = b_, .sample_weight = batch.weight, .label_smoothing = label_smoothing_};
         optimizer_.lr = lr_ * factor;
         hsoftmax_update(*batch.plan, in, W_, b_, optimizer_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols}, ready, num_threads_);
         ++optimizer_.step;
@@ -288,7 +289,7 @@ private:
     MatrixView<T> W_;
     std::span<T> b_;
     Optimizer<T>& optimizer_;
-    double lr_;
+    double lr_, label_smoothing_;
     int num_threads_;
     std::vector<T> nll_;
 };
@@ -346,7 +347,7 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
     require_optimizer(E_optimizer, E.rows, E.cols, false);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
     num_threads = detail::team_size(num_threads, std::numeric_limits<double>::infinity());  // settled once: what is set may change
-    TreeStep<T> tree(W, b, W_optimizer, num_threads);
+    TreeStep<T> tree(W, b, W_optimizer, schedule.label_smoothing, num_threads);
     require(schedule.dropout >= 0 && schedule.dropout <= 1, "dropout must be in [0, 1], got ", schedule.dropout);
     require(schedule.replacement < static_cast<std::int64_t>(E.rows), "replacement must be below ", E.rows, ", got ", schedule.replacement);
     const Drops drops{schedule.seed, 0, schedule.dropout, DropPurpose::ids, schedule.epoch};
@@ -382,7 +383,7 @@ double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<cons
     detail::require_data("X", X.data, X.size());
     detail::require_matrix("W", W, h.rows(), X.cols);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
-    TreeStep<T> tree(W, b, W_optimizer, num_threads);
+    TreeStep<T> tree(W, b, W_optimizer, schedule.label_smoothing, num_threads);
     const auto prepare = [&](Prepared<T>& batch) {
         if (!schedule.place.empty()) batch.select(schedule.place);
         batch.plan_for(h, labels, sample_weight);

@@ -33,6 +33,7 @@ struct BagSchedule {
     // For dense_train of a piece of a tree (`split` in hierarchy.hpp): the place of the class of each row of X in the walk of the whole
     // tree, < 0 for rows that do not pass the piece. Its steps are those of the minibatches of all rows. Empty: the tree is whole.
     std::span<const std::int64_t> place = {};
+    double label_smoothing = 0;  // as of HSoftmaxInput
 };
 
 // Minibatch steps over the examples order[..], in that order: loss, gradient and optimizer step for W, b and E.

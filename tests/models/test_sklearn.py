@@ -17,7 +17,7 @@ from cython_sparseops import BagTrainer, Hierarchy, hsoftmax_log_proba, load_arr
 from cython_sparseops._models.file import pack_strings, unpack_strings
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
-TREES = ["huffman", "two_level", "balanced"]
+TREES = ["auto", "cluster", "huffman", "two_level", "balanced"]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,7 @@ def same_bytes(a, b):
         HSoftmaxClassifier(),
         HSoftmaxClassifier(hierarchy="two_level", optimizer="sgd"),
         HSoftmaxClassifier(hierarchy="balanced", optimizer="adam"),
+        HSoftmaxClassifier(hierarchy="cluster", label_smoothing=0.1),
     ]
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
@@ -207,6 +208,14 @@ def test_partial_fit_after_fit_does_no_harm(bags):
         ({"hierarchy": Hierarchy.balanced(3)}, r"hierarchy must have one class for each of the 9"),
         ({"lr": -1.0}, "lr must be"),
         ({"lr_schedule": "cosine"}, "lr_schedule must be"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1\.0"),
+        ({"label_smoothing": -0.1}, r"label_smoothing must be in \[0, 1\), got -0\.1"),
+        ({"early_stopping": "yes"}, "early_stopping must be True, False or 'auto', got 'yes'"),
+        ({"validation_fraction": 0.0}, r"validation_fraction must be in \(0, 1\), got 0\.0"),
+        ({"validation_fraction": 1}, r"validation_fraction must be in \(0, 1\), got 1"),
+        ({"class_weight": "even"}, "class_weight must be None, 'balanced' or a dict by label"),
+        ({"class_weight": {3: -1.0}}, r"class_weight must hold finite weights .* got -1\.0 for 3"),
+        ({"class_weight": dict.fromkeys(range(9), 0)}, "class_weight must hold a positive weight"),
     ],
 )
 def test_a_wrong_parameter_is_named(bags, parameters, message):
@@ -225,14 +234,6 @@ def test_k_must_be_a_number_of_classes(fitted, bags):
     for k in (0, 10, 2.0):
         with pytest.raises(ValueError, match=r"k must be in \[1, 9\], the number of classes, got"):
             fitted.top_k(bags[0], k)
-
-
-def test_new_classes_cannot_be_added_yet(bags):
-    classifier = HSoftmaxClassifier(hidden_dim=4).partial_fit(*bags)
-    with pytest.raises(ValueError, match="new classes cannot be added yet"):
-        classifier.partial_fit(bags[0][:1], [77])
-    with pytest.raises(ValueError, match="classes must be the same in every call"):
-        classifier.partial_fit(bags[0][:1], [1], classes=[1, 2])
 
 
 def test_nothing_is_predicted_before_fit(tmp_path):
