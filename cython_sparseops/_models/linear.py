@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,9 @@ KIND = "LabelTreeClassifier"
 TREES = ("cluster", "huffman", "balanced", "two_level", "adaptive")
 LOSSES = ("squared_hinge", "softmax", "logistic")
 ARITY = 16  # of trees that are not clustered: binary ones lose accuracy and time with a linear head
+
+
+TreeShape = str | Hierarchy  # a name in TREES, or the tree itself
 
 
 class LinearTree(NamedTuple):
@@ -95,6 +98,21 @@ def continue_tree(
     return LinearTree(h, weights)
 
 
+def as_shapes(hierarchy: TreeShape | Sequence[TreeShape]) -> list[TreeShape]:
+    """One or several of them, as a list that is not empty.
+
+    Examples
+    --------
+    >>> as_shapes("cluster"), as_shapes(["cluster", "huffman"])
+    (['cluster'], ['cluster', 'huffman'])
+    """
+    if not isinstance(hierarchy, list | tuple):
+        return [hierarchy]  # type: ignore[list-item]
+    if not hierarchy:
+        raise ValueError("hierarchy must hold at least one tree, got an empty list")
+    return list(hierarchy)
+
+
 class LinearModel:
     """Trees whose probabilities are averaged."""
 
@@ -116,6 +134,19 @@ class LinearModel:
     @property
     def nbytes(self) -> int:
         return sum(tree.weights.nbytes for tree in self.trees)
+
+    def named_shapes(self, names: Any) -> Any:
+        """What a file calls ``hierarchy``, with the trees themselves where it has no name."""
+        if names is None:
+            return self.trees[0].hierarchy
+        if not isinstance(names, list):
+            return names
+        if not names or len(self.trees) % len(names):
+            raise ValueError(f"hierarchy must name {len(self.trees)} trees, got {len(names)}")
+        each = len(self.trees) // len(names)
+        return [
+            self.trees[i * each].hierarchy if name is None else name for i, name in enumerate(names)
+        ]
 
     def log_proba(self, X: Any, classes: Any = None, *, num_threads: int | None = None) -> Array:
         """Log-probabilities (N, C), or (N, m) of given classes: exact."""

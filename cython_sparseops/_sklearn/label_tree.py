@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -38,6 +38,8 @@ from cython_sparseops._models.linear import (
     TREES,
     LinearFile,
     LinearModel,
+    TreeShape,
+    as_shapes,
     continue_tree,
     load_linear,
     save_linear,
@@ -64,9 +66,10 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     n_trees : int, default 1
         Trees of different seeds whose probabilities are averaged: three gained one to two points of
         accuracy on real tasks, for three times the cost of training. Only clustered trees differ.
-    hierarchy : {"cluster", "huffman", "balanced", "two_level", "adaptive"} or Hierarchy
+    hierarchy : {"cluster", "huffman", "balanced", "two_level", "adaptive"}, Hierarchy, or list
         The tree: balanced k-means over the centroids of the classes, one of the other shapes, or a
-        tree of your own, whose class ``i`` is ``classes_[i]``.
+        tree of your own, whose class ``i`` is ``classes_[i]`` and which was not made of X. A list
+        of them: all are averaged, such as ``[taxonomy, "cluster", "cluster"]``; `n_trees` of each.
     loss : {"squared_hinge", "softmax", "logistic"}
         Squared hinge has the best accuracy; softmax the better probabilities where labels are
         noisy.
@@ -125,7 +128,7 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         *,
         n_trees: int = 1,
-        hierarchy: str | Hierarchy = "cluster",
+        hierarchy: TreeShape | Sequence[TreeShape] = "cluster",
         loss: str = "squared_hinge",
         C: float = 1.0,
         threshold: float = 0.1,
@@ -252,24 +255,33 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _fit(self, X: Any, y: Any, sample_weight: Any, given: Any = None) -> Self:
         self._check_parameters()
         X, y = self._check_training(X, y)
-        tree = self.hierarchy
+        shapes = as_shapes(self.hierarchy)
         if self.multilabel_:
             classes = np.arange(y.shape[1])
             _require_same_classes(given, classes)
         else:
-            classes = class_list(tree, y, given)
+            own = [shape for shape in shapes if isinstance(shape, Hierarchy)]
+            classes = class_list((own or shapes)[0], y, given)
         labels = y if self.multilabel_ else _class_numbers(classes, y)
         X, labels, sample_weight = self._weighted(X, labels, sample_weight)
         seen = labels.indices if self.multilabel_ else labels
         counts = np.bincount(seen, minlength=len(classes)).astype(float)
-        if isinstance(tree, Hierarchy) and not self.multilabel_:
-            tree = with_classes(tree, classes, counts)
+        if not self.multilabel_:
+            shapes = [
+                with_classes(shape, classes, counts) if isinstance(shape, Hierarchy) else shape
+                for shape in shapes
+            ]
+        for shape in shapes:
+            if isinstance(shape, Hierarchy) and shape.n_classes != len(classes):
+                raise ValueError(
+                    f"hierarchy must have the {len(classes)} classes of y, got {shape.n_classes}"
+                )
         self.classes_ = classes
         settings = self._settings(labels, sample_weight)
-        seeds = self._seeds(int(self.n_trees))
+        shapes = [shape for shape in shapes for _ in range(int(self.n_trees))]
         tasks = [
-            (X, labels, tree, counts, int(seed), self.multilabel_, self.num_threads, settings)
-            for seed in seeds
+            (X, labels, shape, counts, int(seed), self.multilabel_, self.num_threads, settings)
+            for shape, seed in zip(shapes, self._seeds(len(shapes)), strict=True)
         ]
         trees = in_jobs(train_tree, tasks, self.n_jobs)
         self.model_ = LinearModel(trees)
@@ -551,10 +563,13 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Write the model, and anything else by names of its own."""
         check_is_fitted(self)
         params = self.get_params(deep=False)
+        shapes = [s if isinstance(s, str) else None for s in as_shapes(self.hierarchy)]
         for name in ("class_weight", "random_state", "hierarchy", "n_jobs", "num_threads"):
             if not isinstance(params[name], str | int) or isinstance(params[name], bool):
                 params[name] = None  # another type than JSON's: the file holds the trees themselves
-        if params["hierarchy"] is None:
+        if isinstance(self.hierarchy, list | tuple):
+            params["hierarchy"] = shapes
+        elif params["hierarchy"] is None:
             del params["hierarchy"]
         plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in params.items()}
         extra = {
@@ -601,11 +616,10 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         own = cls()
         known = set(own.get_params(deep=False))
         given = {name: value for name, value in found.params.items() if name in known}
-        if "hierarchy" not in given:
-            given["hierarchy"] = found.model.trees[0].hierarchy
         given["num_threads"] = None  # of the machine that saved it
-        own.set_params(**given)
         try:
+            given["hierarchy"] = found.model.named_shapes(given.get("hierarchy"))
+            own.set_params(**given)
             own._check_parameters()
         except (TypeError, ValueError) as error:
             raise ValueError(f"path must hold valid settings, got {path}: {error}") from None
@@ -633,10 +647,12 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         as_integer("verbose", self.verbose, 0)
         if not is_one_of(self.loss, LOSSES):
             raise ValueError(f"loss must be one of {LOSSES}, got {describe(self.loss)}")
-        if not isinstance(self.hierarchy, Hierarchy) and not is_one_of(self.hierarchy, TREES):
-            raise ValueError(
-                f"hierarchy must be one of {TREES} or a Hierarchy, got {describe(self.hierarchy)}"
-            )
+        for shape in as_shapes(self.hierarchy):
+            if not isinstance(shape, Hierarchy) and not is_one_of(shape, TREES):
+                raise ValueError(
+                    f"hierarchy must be one of {TREES}, a Hierarchy or a list of them, "
+                    f"got {describe(shape)}"
+                )
         for name in ("C", "threshold"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
