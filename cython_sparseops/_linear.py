@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from ._arrays import (
 )
 from ._core import linear as core
 from ._hierarchy import Hierarchy
+from ._jobs import count_jobs, in_jobs
 from ._runtime import resolve_threads
 from ._sparse import as_class_lists, as_csr
 from ._sparse_weights import SparseWeights
@@ -52,6 +53,7 @@ def linear_train(
     class_term: bool = True,
     start: SparseWeights | None = None,
     rng: int | np.random.Generator | None = 0,
+    n_jobs: int | None = None,
     num_threads: int | None = None,
     verbose: int = 0,
 ) -> SparseWeights:
@@ -99,6 +101,9 @@ def linear_train(
         of a node lack, and all temperatures; `validation` is not used.
     rng : int, numpy.random.Generator or None, default 0
         Seed.
+    n_jobs : int, optional
+        Workers of joblib over which the nodes are dealt, each with `num_threads` threads. Default:
+        1, or what ``joblib.parallel_config`` says. Never changes a bit of the result.
     num_threads : int, optional
         Never changes a bit of the result.
     verbose : int, default 0
@@ -147,8 +152,7 @@ def linear_train(
         raise TypeError(f"start must be SparseWeights or None, got {describe(start)}")
     x = as_csr("X", X, FLOAT32)
     label_ptr, label = as_class_lists(labels, x.shape[0], h.n_classes)
-    trainer = _TRAINER[x.indptr.dtype](
-        h._tree,
+    arguments = (
         x.indptr,
         x.indices,
         x.data,
@@ -166,11 +170,39 @@ def linear_train(
         as_flag("clustered", clustered),
         as_flag("class_term", class_term),
         as_seed(rng),
-        None if start is None else start._compiled,
-        resolve_threads(num_threads),
     )
-    _run(trainer, as_integer("verbose", verbose, 0))
+    trainer = _trainer(h, start, arguments, num_threads)
+    shown = as_integer("verbose", verbose, 0)
+    shares = count_jobs(n_jobs)
+    if shares > 1 and trainer.tasks > 1:
+        tasks = [(share, shares, h, start, arguments, num_threads) for share in range(shares)]
+        for trained in in_jobs(_train_share, tasks, n_jobs):
+            trainer.take(trained)
+    _run(trainer, shown)
     return SparseWeights._from_parts(trainer.finish(), x.shape[1])
+
+
+def _trainer(
+    h: Hierarchy, start: SparseWeights | None, arguments: tuple[Any, ...], num_threads: int | None
+) -> Any:
+    rows = None if start is None else start._compiled
+    make = _TRAINER[arguments[0].dtype]
+    return make(h._tree, *arguments, rows, resolve_threads(num_threads))
+
+
+def _train_share(
+    share: int,
+    shares: int,
+    h: Hierarchy,
+    start: SparseWeights | None,
+    arguments: tuple[Any, ...],
+    num_threads: int | None,
+) -> bytes:
+    """Train one share of the nodes; a process of its own may do this."""
+    trainer = _trainer(h, start, arguments, num_threads)
+    trainer.keep_share(share, shares)
+    _run(trainer, 0)
+    return cast(bytes, trainer.trained())
 
 
 def _weight(name: str, value: npt.ArrayLike | None, n: int) -> Array:

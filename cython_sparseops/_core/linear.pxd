@@ -1,5 +1,5 @@
 from cython_sparseops._core.hierarchy cimport HierarchyView, Tree
-from cython_sparseops._core.types cimport CsrView, LabelsView, int32_t, int64_t, span, uint16_t, uint64_t
+from cython_sparseops._core.types cimport CsrView, LabelsView, int32_t, int64_t, span, uint8_t, uint16_t, uint64_t
 
 from libcpp.memory cimport unique_ptr
 from libcpp.vector cimport vector
@@ -58,6 +58,9 @@ cdef extern from "<sparseops/linear.hpp>" namespace "sparseops" nogil:
         double progress()
         size_t piece()
         void run(size_t n) except +
+        void keep_share(size_t share, size_t shares) except +
+        vector[uint8_t] trained() except +
+        void take(span[const uint8_t] trained) except +
         SparseRows finish() except +
 
 cdef extern from "linear.hpp" nogil:

@@ -66,6 +66,17 @@ cdef class Trainer:
         with nogil:
             trainer.run(trainer.piece())
 
+    def keep_share(self, size_t share, size_t shares):
+        self.trainer.get().keep_share(share, shares)
+
+    def trained(self):
+        """What the tasks made, as bytes; the trainer has it no more."""
+        cdef vector[uint8_t] packed = self.trainer.get().trained()
+        return (<const char*>packed.data())[:packed.size()]
+
+    def take(self, const uint8_t[::1] trained):
+        self.trainer.get().take(as_const_span(&trained[0], trained.shape[0]))
+
     def finish(self):
         cdef LinearTrainer* trainer = self.trainer.get()
         cdef SparseRows result

@@ -13,6 +13,7 @@ from cython_sparseops._arrays import Array
 from cython_sparseops._cluster import class_centroids
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._hsoftmax import hsoftmax_log_proba
+from cython_sparseops._jobs import count_jobs, in_jobs
 from cython_sparseops._linear import linear_train
 from cython_sparseops._models.file import (
     Arrays,
@@ -58,30 +59,58 @@ def build_tree(
     return Hierarchy.two_level(counts) if kind == "two_level" else Hierarchy.adaptive(counts)
 
 
-def train_tree(
-    X: Any,
-    labels: Any,
-    tree: Hierarchy | str,
-    counts: Array,
-    seed: int,
-    independent: bool,
-    num_threads: int | None,
-    settings: Mapping[str, Any],
+class TreeTask(NamedTuple):
+    """What the trees of a model have in common."""
+
+    X: Any
+    labels: Any
+    counts: Array
+    independent: bool
+    num_threads: int | None
+    settings: Mapping[str, Any]
+
+
+def train_trees(
+    task: TreeTask, shapes: Sequence[tuple[TreeShape, int]], n_jobs: int | None
+) -> list[LinearTree]:
+    """A tree of each shape and seed, trained; over joblib, whose workers never change a byte.
+
+    Workers get whole trees where that keeps all of them busy, and otherwise shares of a tree.
+    """
+    if len(shapes) % count_jobs(n_jobs) == 0:
+        return in_jobs(_train_tree, [(task, *shape) for shape in shapes], n_jobs)
+    trees = in_jobs(_tree_of, [(task, *shape) for shape in shapes], n_jobs)
+    return [
+        _train_rows(task, h, shape, seed, n_jobs)
+        for h, (shape, seed) in zip(trees, shapes, strict=True)
+    ]
+
+
+def _tree_of(task: TreeTask, shape: TreeShape, seed: int) -> Hierarchy:
+    tree = shape
+    if isinstance(tree, str):
+        tree = build_tree(tree, task.X, task.labels, task.counts, seed, task.num_threads)
+    return tree.independent() if task.independent else tree
+
+
+def _train_rows(
+    task: TreeTask, h: Hierarchy, shape: TreeShape, seed: int, n_jobs: int | None
 ) -> LinearTree:
-    """Build a tree if it is a name, and train its rows; a process of its own may do this."""
-    h = build_tree(tree, X, labels, counts, seed, num_threads) if isinstance(tree, str) else tree
-    if independent:
-        h = h.independent()
     weights = linear_train(
-        X,
-        labels,
+        task.X,
+        task.labels,
         h,
-        clustered=isinstance(tree, str) and tree == "cluster",
+        clustered=isinstance(shape, str) and shape == "cluster",
         rng=seed,
-        num_threads=num_threads,
-        **settings,
+        n_jobs=n_jobs,
+        num_threads=task.num_threads,
+        **task.settings,
     )
     return LinearTree(h, weights)
+
+
+def _train_tree(task: TreeTask, shape: TreeShape, seed: int) -> LinearTree:
+    return _train_rows(task, _tree_of(task, shape, seed), shape, seed, 1)
 
 
 def continue_tree(

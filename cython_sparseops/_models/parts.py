@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from cython_sparseops._arrays import Array
 from cython_sparseops._hierarchy import Hierarchy
+from cython_sparseops._jobs import in_jobs
 from cython_sparseops._models.bag import BagModel, BagTrainer, Progress
-from cython_sparseops._models.jobs import in_jobs
 
 
 class TrainedPiece(NamedTuple):

@@ -25,7 +25,6 @@ from sklearn.utils.validation import (
 
 from cython_sparseops._arrays import Array, as_integer, describe, find_sorted, is_one_of
 from cython_sparseops._hierarchy import Hierarchy
-from cython_sparseops._models.jobs import in_jobs
 from cython_sparseops._models.labels import (
     class_list,
     label_array,
@@ -39,11 +38,12 @@ from cython_sparseops._models.linear import (
     LinearFile,
     LinearModel,
     TreeShape,
+    TreeTask,
     as_shapes,
     continue_tree,
     load_linear,
     save_linear,
-    train_tree,
+    train_trees,
 )
 from cython_sparseops._models.predictor import Predictor
 from cython_sparseops._models.topk import TopK
@@ -83,7 +83,8 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random_state : int, RandomState or None
         Seeds trees, order of rows and held-out rows.
     n_jobs : int or None
-        Processes that train trees at the same time, through joblib. The same bytes for any number.
+        Workers of joblib that train trees, or shares of a tree, at the same time. The same bytes
+        for any number, and for any backend.
     num_threads : int or None
         Threads of each. Never changes a result bit.
     verbose : int, default 0
@@ -279,11 +280,9 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = classes
         settings = self._settings(labels, sample_weight)
         shapes = [shape for shape in shapes for _ in range(int(self.n_trees))]
-        tasks = [
-            (X, labels, shape, counts, int(seed), self.multilabel_, self.num_threads, settings)
-            for shape, seed in zip(shapes, self._seeds(len(shapes)), strict=True)
-        ]
-        trees = in_jobs(train_tree, tasks, self.n_jobs)
+        seeds = self._seeds(len(shapes)).tolist()
+        task = TreeTask(X, labels, counts, self.multilabel_, self.num_threads, settings)
+        trees = train_trees(task, list(zip(shapes, seeds, strict=True)), self.n_jobs)
         self.model_ = LinearModel(trees)
         return self
 

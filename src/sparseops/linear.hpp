@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "hierarchy.hpp"
 #include "types.hpp"
@@ -67,6 +68,12 @@ public:
     std::size_t piece() const noexcept;
     // Does the next n tasks, or what is left.
     void run(std::size_t n);
+    // Training by several processes, each with a trainer of the same input. keep_share leaves the tasks of one share of the nodes;
+    // trained() hands over what became of them, as bytes for this machine type; take() of these bytes replaces their tasks. The first
+    // and the last come before run.
+    void keep_share(std::size_t share, std::size_t shares);
+    std::vector<std::uint8_t> trained();
+    void take(std::span<const std::uint8_t> trained);
     // The rows, with their temperatures, once all tasks are done; then the trainer is empty.
     SparseRows finish();
 

@@ -9,7 +9,7 @@ import pytest
 from cython_sparseops import BagModel, BagTrainer, Hierarchy
 
 pytest.importorskip("joblib")
-from cython_sparseops._models.jobs import in_jobs
+from cython_sparseops._jobs import in_jobs
 from cython_sparseops._models.parts import train_parts
 
 N, D, C = 3000, 24, 400

@@ -206,7 +206,7 @@ OPTIONAL = {
     ("_sklearn/choose.py", "scipy", "eager"),
     ("_sklearn/label_tree.py", "sklearn", "eager"),
     ("_sklearn/label_tree.py", "scipy", "eager"),
-    ("_models/jobs.py", "joblib", "lazy"),
+    ("_jobs.py", "joblib", "lazy"),
     ("_models/linear.py", "scipy", "lazy"),
     ("_cli/labels.py", "scipy", "lazy"),
     ("_cli/readers.py", "sklearn", "lazy"),

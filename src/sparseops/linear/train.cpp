@@ -17,6 +17,7 @@
 #include "assemble.hpp"
 #include "centroids.hpp"
 #include "link.hpp"
+#include "packed.hpp"
 #include "problem.hpp"
 #include "solve.hpp"
 #include "start.hpp"
@@ -37,6 +38,9 @@ public:
     virtual double progress() const noexcept = 0;
     virtual std::size_t piece() const noexcept = 0;
     virtual void run(std::size_t n) = 0;
+    virtual void keep_share(std::size_t share, std::size_t shares) = 0;
+    virtual std::vector<std::uint8_t> trained() = 0;
+    virtual void take(std::span<const std::uint8_t> trained) = 0;
     virtual SparseRows finish() = 0;
 };
 
@@ -201,6 +205,47 @@ public:
         done_ += n;
     }
 
+    // Node by node, the most expensive first, to the share that has the least work.
+    void keep_share(std::size_t share, std::size_t shares) override {
+        require(shares >= 1 && share < shares, "share must be below shares, ", shares, ", got ", share);
+        require(done_ == 0, "share must be chosen before the first task, got ", done_, " done");
+        std::vector<std::size_t> nodes(states_.size());
+        std::iota(nodes.begin(), nodes.end(), std::size_t{0});
+        std::stable_sort(nodes.begin(), nodes.end(), [&](std::size_t a, std::size_t b) { return cost_of(a) > cost_of(b); });
+        std::vector<double> load(shares, 0);
+        std::vector<std::uint8_t> mine(states_.size(), 0);
+        for (const std::size_t v : nodes) {
+            const auto least = static_cast<std::size_t>(std::min_element(load.begin(), load.end()) - load.begin());
+            load[least] += cost_of(v);
+            mine[v] = least == share;
+        }
+        drop_tasks([&](const Task& task) { return mine[task.node] == 0; });
+    }
+
+    std::vector<std::uint8_t> trained() override {
+        std::vector<std::uint8_t> packed;
+        std::vector<std::uint8_t> seen(states_.size(), 0);
+        for (std::size_t i = 0; i < done_; ++i) {
+            const std::size_t v = tasks_[i].node;
+            if (seen[v] || states_[v].left > 0) continue;
+            seen[v] = 1;
+            detail::pack({v, std::move(states_[v].rows), std::move(states_[v].held_out)}, packed);
+        }
+        return packed;
+    }
+
+    void take(std::span<const std::uint8_t> trained) override {
+        require(done_ == 0, "trained must be taken before the first task, got ", done_, " done");
+        std::vector<std::uint8_t> taken(states_.size(), 0);
+        while (!trained.empty()) {
+            auto [v, rows, held_out] = detail::unpack(trained, h_, X_.cols);
+            states_[v].rows = std::move(rows);
+            states_[v].held_out = std::move(held_out);
+            taken[v] = 1;
+        }
+        drop_tasks([&](const Task& task) { return taken[task.node] == 1; });
+    }
+
     SparseRows finish() override {
         require(done_ == tasks_.size(), "tasks must all be done, got ", done_, " of ", tasks_.size());
         workers_.clear();
@@ -232,6 +277,13 @@ private:
         detail::SolveScratch scratch;
         detail::Centroids<I> centroids;
     };
+
+    template <class Drop>
+    void drop_tasks(Drop drop) {
+        std::erase_if(tasks_, drop);
+        total_ = 0;
+        for (const Task& task : tasks_) total_ += task.cost;
+    }
 
     // Whether the rows of the node compete, so that they are trained together.
     bool together(std::size_t v) const noexcept { return o_.loss == LinearLoss::softmax && h_.row_count(v) > 1; }
@@ -373,6 +425,9 @@ std::size_t LinearTrainer::done() const noexcept { return work_->done(); }
 double LinearTrainer::progress() const noexcept { return work_->progress(); }
 std::size_t LinearTrainer::piece() const noexcept { return work_->piece(); }
 void LinearTrainer::run(std::size_t n) { work_->run(n); }
+void LinearTrainer::keep_share(std::size_t share, std::size_t shares) { work_->keep_share(share, shares); }
+std::vector<std::uint8_t> LinearTrainer::trained() { return work_->trained(); }
+void LinearTrainer::take(std::span<const std::uint8_t> trained) { work_->take(trained); }
 SparseRows LinearTrainer::finish() { return work_->finish(); }
 
 template <Index I>

@@ -8,7 +8,20 @@ from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from ._arrays import as_integer
+
 ATTEMPTS = 3
+
+
+def count_jobs(n_jobs: int | None) -> int:
+    """How many workers that is: 1 without joblib, which comes with scikit-learn."""
+    if n_jobs == 1 or (n_jobs is None and "joblib" not in sys.modules):
+        return 1
+    try:
+        from joblib import effective_n_jobs
+    except ImportError as error:
+        raise ImportError("n_jobs needs joblib: pip install joblib") from error
+    return int(effective_n_jobs(None if n_jobs is None else as_integer("n_jobs", n_jobs)))
 
 
 def in_jobs(function: Callable[..., Any], tasks: Sequence[Any], n_jobs: int | None) -> list[Any]:
@@ -17,10 +30,10 @@ def in_jobs(function: Callable[..., Any], tasks: Sequence[Any], n_jobs: int | No
     What a worker that died leaves behind runs again, so the result does not show it. Without
     n_jobs, and outside of ``joblib.parallel_config``, all run here.
     """
-    from joblib import delayed, effective_n_jobs  # comes with scikit-learn
-
-    if len(tasks) < 2 or effective_n_jobs(n_jobs) == 1:
+    if len(tasks) < 2 or count_jobs(n_jobs) == 1:
         return [function(*task) for task in tasks]
+    from joblib import delayed
+
     done: dict[int, Any] = {}
     for attempt in range(ATTEMPTS):
         left = [i for i in range(len(tasks)) if i not in done]
