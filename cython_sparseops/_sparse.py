@@ -175,6 +175,20 @@ def as_stored(name: str, parts: Compressed) -> Compressed:
     return parts._replace(indices=parts.indices[:end], data=parts.data[:end])
 
 
+def summed(csr: Compressed) -> Compressed:
+    """The same matrix with sorted indices, the values of repeated ones added up."""
+    rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
+    order = np.lexsort((csr.indices, rows))
+    rows, indices = rows[order], csr.indices[order]
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = (rows[1:] != rows[:-1]) | (indices[1:] != indices[:-1])
+    data = np.zeros(int(fresh.sum()), csr.data.dtype)
+    np.add.at(data, np.cumsum(fresh) - 1, csr.data[order])
+    lengths = np.bincount(rows[fresh], minlength=csr.shape[0])
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(csr.indptr.dtype)
+    return csr._replace(indptr=indptr, indices=indices[fresh], data=data)
+
+
 def with_parts(matrix: Any, **parts: Array) -> Any:
     """A matrix like `matrix`, of the same type, with other arrays in it."""
     result = copy.copy(matrix)

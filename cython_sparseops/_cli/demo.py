@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from cython_sparseops import Hierarchy
 from cython_sparseops._cli.labels import LabelLists
 from cython_sparseops._cli.measure import Evaluation, evaluate
-from cython_sparseops._cli.model import Classifier, CliModel, Source
+from cython_sparseops._cli.model import CliModel, Source
 from cython_sparseops._cli.output import say, write
 from cython_sparseops._cli.readers import (
     LABEL_PREFIX,
@@ -30,6 +30,8 @@ from cython_sparseops._cli.readers import (
 from cython_sparseops._cli.streams import InputError
 from cython_sparseops._table import table
 from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
+
+Classifier = HSoftmaxClassifier | LabelTreeClassifier
 
 PICTURE = "sparseops-demo.png"
 QUICK = 6000  # training examples of --quick

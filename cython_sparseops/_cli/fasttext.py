@@ -224,7 +224,7 @@ def print_predictions(arguments: argparse.Namespace, *, probabilities: bool) -> 
     """A line of labels for each example, as fastText prints them."""
     from cython_sparseops._cli.model import CliModel
 
-    model = CliModel.load(arguments.model)
+    model = CliModel.load_predictor(arguments.model)
     k, least = arguments.labels or 1, arguments.least or 0.0
     for block in model.predictions(arguments.input, k, least):
         lines = []

@@ -21,9 +21,11 @@ from cython_sparseops import (
 )
 from cython_sparseops._arrays import Array, find_sorted
 from cython_sparseops._cli.labels import LabelLists
-from cython_sparseops._cli.model import Classifier, CliModel
+from cython_sparseops._cli.model import CliModel
 from cython_sparseops._models.bag import BLOCK
-from cython_sparseops.sklearn import LabelTreeClassifier
+from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
+
+Classifier = HSoftmaxClassifier | LabelTreeClassifier
 
 _LEAST_ROWS = 3  # of training, for propensities
 

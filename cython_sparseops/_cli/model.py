@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -14,22 +14,29 @@ from cython_sparseops._cli.fasttext_text import BYTES, examples_of, read_example
 from cython_sparseops._cli.labels import LabelLists, as_scipy
 from cython_sparseops._cli.streams import InputError, Lines, open_lines
 from cython_sparseops._cli.svmlight import feature_blocks, read_svmlight
+from cython_sparseops._models.file import KIND as BAG
 from cython_sparseops._models.file import (
     Arrays,
+    BagFile,
     load_classifier,
     pack_labels,
     prefixed,
+    read_bag,
+    read_model,
     save_classifier,
     under,
     unpack_labels,
 )
 from cython_sparseops._models.linear import KIND as LINEAR
-from cython_sparseops._models.linear import load_linear
+from cython_sparseops._models.linear import LinearFile, load_linear, read_linear
+from cython_sparseops._models.predictor import Predictor
 from cython_sparseops._models.text import TextFeatures, features_of_file, weighed
 from cython_sparseops._text import FastTextFeatures
-from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
 
-Classifier = HSoftmaxClassifier | LabelTreeClassifier
+# The estimators are imported where they are needed: answers do without, and scikit-learn takes
+# seconds.
+if TYPE_CHECKING:
+    from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
 
 
 class Source(NamedTuple):
@@ -118,8 +125,16 @@ class Source(NamedTuple):
                 raise InputError(f"{path} must hold {wanted} {name}, got {found.shape}")
 
 
-def load_any(path: str) -> tuple[Classifier, Arrays, dict[str, Any]]:
+class _Read(NamedTuple):
+    found: BagFile | LinearFile
+    arrays: Arrays
+    metadata: dict[str, Any]
+
+
+def load_any(path: str) -> tuple[HSoftmaxClassifier | LabelTreeClassifier, Arrays, dict[str, Any]]:
     """A saved classifier of either kind, and all that stands in its file."""
+    from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
+
     kind = load_arrays(path)[1].get("kind")
     if kind == LINEAR:
         found = load_linear(path)
@@ -128,13 +143,15 @@ def load_any(path: str) -> tuple[Classifier, Arrays, dict[str, Any]]:
 
 
 class CliModel(NamedTuple):
-    """A classifier, and how its input is read."""
+    """A classifier, or what predicts alone, and how its input is read."""
 
-    classifier: Classifier
+    classifier: Any
     source: Source
 
     def save(self, path: str) -> None:
         """Write everything to one file that the `load` of the classifier reads too."""
+        from cython_sparseops.sklearn import LabelTreeClassifier
+
         arrays, metadata = self.source.to_file()
         if isinstance(self.classifier, LabelTreeClassifier):
             self.classifier._save(path, arrays, metadata)
@@ -146,29 +163,61 @@ class CliModel(NamedTuple):
         """Read a file of `save`."""
         classifier, arrays, metadata = load_any(path)
         classifier.num_threads = num_threads
+        return cls._of_file(path, classifier, classifier.n_features_in_, arrays, metadata)
+
+    @classmethod
+    def load_predictor(cls, path: str, num_threads: int | None = None) -> Self:
+        """Read a file of `save` for `predictions` alone, without scikit-learn and SciPy."""
+        readers: dict[str, Callable[[Arrays, dict[str, Any]], _Read]] = {
+            BAG: lambda arrays, metadata: _Read(read_bag(arrays, metadata), arrays, metadata),
+            LINEAR: lambda arrays, metadata: _Read(read_linear(arrays, metadata), arrays, metadata),
+        }
+        found, arrays, metadata = read_model(readers, path, mmap=True)
+        predictor = Predictor(found.model, found.classes, num_threads=num_threads)
+        return cls._of_file(path, predictor, predictor.n_features, arrays, metadata)
+
+    @classmethod
+    def _of_file(
+        cls, path: str, model: Any, n_features: int, arrays: Arrays, metadata: dict[str, Any]
+    ) -> Self:
         try:
             source = Source.of_file(path, arrays, metadata)
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} must be a whole model, got {error!r:.200}") from None
-        source.require_fit(path, classifier.n_features_in_, len(classifier.classes_))
-        return cls(classifier, source)
+        own = cls(model, source)
+        source.require_fit(path, n_features, len(own._known))
+        return own
+
+    @property
+    def _known(self) -> Array:
+        """The classes of the model: labels, or numbers of columns."""
+        if isinstance(self.classifier, Predictor):
+            return self.classifier.classes
+        known: Array = self.classifier.classes_
+        return known
+
+    @property
+    def _n_features(self) -> int:
+        if isinstance(self.classifier, Predictor):
+            return self.classifier.n_features
+        return int(self.classifier.n_features_in_)
 
     @property
     def classes(self) -> Array:
         """The labels that the model answers with."""
-        return self.classifier.classes_ if self.source.names is None else self.source.names
+        return self._known if self.source.names is None else self.source.names
 
     def read_labeled(self, path: str) -> tuple[Any, LabelLists]:
         """Read examples as for training: features, and labels of the kind of the classes."""
         if self.source.is_fasttext:
             found = read_examples(path, self.source.prefix)
-            return self._features(found.texts), found.labels
+            return as_scipy(self._features(found.texts)), found.labels
         with open_lines(path) as lines:
             if self.source.format == "svmlight":
-                X, labels = read_svmlight(lines, self.classifier.n_features_in_)
-                return self._weighed(X), labels
+                X, labels = read_svmlight(lines, self._n_features)
+                return as_scipy(self._weighed(X)), labels
             examples = data.read_text(lines, self.source.prefix)
-        return self._features(examples.texts), self._as_classes(examples.labels)
+        return as_scipy(self._features(examples.texts)), self._as_classes(examples.labels)
 
     def predictions(
         self, path: str, k: int, threshold: float = 0.0
@@ -184,7 +233,9 @@ class CliModel(NamedTuple):
 
     def best(self, X: Any, k: int) -> tuple[Array, Array]:
         """Numbers of the k likeliest classes of each row, and their log-probabilities."""
-        found = self.classifier.top_k(X, k)
+        if isinstance(self.classifier, Predictor):
+            return self.classifier._best(X, k)
+        found = self.classifier.top_k(as_scipy(X), k)
         return np.searchsorted(self.classifier.classes_, found.labels), found.log_probs
 
     def written(self, label: Any) -> str:
@@ -194,7 +245,7 @@ class CliModel(NamedTuple):
     def _blocks(self, lines: Lines) -> Iterator[Any]:
         """Features of the lines that came together: an answer never waits for the next line."""
         if self.source.format == "svmlight":
-            yield from map(self._weighed, feature_blocks(lines, self.classifier.n_features_in_))
+            yield from map(self._weighed, feature_blocks(lines, self._n_features))
             return
         if self.source.is_fasttext:
             for block in lines.blocks():
@@ -206,10 +257,10 @@ class CliModel(NamedTuple):
 
     def _features(self, texts: Any) -> Any:
         assert self.source.text is not None  # a model of text has it: `load` has looked
-        return as_scipy(self.source.text.transform(texts))
+        return self.source.text.transform(texts)
 
     def _weighed(self, X: Any) -> Any:
-        return X if self.source.idf is None else as_scipy(weighed(X, self.source.idf))
+        return X if self.source.idf is None else weighed(X, self.source.idf)
 
     def _as_classes(self, labels: LabelLists) -> LabelLists:
         if self.classes.dtype.kind not in "iu":
@@ -230,6 +281,8 @@ def _above(
 
 def describe(path: str) -> dict[str, Any]:
     """Describe a saved classifier, one fact per entry."""
+    from cython_sparseops.sklearn import LabelTreeClassifier
+
     classifier, _, metadata = load_any(path)
     source = metadata.get("input") or {}
     values = {

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Answer lines as they come."""
     from cython_sparseops._cli.model import CliModel
 
-    model = CliModel.load(arguments.model, arguments.threads)
+    model = CliModel.load_predictor(arguments.model, arguments.threads)
     if arguments.labels or (model.source.is_fasttext and arguments.k is None):
         arguments.least = arguments.least or arguments.threshold
         print_predictions(arguments, probabilities=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from cython_sparseops._cli.labels import LabelLists, as_scipy
 from cython_sparseops._cli.streams import InputError, Line, Lines
-from cython_sparseops._sparse import Compressed
+from cython_sparseops._sparse import Compressed, summed
 
 _MOST = 2**31 - 1  # columns
 _EXACT = 2**53  # whole floats below are exact
@@ -78,7 +78,7 @@ def read_svmlight(lines: Lines, n_columns: int | None = None) -> SvmlightExample
     matrix, labels, _ = _read(lines, n_columns)
     if not len(labels.flat):
         raise InputError(f"{lines.path} must hold at least one labeled example, got none")
-    return SvmlightExamples(matrix.finished(), labels)
+    return SvmlightExamples(as_scipy(summed(matrix.parts())), labels)
 
 
 class XmcRows(NamedTuple):
@@ -127,7 +127,7 @@ def _read(
     return matrix, LabelLists(np.array(labels), np.array(ends)), source.header
 
 
-def feature_blocks(lines: Lines, n_columns: int) -> Iterator[Any]:
+def feature_blocks(lines: Lines, n_columns: int) -> Iterator[Compressed]:
     """Read rows as they come; labels may be missing and are not looked at.
 
     Parameters
@@ -139,7 +139,7 @@ def feature_blocks(lines: Lines, n_columns: int) -> Iterator[Any]:
 
     Yields
     ------
-    csr_matrix of float32, shape (rows that came together, n_columns)
+    Compressed of float32, shape (rows that came together, n_columns)
 
     Raises
     ------
@@ -152,7 +152,7 @@ def feature_blocks(lines: Lines, n_columns: int) -> Iterator[Any]:
         for row in source.rows(block):
             matrix.add(row)
         if len(matrix):
-            yield matrix.finished()
+            yield summed(matrix.parts())
     list(source.rows((), ended=True))
 
 
@@ -265,8 +265,3 @@ class _Matrix:
             ends = np.concatenate([[0], np.cumsum(kept)])[ends]
             ids, values = ids[kept], values[kept]
         return Compressed(ends, ids, values, (len(self), columns), "csr")
-
-    def finished(self) -> Any:
-        X = as_scipy(self.parts())
-        X.sum_duplicates()
-        return X

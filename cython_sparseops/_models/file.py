@@ -82,6 +82,9 @@ def unpack_strings(arrays: Mapping[str, Array]) -> list[str]:
             f"got {int(offsets[0])} to {int(offsets[-1])}"
         )
     raw, bounds = utf8.tobytes(), offsets.tolist()
+    if raw.isascii():  # far faster in one piece
+        text = raw.decode("ascii")
+        return [text[start:stop] for start, stop in itertools.pairwise(bounds)]
     try:
         return [
             raw[start:stop].decode("utf-8", "surrogatepass")

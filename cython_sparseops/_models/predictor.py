@@ -25,7 +25,14 @@ from cython_sparseops._arrays import (
 from cython_sparseops._bag import as_mode, embed
 from cython_sparseops._models.bag import BagModel
 from cython_sparseops._models.file import KIND as BAG
-from cython_sparseops._models.file import Arrays, BagFile, read_bag, read_model
+from cython_sparseops._models.file import (
+    Arrays,
+    BagFile,
+    read_bag,
+    read_model,
+    under,
+    unpack_labels,
+)
 from cython_sparseops._models.linear import KIND as LINEAR
 from cython_sparseops._models.linear import LinearFile, LinearModel, read_linear
 from cython_sparseops._models.text import features_of_file
@@ -199,7 +206,7 @@ class Predictor:
                 names = found.feature_names if text is None else None
                 return cls(
                     found.model,
-                    found.classes,
+                    _column_names(arrays, metadata, found.classes),
                     vectorizer=text,
                     feature_names=names,
                     num_threads=num_threads,
@@ -293,6 +300,10 @@ class Predictor:
         found, log_probs = self._head.search(indptr, ids, weights, self._as_k(k))
         labels = self._labels[found].tolist()
         return [Prediction(*one) for one in zip(labels, log_probs.tolist(), strict=True)]
+
+    def _best(self, X: Compressed, k: int) -> tuple[Array, Array]:
+        """Numbers of the k likeliest classes of each row, (N, k), and their log-probabilities."""
+        return self._head.search(*self._parts("X", X), self._as_k(k))
 
     def __repr__(self) -> str:
         return f"Predictor({len(self._labels):,} classes, {self.n_features:,} features)"
@@ -413,6 +424,14 @@ class _LinearHead:
     def search(self, indptr: Array, ids: Array, weights: Array, k: int) -> tuple[Array, Array]:
         rows = Compressed(indptr, ids, weights, (len(indptr) - 1, self.n_features), "csr")
         return self.model.top_k(rows, k, num_threads=self.num_threads)
+
+
+def _column_names(arrays: Arrays, metadata: Metadata, classes: Array) -> Array:
+    """The labels of a model of several a row, if its file holds their names, or its classes."""
+    source = metadata.get("input")
+    if not isinstance(source, dict) or "name_dtype" not in source:
+        return classes
+    return unpack_labels(under("names", arrays), source["name_dtype"])
 
 
 def _frozen(array: Array) -> Array:
