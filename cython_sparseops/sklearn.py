@@ -10,11 +10,13 @@ except ImportError as error:
     ) from error
 
 from cython_sparseops._models.topk import TopK
+from cython_sparseops._sklearn.averaged import AveragedClassifier
 from cython_sparseops._sklearn.choose import ChoiceReport, TriedClassifier, choose
 from cython_sparseops._sklearn.hsoftmax import HSoftmaxClassifier
 from cython_sparseops._sklearn.label_tree import LabelTreeClassifier
 
 __all__ = [
+    "AveragedClassifier",
     "ChoiceReport",
     "HSoftmaxClassifier",
     "LabelTreeClassifier",

@@ -19,7 +19,7 @@ MOST_HELD_OUT = 2_000  # rows: more tell little more, and are missing where clas
 _PATIENCE = 2  # scores in a row that are no better than the best end the training
 _LEAST_STEPS = 100  # between two scores, where a pass has fewer
 _SCALE_STEP = 2 ** (1 / 8)  # of logits: finer gains nothing, and no rounding can tip the choice
-_MOST_SCALE_STEPS = 32  # up or down: a factor of 16
+_MOST_SCALE_STEPS = 16  # a factor of 4: rows without a miss among them would ask for any
 
 
 class Validation(NamedTuple):

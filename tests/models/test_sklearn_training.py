@@ -93,9 +93,9 @@ def test_the_scale_is_that_of_the_least_loss(noisy, dtype):
 
     fit = held_out.fit(model)
     assert fit.steps < 0  # it is too sure of itself
-    assert fit == held_out.fit(model, steps=-30) == held_out.fit(model, steps=20, num_threads=2)
+    assert fit == held_out.fit(model, steps=-16) == held_out.fit(model, steps=16, num_threads=2)
     assert fit.loss == pytest.approx(loss(fit.steps), rel=1e-6)
-    assert min(range(-32, 33), key=loss) == fit.steps
+    assert min(range(-16, 17), key=loss) == fit.steps
 
 
 @pytest.mark.parametrize("tree", ["huffman", "two_level", "cluster"])
