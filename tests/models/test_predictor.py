@@ -148,6 +148,19 @@ def test_text_is_what_the_vectorizer_makes_of_it(name):
     )
 
 
+@pytest.mark.parametrize("steps", [slice(1), slice(2)])
+def test_the_steps_of_a_pipeline_make_the_row(steps):
+    """One vectorizer, or several steps that end in the classifier."""
+    pipeline = make_pipeline(
+        TfidfVectorizer(), *[MaxAbsScaler()][: steps.stop - 1], LabelTreeClassifier(random_state=0)
+    ).fit(LINES, LABELS)
+    before = pipeline[0] if steps.stop == 1 else pipeline[:-1]
+    predictor = pipeline[-1].predictor(before)
+    expected = pipeline[-1].top_k(pipeline[:-1].transform(NEW))
+    require_same([predictor.top_k(line) for line in NEW], expected)
+    assert [one.labels[0] for one in predictor.top_k_rows(NEW, 1)] == pipeline.predict(NEW).tolist()
+
+
 @pytest.mark.parametrize("terms", [Terms(), Terms("words", True, 2), Terms(char_ngrams=(2, 4))])
 @pytest.mark.parametrize("tfidf", [False, True])
 def test_text_features_of_one_line_are_those_of_many(terms, tfidf):
