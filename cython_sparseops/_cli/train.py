@@ -24,10 +24,10 @@ from cython_sparseops._cli.arguments import (
 from cython_sparseops._cli.output import say, write
 from cython_sparseops._cli.streams import InputError
 from cython_sparseops._models.bag import OPTIMIZERS
-from cython_sparseops._models.bag import TREES as EMBEDDING_TREES
 from cython_sparseops._models.linear import LOSSES
 from cython_sparseops._models.linear import TREES as LINEAR_TREES
 from cython_sparseops._models.text import TOKENS
+from cython_sparseops._models.trees import TREES as EMBEDDING_TREES
 
 HEADS = ("auto", "linear", "embedding")
 TREES = tuple(dict.fromkeys((*EMBEDDING_TREES, *LINEAR_TREES)))

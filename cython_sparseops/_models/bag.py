@@ -43,7 +43,6 @@ __all__ = ["BagModel", "BagTrainer", "Progress"]
 _TRAIN = specialized(core.bag_train, INDICES, REALS)
 _DENSE_TRAIN = specialized(core.dense_train, REALS)
 BLOCK = 4096  # rows that a model reads or predicts at a time: a block fits in the caches
-TREES = ("auto", "cluster", "huffman", "two_level", "balanced")  # of a classifier, by name
 _PIECE = 1 << 24  # multiply-adds between two reports: some 50 ms of one core
 
 

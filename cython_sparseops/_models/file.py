@@ -20,7 +20,7 @@ from cython_sparseops._storage import load_arrays, save_arrays
 KIND = "HSoftmaxClassifier"
 # Parameters that are no part of a model: the same training is the same file wherever it runs, and
 # a file orders nothing of whoever loads it.
-_OF_THE_MACHINE = {"num_threads": None, "verbose": 0}
+_OF_THE_MACHINE = {"n_jobs": None, "num_threads": None, "verbose": 0}
 Arrays = dict[str, Array]
 Model = TypeVar("Model")
 

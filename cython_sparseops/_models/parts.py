@@ -32,17 +32,19 @@ def train_parts(
     labels: npt.NDArray[np.int64],
     weight: Array | None,
     *,
-    n_parts: int,
+    n_parts: int | None,
     n_jobs: int | None,
     settings: Mapping[str, Any],
 ) -> list[Progress]:
-    """Train W and b of a model without E by the pieces of its tree; one entry of history an epoch.
+    """Train W and b of a model by the pieces of its tree; one entry of history an epoch.
+
+    X holds what feeds the tree: what `model.hidden` gives, where there is an E, which stays.
 
     The settings are those of `BagTrainer`, the seed as ``rng``. `n_parts` may change last bits (see
     `Hierarchy.split`), `n_jobs` and the backend never do.
     """
     counts = np.bincount(labels, minlength=model.hierarchy.n_classes).astype(float)
-    plan = model.hierarchy.split(n_parts, counts=counts)
+    plan = model.hierarchy.split(1 if n_parts is None else n_parts, counts=counts)
     place = plan._class_place[labels]
     trained = in_jobs(
         train_piece,

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cython_sparseops._arrays import Array, as_plain
+from cython_sparseops._arrays import Array, as_float, as_plain, is_one_of
+from cython_sparseops._hierarchy import Hierarchy
+from cython_sparseops._models.bag import OPTIMIZERS
+from cython_sparseops._models.class_weight import check_class_weight
+from cython_sparseops._models.trees import TREES
 
 
 def as_count(name: str, value: Any, rule: str = "a positive integer", most: int = 2**63 - 1) -> int:
@@ -36,3 +40,35 @@ def refuse_masked(**arrays: Any) -> None:
     for name, array in arrays.items():
         if isinstance(array, np.ndarray):
             as_plain(name, array)
+
+
+def check_settings(classifier: Any) -> None:
+    """Refuse settings of an HSoftmaxClassifier that its trainer would not see; it checks the rest."""
+    for name in ("hidden_dim", "batch_size"):
+        as_count(name, getattr(classifier, name))
+    if classifier.epochs is not None:
+        as_count("epochs", classifier.epochs)
+    if not is_one_of(classifier.optimizer, OPTIMIZERS):
+        raise ValueError(
+            f"optimizer must be one of {tuple(OPTIMIZERS)}, got {classifier.optimizer!r}"
+        )
+    if not isinstance(classifier.early_stopping, (bool, np.bool_)) and not is_one_of(
+        classifier.early_stopping, ("auto",)
+    ):
+        raise ValueError(
+            f"early_stopping must be True, False or 'auto', got {classifier.early_stopping!r}"
+        )
+    fraction = as_float("validation_fraction", classifier.validation_fraction)
+    if not 0 < fraction < 1:
+        raise ValueError(f"validation_fraction must be in (0, 1), got {fraction}")
+    check_class_weight(classifier.class_weight)
+    if classifier.n_parts is not None:
+        as_count("n_parts", classifier.n_parts)
+        if classifier.early_stopping not in (False, "auto"):
+            raise ValueError("early_stopping must be False or 'auto' with n_parts, got True")
+    if not isinstance(classifier.hierarchy, Hierarchy) and not is_one_of(
+        classifier.hierarchy, TREES
+    ):
+        raise ValueError(
+            f"hierarchy must be one of {TREES} or a Hierarchy, got {classifier.hierarchy!r}"
+        )

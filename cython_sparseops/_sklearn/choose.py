@@ -17,8 +17,8 @@ from cython_sparseops._cluster import class_centroids
 from cython_sparseops._evaluation import ndcg_at_k, precision_at_k, recall_at_k
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._hsoftmax import hsoftmax
-from cython_sparseops._models.bag import TREES as EMBEDDING_TREES
 from cython_sparseops._models.progress import note
+from cython_sparseops._models.trees import TREES as EMBEDDING_TREES
 from cython_sparseops._sklearn.hsoftmax import HSoftmaxClassifier
 from cython_sparseops._sklearn.label_tree import LabelTreeClassifier
 from cython_sparseops._sparse import SparseMatrix

@@ -18,21 +18,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from cython_sparseops._arrays import Array, as_float, find_sorted, is_one_of
+from cython_sparseops._arrays import Array, find_sorted, is_one_of
 from cython_sparseops._arrays import cast as convert
-from cython_sparseops._cluster import class_centroids
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._hsoftmax import hsoftmax_log_proba
 from cython_sparseops._models.bag import (
     BLOCK,
-    OPTIMIZERS,
-    TREES,
     BagModel,
     BagTrainer,
     Progress,
     default_lr,
 )
-from cython_sparseops._models.class_weight import ClassWeight, check_class_weight, row_weights
+from cython_sparseops._models.class_weight import ClassWeight, row_weights
 from cython_sparseops._models.file import load_classifier, save_classifier
 from cython_sparseops._models.grow import find_siblings, grow_model, grow_trainer, grow_tree
 from cython_sparseops._models.held_out import (
@@ -51,11 +48,13 @@ from cython_sparseops._models.labels import (
     refuse_text,
     with_classes,
 )
+from cython_sparseops._models.parts import train_parts
 from cython_sparseops._models.predictor import Predictor
 from cython_sparseops._models.progress import shown
 from cython_sparseops._models.topk import TopK
+from cython_sparseops._models.trees import tree_of
 from cython_sparseops._search import hsoftmax_search
-from cython_sparseops._sklearn.checks import as_count, refuse_masked, weighty
+from cython_sparseops._sklearn.checks import as_count, check_settings, refuse_masked, weighty
 from cython_sparseops._sparse import SparseMatrix
 
 _SMOOTHING = 0.1  # the least loss of held-out rows on five of six tasks, scaled (docs/guide)
@@ -134,6 +133,15 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     validation_fraction : float in (0, 1), default 0.05
         The share held out, at most 2,000 rows; never the last row of a class. They are not
         trained.
+    n_parts : int or None, default None
+        Cut the tree into pieces of at most one of so many shares of the work, which train apart
+        (`Hierarchy.split`); no rows are held out then. Of dense `X` that changes last bits at most,
+        and nothing if a node has more than eight rows. Of sparse `X` the embedding is trained in
+        the first pass and kept for the others, which does change the model: a loss of some points
+        of accuracy.
+    n_jobs : int or None, default None
+        Workers of joblib that train the pieces. Never changes a result bit. None is 1, or what
+        ``joblib.parallel_config`` says.
     random_state : int, RandomState or None
         Seeds the embedding, the order of rows, the clusters and the choice of held-out rows.
     num_threads : int or None
@@ -206,6 +214,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         label_smoothing: float | None = None,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.05,
+        n_parts: int | None = None,
+        n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         num_threads: int | None = None,
         verbose: int = 0,
@@ -225,6 +235,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.label_smoothing = label_smoothing
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.n_parts = n_parts
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.num_threads = num_threads
         self.verbose = verbose
@@ -267,7 +279,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         [1]
         """
         with self._unchanged_unless_trained():
-            self._check_parameters()
+            check_settings(self)
             rows, given, weight = weighty(*self._check_training(X, y, sample_weight, reset=True))
             self.classes_ = class_list(self.hierarchy, given, classes)
             labels = class_numbers(self.classes_, given)
@@ -279,7 +291,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
         stops = self.early_stopping
         if stops == "auto":
-            stops = len(labels) >= LEAST_ROWS
+            stops = len(labels) >= LEAST_ROWS and self.n_parts is None
         held_out = None
         if stops:
             held = held_out_rows(labels, float(self.validation_fraction), seeds[1])
@@ -289,6 +301,9 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 weight = None if weight is None else weight[kept]
                 sample_weight = None if sample_weight is None else sample_weight[kept]
         self._start(X, self._tree(X, labels, sample_weight, seeds[2]), seeds)
+        if self.n_parts is not None:
+            self._train_parts(X, labels, weight, seeds[1])
+            return
         self._train(
             X,
             labels,
@@ -353,7 +368,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ['ant', 'bee', 'cat']
         """
         with self._unchanged_unless_trained():
-            self._check_parameters()
+            check_settings(self)
             first = not hasattr(self, "model_")
             if is_one_of(self.class_weight, ("balanced",)):
                 raise ValueError(
@@ -666,31 +681,6 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
-    def _check_parameters(self) -> None:
-        """Refuse what the trainer would not see; it checks the rest."""
-        for name in ("hidden_dim", "batch_size"):
-            as_count(name, getattr(self, name))
-        if self.epochs is not None:
-            as_count("epochs", self.epochs)
-        if not is_one_of(self.optimizer, OPTIMIZERS):
-            raise ValueError(
-                f"optimizer must be one of {tuple(OPTIMIZERS)}, got {self.optimizer!r}"
-            )
-        if not isinstance(self.early_stopping, (bool, np.bool_)) and not is_one_of(
-            self.early_stopping, ("auto",)
-        ):
-            raise ValueError(
-                f"early_stopping must be True, False or 'auto', got {self.early_stopping!r}"
-            )
-        fraction = as_float("validation_fraction", self.validation_fraction)
-        if not 0 < fraction < 1:
-            raise ValueError(f"validation_fraction must be in (0, 1), got {fraction}")
-        check_class_weight(self.class_weight)
-        if not isinstance(self.hierarchy, Hierarchy) and not is_one_of(self.hierarchy, TREES):
-            raise ValueError(
-                f"hierarchy must be one of {TREES} or a Hierarchy, got {self.hierarchy!r}"
-            )
-
     @contextmanager
     def _unchanged_unless_trained(self) -> Iterator[None]:
         """A fit that is refused or interrupted before its first step leaves what was there."""
@@ -733,13 +723,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         counts = np.bincount(labels, weights=sample_weight, minlength=len(self.classes_))
         if isinstance(self.hierarchy, Hierarchy):
             return with_classes(self.hierarchy, self.classes_, counts)
-        kind = self.hierarchy
-        if kind == "cluster" or (kind == "auto" and len(counts) > 2):
-            vectors = class_centroids(X, labels, len(counts), num_threads=self.num_threads)
-            return Hierarchy.cluster(vectors, counts=counts, rng=seed, num_threads=self.num_threads)
-        if kind == "balanced":
-            return Hierarchy.balanced(len(counts))
-        return Hierarchy.two_level(counts) if kind == "two_level" else Hierarchy.huffman(counts)
+        return tree_of(self.hierarchy, X, labels, counts, seed, self.num_threads)
 
     def _start(self, X: Any, tree: Hierarchy, seeds: list[int]) -> None:
         """Make the weights; forget what was trained."""
@@ -769,13 +753,15 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             smoothing = _SMOOTHING if has_held_out else 0.0
         return BagTrainer(
             model,
-            lr=self._lr(),
             rng=seed,
             epochs=epochs,
             lr_schedule=lr_schedule,
             label_smoothing=smoothing,
-            **{name: getattr(self, name) for name in _TRAINER_SETTINGS},
+            **self._settings(),
         )
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _TRAINER_SETTINGS} | {"lr": self._lr()}
 
     def _lr(self) -> float:
         return default_lr(self.optimizer, index(self.batch_size)) if self.lr is None else self.lr
@@ -826,6 +812,22 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if stopping is not None:
             self.model_ = stopping.calibrated()
             self.validation_score_, self.best_epoch_ = stopping.scores, stopping.best_epoch
+
+    def _train_parts(
+        self, X: Any, labels: npt.NDArray[np.int64], weight: Array | None, seed: int
+    ) -> None:
+        """Train the tree by pieces; E of sparse rows in one pass before, over the whole tree."""
+        epochs, model = self._epochs(len(labels)), self.model_
+        if model.E is not None:
+            self._train(X, labels, weight, epochs=1, lr_schedule="constant")
+            X, epochs = model.hidden(X, num_threads=self.num_threads), max(1, epochs - 1)
+        settings = self._settings() | {"dropout": 0.0, "replacement": "drop"}
+        settings |= {"lr_schedule": self.lr_schedule, "epochs": epochs, "rng": seed}
+        settings["label_smoothing"] = self.label_smoothing or 0.0
+        self.history_ += train_parts(
+            model, X, labels, weight, n_parts=self.n_parts, n_jobs=self.n_jobs, settings=settings
+        )
+        self._trainer = None  # whose state is that of the first pass
 
     # ---- new classes
 

@@ -615,7 +615,7 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         own = cls()
         known = set(own.get_params(deep=False))
         given = {name: value for name, value in found.params.items() if name in known}
-        given["num_threads"] = None  # of the machine that saved it
+        given["num_threads"] = given["n_jobs"] = None  # of the machine that saved it
         try:
             given["hierarchy"] = found.model.named_shapes(given.get("hierarchy"))
             own.set_params(**given)

@@ -111,3 +111,38 @@ def test_a_dask_cluster_of_two_workers_trains_the_same_bytes():
             train_parts(together, X, labels, weight, n_parts=4, n_jobs=2, settings=SETTINGS)
     assert together.W.tobytes() == alone.W.tobytes()
     assert together.b.tobytes() == alone.b.tobytes()
+
+
+def test_the_classifier_trains_by_parts():
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    from scipy.sparse import csr_array
+
+    from cython_sparseops.sklearn import HSoftmaxClassifier
+
+    h, X, labels, weight = task(32)
+    settings = {"hierarchy": h, "epochs": 2, "early_stopping": False, "random_state": 0}
+    whole = HSoftmaxClassifier(**settings).fit(X, labels, weight)
+    parts = HSoftmaxClassifier(**settings, n_parts=3, n_jobs=2).fit(X, labels, weight)
+    assert parts.model_.W.tobytes() == whole.model_.W.tobytes()
+    assert len(parts.history_) == 2
+    sparse = csr_array(np.maximum(X, 0))
+    bags = [
+        HSoftmaxClassifier(**settings, n_parts=3, n_jobs=n_jobs).fit(sparse, labels)
+        for n_jobs in (1, 2)
+    ]
+    assert bags[0].model_.W.tobytes() == bags[1].model_.W.tobytes()
+    assert bags[0].model_.E.tobytes() == bags[1].model_.E.tobytes()
+    assert bags[0].score(sparse, labels) > 0.5
+    bags[0].partial_fit(sparse, labels)
+    for wrong in ({"n_parts": 0}, {"n_parts": 2, "early_stopping": True}):
+        with pytest.raises(ValueError, match="must be"):
+            HSoftmaxClassifier(**{**settings, **wrong}).fit(X, labels)
+
+
+def test_a_file_says_nothing_of_the_jobs(tmp_path):
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
+
+    for make in (HSoftmaxClassifier, LabelTreeClassifier):
+        make(n_jobs=64).fit([[0.0], [1.0]], [0, 1]).save(tmp_path / "model.sops")
+        assert make.load(tmp_path / "model.sops").n_jobs is None
