@@ -11,8 +11,20 @@ except ImportError as error:
 
 from cython_sparseops._torch.loss import hsoftmax
 from cython_sparseops._torch.module import HSoftmax, HSoftmaxOutput
+from cython_sparseops._torch.sparse import (
+    SparseDropoutWithReplacement,
+    embedding_bag,
+    sparse_normalize_rows_,
+)
 
-__all__ = ["HSoftmax", "HSoftmaxOutput", "hsoftmax"]
+__all__ = [
+    "HSoftmax",
+    "HSoftmaxOutput",
+    "SparseDropoutWithReplacement",
+    "embedding_bag",
+    "hsoftmax",
+    "sparse_normalize_rows_",
+]
 
 for _name in __all__:
     globals()[_name].__module__ = __name__
