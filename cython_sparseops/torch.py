@@ -11,6 +11,7 @@ except ImportError as error:
 
 from cython_sparseops._torch.loss import hsoftmax
 from cython_sparseops._torch.module import HSoftmax, HSoftmaxOutput
+from cython_sparseops._torch.sharded import ShardedHSoftmax
 from cython_sparseops._torch.sparse import (
     SparseDropoutWithReplacement,
     embedding_bag,
@@ -20,6 +21,7 @@ from cython_sparseops._torch.sparse import (
 __all__ = [
     "HSoftmax",
     "HSoftmaxOutput",
+    "ShardedHSoftmax",
     "SparseDropoutWithReplacement",
     "embedding_bag",
     "hsoftmax",

@@ -69,7 +69,7 @@ class Rows(nn.Embedding):  # type: ignore[misc]
         remember(self.tree)
 
     def reset_parameters(self) -> None:
-        nn.init.uniform_(self.weight, *_bounds(self.embedding_dim))
+        nn.init.uniform_(self.weight, *bounds(self.embedding_dim))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -121,7 +121,7 @@ class Rows(nn.Embedding):  # type: ignore[misc]
         return None if found == self.tree.h else f"{self.tree.h!r}, got another, {found!r}"
 
 
-def _bounds(dim: int) -> tuple[float, float]:
+def bounds(dim: int) -> tuple[float, float]:
     return -1 / math.sqrt(dim), 1 / math.sqrt(dim)
 
 
