@@ -82,6 +82,8 @@ def train(path: str, examples: Examples, settings: Settings) -> Trained:
         lr=settings.lr,
         epochs=settings.epoch,
         batch_size=int(np.clip(_STEP / settings.lr, 1, _LARGEST)),
+        early_stopping=False,  # as fastText: all passes, over all rows, for the labels as they are
+        label_smoothing=0.0,
         random_state=settings.seed,
         num_threads=settings.threads,
         verbose=settings.verbose,

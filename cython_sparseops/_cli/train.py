@@ -78,7 +78,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("-o", "--output", required=True, metavar="MODEL", help="the file to write")
     add_format(sub)
     sub.add_argument("--head", choices=HEADS, default="auto", help="(default %(default)s)")
-    trees = f"a file, or {', '.join(TREES)} (default: cluster; huffman for an embedding)"
+    trees = f"a file, or {', '.join(TREES)} (default: cluster)"
     sub.add_argument("--hierarchy", metavar="TREE", help=trees)
     sub.add_argument("--max-children", type=positive, help="split wider nodes of a tree file")
     sub.add_argument("--seed", type=seed, default=0, help="(default %(default)s)")

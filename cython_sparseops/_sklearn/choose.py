@@ -31,6 +31,7 @@ LEAST_HELD_OUT = 20  # rows: fewer say nothing
 TREES = 3  # of the candidate of several trees
 CHEAP = 2e8  # multiply-adds: what the yardstick may cost
 SLOW = 4e8  # multiply-adds a second of an embedding's training that any machine reaches
+CLUSTERED = 3  # times the work of a Huffman tree
 YARDSTICK = "nearest centroid"
 
 
@@ -129,9 +130,9 @@ def choose(
     """Try heads and trees on held-out rows, and train the best on all rows.
 
     Tried are, in this order: one tree of sparse linear weights; other losses and costs of errors
-    for it; an embedding on a Huffman tree; three trees of the best linear settings. The highest
-    nDCG@5 on the held-out rows wins, the one tried first among equals. With several labels per
-    row all candidates are linear.
+    for it; embeddings on a Huffman tree and on clusters; three trees of the best linear settings.
+    The highest nDCG@5 on the held-out rows wins, the one tried first among equals. With several
+    labels per row all candidates are linear.
 
     Parameters
     ----------
@@ -240,7 +241,8 @@ class _Choice:
         random = check_random_state(random_state)
         self.seed = int(random.randint(2**31 - 1))
         self.all, self.several = rows, len(rows.y.shape) == 2
-        self.hierarchy, self.threads, self.verbose = hierarchy, num_threads, verbose
+        self.hierarchy = None if hierarchy in (None, "auto") else hierarchy
+        self.threads, self.verbose = num_threads, verbose
         self.tried: list[TriedClassifier] = []
         self.fitted: Classifier | None = None  # on all rows, the best so far
         n = rows.X.shape[0]
@@ -305,21 +307,26 @@ class _Choice:
 
     def _suits_an_embedding(self) -> bool:
         tree = self.hierarchy
-        return tree is None or isinstance(tree, Hierarchy) or tree in ("cluster", *EMBEDDING_TREES)
+        return tree is None or isinstance(tree, Hierarchy) or tree in EMBEDDING_TREES
 
     def _embeddings(self, unit: float) -> Iterator[_Candidate]:
-        """One on a Huffman tree, or on the tree that was given."""
-        tree = "huffman" if self.hierarchy in (None, "cluster") else self.hierarchy
+        """Those of both trees, or of the tree that was given."""
+        trees = (self.hierarchy,) if self.hierarchy is not None else ("huffman", "cluster")
         X = self.kept.X
         n, entries = X.shape[0], X.nnz if issparse(X) else X.size
         steps = 5 * max(n, 25_600)  # epochs of so many rows
         work = steps * 100 * (entries / max(1, n) + 2 * math.log2(n + 2))
-        yield _Candidate(
-            "embedding" if isinstance(tree, Hierarchy) else f"embedding, {tree}",
-            lambda: HSoftmaxClassifier(
-                hierarchy=tree, random_state=self.seed, num_threads=self.threads
-            ),
-            work / SLOW / max(unit, 1e-9),
+        for tree in trees:
+            rows = 1 if tree == "huffman" else CLUSTERED
+            yield _Candidate(
+                "embedding" if isinstance(tree, Hierarchy) else f"embedding, {tree}",
+                self._embedding(tree),
+                rows * work / SLOW / max(unit, 1e-9),
+            )
+
+    def _embedding(self, tree: str | Hierarchy) -> Callable[[], Classifier]:
+        return lambda: HSoftmaxClassifier(
+            hierarchy=tree, random_state=self.seed, num_threads=self.threads
         )
 
     def _try(self, candidate: _Candidate) -> None:

@@ -45,7 +45,7 @@ def test_the_same_figures_give_the_same_choice(monkeypatch):
     X, y = task(100)
     monkeypatch.setattr(room, "_figures", lambda *_: (0.5, 0.1, 0.5, 0.5))
     assert choose(X, y, random_state=1)[1].chosen == "linear, 1 tree"
-    names = iter([0.1, 0.2, 0.1, 0.9, 0.3, 0.2, 0.0])
+    names = iter([0.1, 0.2, 0.1, 0.9, 0.3, 0.3, 0.2, 0.0])
     monkeypatch.setattr(room, "_figures", lambda *_: (0, 0, 0, next(names)))
     classifier, report = choose(X, y, random_state=1)
     assert report.chosen == "linear, 1 tree, softmax loss, C=10"
@@ -55,7 +55,7 @@ def test_the_same_figures_give_the_same_choice(monkeypatch):
 
 def test_an_embedding_can_win(monkeypatch):
     X, y = task(100)
-    figures = iter([0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1])
+    figures = iter([0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1])
     monkeypatch.setattr(room, "_figures", lambda *_: (0, 0, 0, next(figures)))
     classifier, report = choose(X, y, random_state=1)
     assert isinstance(classifier, HSoftmaxClassifier)
