@@ -23,7 +23,7 @@ from ._arrays import (
     specialized,
 )
 from ._core import linear as core
-from ._hierarchy import Hierarchy
+from ._hierarchy import Hierarchy, as_tree
 from ._jobs import count_jobs, in_jobs
 from ._runtime import resolve_threads
 from ._sparse import as_class_lists, as_csr
@@ -144,8 +144,7 @@ def linear_train(
     >>> linear_train(X, [0, 1, 2, 3], Hierarchy.balanced(4, arity=4), threshold=0.5).nnz
     4
     """
-    if not isinstance(h, Hierarchy):
-        raise TypeError(f"h must be a Hierarchy, got {describe(h)}")
+    as_tree(h)  # refuses what is none
     if not is_one_of(loss, _LOSSES):
         raise ValueError(f"loss must be one of {', '.join(_LOSSES)}, got {describe(loss)}")
     if start is not None and not isinstance(start, SparseWeights):
@@ -187,7 +186,7 @@ def _trainer(
 ) -> Any:
     rows = None if start is None else start._compiled
     make = _TRAINER[arguments[0].dtype]
-    return make(h._tree, *arguments, rows, resolve_threads(num_threads))
+    return make(as_tree(h), *arguments, rows, resolve_threads(num_threads))
 
 
 def _train_share(

@@ -31,6 +31,7 @@ from ._arrays import (
 from ._core import normalize as core
 from ._runtime import resolve_threads
 from ._sparse import AnySparse, Compressed, SparseMatrix, as_compressed, is_sparse, with_parts
+from ._sparse_weights import SparseWeights
 
 __all__ = [
     "Normalized",
@@ -169,6 +170,18 @@ def _normalize_sparse(
     return with_parts(W, data=out, **fresh), norms
 
 
+def _normalize_weights(
+    W: SparseWeights, axis: int, prune: bool, settings: tuple[Any, ...]
+) -> tuple[SparseWeights, Array]:
+    """The weights as one row of a matrix, whose columns are the rows or columns of W."""
+    kept = W.prune(settings[3]) if prune else W
+    arrays = kept.to_arrays()
+    ends = np.array([0, kept.nnz], np.int64)
+    row = Compressed(ends, kept._lines(axis), arrays["weight"], (1, W.shape[1 - axis]), "csr")
+    scaled, norms = _normalize_sparse(row, 0, True, False, settings, True)
+    return SparseWeights.from_arrays({**arrays, "weight": scaled.data}), norms
+
+
 class _NormalizeOptions(TypedDict, total=False):
     axis: int
     ord: str
@@ -201,6 +214,24 @@ def sparse_normalize(
 
 @overload
 def sparse_normalize(
+    W: SparseWeights,
+    *,
+    return_norms: Literal[False] = False,
+    **options: Unpack[_NormalizeOptions],
+) -> SparseWeights: ...
+
+
+@overload
+def sparse_normalize(
+    W: SparseWeights,
+    *,
+    return_norms: Literal[True],
+    **options: Unpack[_NormalizeOptions],
+) -> Normalized[SparseWeights]: ...
+
+
+@overload
+def sparse_normalize(
     W: npt.ArrayLike,
     *,
     return_norms: Literal[False] = False,
@@ -218,7 +249,7 @@ def sparse_normalize(
 
 
 def sparse_normalize(
-    W: npt.ArrayLike | SparseMatrix,
+    W: npt.ArrayLike | SparseMatrix | SparseWeights,
     *,
     axis: int = 0,
     ord: str = "l2",
@@ -235,9 +266,10 @@ def sparse_normalize(
 
     Parameters
     ----------
-    W : CSR or CSC matrix, or array_like of shape (R, D)
+    W : CSR or CSC matrix, SparseWeights, or array_like of shape (R, D)
         float16, float32 or float64; int32 or int64 indices; dense in C or Fortran order. Integers
-        become float64. Stored entries count one by one: duplicates are not added up.
+        become float64. Stored entries count one by one: duplicates are not added up. Biases and
+        temperatures of SparseWeights stay.
     axis : {0, 1}
         0 scales columns, 1 rows.
     ord : {"l2", "l1", "max"}
@@ -250,7 +282,7 @@ def sparse_normalize(
     prune : bool, default False
         Drop the entries with ``|w| <= threshold`` from the pattern; sparse and with copy=True only.
     copy : bool, default True
-        False writes the values of W itself and returns W.
+        False writes the values of W itself and returns W; not of SparseWeights.
     return_norms : bool, default False
     check_finite : bool, default True
         Refuse NaN and infinity before anything is written; False makes their column or row NaN, and
@@ -292,6 +324,8 @@ def sparse_normalize(
         raise ValueError(f"ord must be one of l1, l2, max, got {describe(ord)}")
     limit = as_float("threshold", threshold)
     dtype = getattr(getattr(W, "data", None) if is_sparse(W) else W, "dtype", None)
+    if isinstance(W, SparseWeights):
+        dtype = FLOAT32
     if dtype in (FLOAT16, FLOAT32) and np.isfinite(limit):
         # Compared in the dtype of W, as NumPy does, but never as an infinity.
         limit = float(dtype.type(min(limit, float(np.finfo(dtype).max))))
@@ -305,6 +339,11 @@ def sparse_normalize(
     )
     fresh, drop = as_flag("copy", copy), as_flag("prune", prune)
     wanted = as_flag("return_norms", return_norms)
+    if isinstance(W, SparseWeights):
+        if not fresh:
+            raise ValueError("copy must be True for SparseWeights, which never change, got False")
+        weights, norms = _normalize_weights(W, which, drop, settings)
+        return Normalized(weights, norms) if wanted else weights
     if drop and not (is_sparse(W) and fresh):
         raise ValueError("prune must be False in place and for a dense array, got True")
     if is_sparse(W):

@@ -155,13 +155,17 @@ class SparseWeights:
         """
         from scipy.sparse import csr_array  # an optional dependency
 
+        weight = self._arrays["weight"]
+        return csr_array((weight, (self._lines(1), self._lines(0))), shape=self.shape)
+
+    def _lines(self, axis: int) -> Array:
+        """The column (axis 0) or row (axis 1) of every weight."""
         a = self._arrays
-        places = np.diff(a["feature_ptr"])
-        first_row = np.repeat(a["row_ptr"][:-1], places)  # of the node of each feature
         sizes = np.diff(a["entry_ptr"])
-        rows = np.repeat(first_row, sizes) + a["slot"]
-        cols = np.repeat(a["feature"], sizes)
-        return csr_array((a["weight"], (rows, cols)), shape=self.shape)
+        if axis == 0:
+            return np.repeat(a["feature"], sizes).astype(np.int64)
+        first_row = np.repeat(a["row_ptr"][:-1], np.diff(a["feature_ptr"]))  # of a feature's node
+        return np.repeat(first_row, sizes) + a["slot"]
 
     def to_arrays(self) -> dict[str, Array]:
         """Give the arrays to save.
@@ -225,8 +229,10 @@ class SparseWeights:
                     f"arrays must hold {name}, got {', '.join(map(str, arrays)) or 'none'}"
                 )
         shape = as_integers("shape", arrays["shape"])
-        if len(shape) != 2 or shape[1] < 0:
-            raise ValueError(f"shape must be two lengths, got {describe(shape.tolist())}")
+        if len(shape) != 2 or not 0 <= shape[1] < 1 << 31:
+            raise ValueError(
+                f"shape must be two lengths below 2**31, got {describe(shape.tolist())}"
+            )
         parts = [as_exact(name, arrays[name], dtype, copy=False) for name, dtype in _DTYPES.items()]
         if shape[0] != len(parts[6]):
             raise ValueError(f"shape must begin with {len(parts[6])} rows, got {shape[0]}")

@@ -9,7 +9,7 @@
 //
 // A tree has the metadata {"kind": "Hierarchy"} and the six arrays of HierarchyView, and one more if its nodes are independent:
 // `independent`, the uint8 number 1. It may have weights beside it: `W` and, if
-// any, `b` and `E`; or quantized, `W.data` and for int8 `W.scale`.
+// any, `b` and `E`; or quantized, `W.data` and for int8 `W.scale`; or sparse, the arrays of SparseWeights under `W.`.
 //   save_arrays(path, {**h.to_arrays(), "W": W, "b": b}, {"kind": "Hierarchy"})
 // A classifier has the kind "HSoftmaxClassifier", the tree under `hierarchy.`, weights under `model.`, and labels under `classes.`:
 // strings, or the bytes `values` of the metadata's `label_dtype`. `sparseops train` adds the words of text under `vocabulary.`:
@@ -58,7 +58,7 @@ public:
     const StoredArray& array(std::string_view name) const;            // throws std::invalid_argument if there is none
     std::string_view metadata() const noexcept { return metadata_; }  // JSON
 
-    // An array of exactly this type and number of dimensions; T: std::uint8_t, std::int8_t, …, float16, float or double.
+    // An array of exactly this type and number of dimensions; T: std::uint8_t, std::int8_t, std::uint16_t, …, float or double.
     // Throws std::invalid_argument otherwise.
     template <class T>
     std::span<const T> vector(std::string_view name) const;
@@ -81,7 +81,7 @@ private:
 template <Real T>
 struct ModelWeights {
     MatrixView<const T> E = {};  // (F, H), to be averaged or summed by embedding_bag; without data: X itself feeds the tree
-    Weights<T> W = {};           // (R, D); quantized with T = float alone
+    Weights<T> W = {};           // (R, D); quantized or sparse with T = float alone
     std::span<const T> b = {};   // R, or empty
 
     bool has_embedding() const noexcept { return E.data != nullptr; }

@@ -59,6 +59,69 @@ void test_trees_with_weights() {
     }
 }
 
+void add_sparse(Parts& parts, const SparseRows& W) {
+    parts["W.row_ptr"] = part("<i8", W.row_ptr);
+    parts["W.feature_ptr"] = part("<i8", W.feature_ptr);
+    parts["W.feature"] = part("<i4", W.feature);
+    parts["W.entry_ptr"] = part("<i8", W.entry_ptr);
+    parts["W.slot"] = part("<u2", W.slot);
+    parts["W.weight"] = part("<f4", W.weight);
+    parts["W.bias"] = part("<f4", W.bias);
+    parts["W.temperature"] = part("<f4", W.temperature);
+    parts["W.shape"] = part<std::int64_t>("<i8", {static_cast<std::int64_t>(W.bias.size()), static_cast<std::int64_t>(W.features)});
+}
+
+void test_sparse_rows() {
+    const Hierarchy tree = balanced(6, 3);
+    const HierarchyIndex index(tree);
+    const HierarchyView& h = index.view();
+    SparseRows W;  // feature v of node v, for all its rows
+    W.row_ptr = tree.row_ptr;
+    W.features = h.nodes();
+    W.feature_ptr = {0};
+    W.entry_ptr = {0};
+    for (std::size_t v = 0; v < h.nodes(); ++v) {
+        W.feature.push_back(static_cast<std::int32_t>(v));
+        W.feature_ptr.push_back(static_cast<std::int64_t>(v + 1));
+        for (std::size_t j = 0; j < h.row_count(v); ++j) {
+            W.slot.push_back(static_cast<std::uint16_t>(j));
+            W.weight.push_back(static_cast<float>(v + 1) - 0.7f * static_cast<float>(j));
+            W.bias.push_back(0.1f * static_cast<float>(j));
+        }
+        W.entry_ptr.push_back(static_cast<std::int64_t>(W.slot.size()));
+    }
+    W.temperature.assign(static_cast<std::size_t>(h.depth), 2.0f);
+    Parts parts;
+    add_tree(parts, tree);
+    add_sparse(parts, W);
+    const Bytes bytes(write(parts, tree_kind));
+    const Model model = Model::load(bytes.view());
+    check(model.has_weights() && model.features() == h.nodes(), "sparse rows beside a tree");
+    const std::vector<std::int32_t> ends{0, 2, 3}, column{0, 1, 2};
+    const std::vector<float> value{1.0f, -2.0f, 3.0f};
+    const CsrView<const float, std::int32_t> X{ends, column, value, h.nodes()};
+    const auto search = [&](const HierarchyView& of, const HSoftmaxInput<float>& in) {
+        SearchOptions options;
+        options.k = 3;
+        std::vector<std::int64_t> classes(6);
+        std::vector<float> log_p(6), bound(2);
+        hsoftmax_search<float>(of, in, options, {classes.data(), 2, 3}, {log_p.data(), 2, 3}, bound);
+        return std::pair(classes, log_p);
+    };
+    const HSoftmaxInput<float> wanted{.X = X, .W = W.view()};
+    check(search(model.tree(), std::get<ModelWeights<float>>(model.weights()).input(X)) == search(h, wanted),
+          "sparse rows, the same bytes");
+
+    parts["W.slot"] = part("<u2", std::vector<std::uint16_t>(W.slot.size(), 9));
+    check_refused("path must hold a valid Hierarchy, got memory: slot must be below the 2 rows of its node, got 9 at index 0",
+                  [&] { Model::load(Bytes(write(parts, tree_kind)).view()); });
+    add_sparse(parts, W);
+    parts["W.shape"] = part<std::int64_t>("<i8", {1, 2});
+    check_refused(text_of("path must hold a valid Hierarchy, got memory: shape must be the ", W.bias.size(),
+                          " rows and the columns of W, got another"),
+                  [&] { Model::load(Bytes(write(parts, tree_kind)).view()); });
+}
+
 void test_independent_nodes() {
     const Hierarchy binary = huffman(zipf(9));
     const HierarchyIndex index(binary);
@@ -208,6 +271,7 @@ int main() {
     test_trees_with_weights<float>();
     test_trees_with_weights<double>();
     test_independent_nodes();
+    test_sparse_rows();
     test_quantised_rows();
     test_classifiers();
     return finish("test_model_file");

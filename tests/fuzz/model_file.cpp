@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The reader of model files: bytes as they are, and with their checksums made right; refused, or a whole model.
 #include <charconv>
+#include <numeric>
 #include <optional>
 #include <string>
 
@@ -75,9 +76,12 @@ void load(const std::string& file) {
             must(model->features() == (w.has_embedding() ? w.E.rows : dim), "features are columns of the rows taken");
             if (dim > 4096) return;
             const std::vector<T> x(dim, T(0.5));
+            std::vector<std::int32_t> column(dim);
+            std::iota(column.begin(), column.end(), 0);
+            const std::vector<std::int32_t> ends{0, static_cast<std::int32_t>(dim)};
             std::int64_t best = -7;
             T log_p = 7, bound = 7;
-            auto in = w.input({x.data(), 1, dim});
+            auto in = w.W.sparse() ? w.input(sparseops::CsrView<const T, std::int32_t>{ends, column, x, dim}) : w.input({x.data(), 1, dim});
             in.check_finite = false;
             hsoftmax_search(h, in, {}, sparseops::MatrixView<std::int64_t>{&best, 1, 1}, sparseops::MatrixView<T>{&log_p, 1, 1},
                             std::span<T>(&bound, 1));

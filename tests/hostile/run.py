@@ -34,9 +34,9 @@ def parse(argv):
 
 
 def specs(function):
-    from hostile import files, softmax, sparse
+    from hostile import files, linear, softmax, sparse
 
-    every = [*softmax.SPECS * 2, *sparse.SPECS * 3, *files.SPECS, softmax.choose]
+    every = [*softmax.SPECS * 2, *sparse.SPECS * 3, *linear.SPECS * 2, *files.SPECS, softmax.choose]
     chosen = [spec for spec in every if function in (None, spec.__name__)]
     if not chosen:
         raise SystemExit(f"no function {function}")

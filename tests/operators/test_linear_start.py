@@ -88,5 +88,7 @@ def test_a_start_that_does_not_fit_is_refused():
         linear_train(X, labels, Hierarchy.balanced(12, arity=3), start=start)
     with pytest.raises(ValueError, match="start must have a column for each of X, 59, got 60"):
         linear_train(X[:, :59], labels, h, start=start)
+    with pytest.raises(TypeError, match="h must be a Hierarchy, got"):  # found by hostile calls
+        linear_train(X, labels, object.__new__(Hierarchy))
     with pytest.raises(TypeError, match="start must be SparseWeights or None, got"):
         linear_train(X, labels, h, start=np.ones((12, 60)))

@@ -37,6 +37,7 @@ constexpr std::string_view name_of() {
     constexpr bool is_float = std::is_floating_point_v<T> || std::is_same_v<T, float16>;
     if constexpr (std::is_same_v<T, std::uint8_t>) return "uint8";
     if constexpr (sizeof(T) == 1) return "int8";
+    if constexpr (std::is_same_v<T, std::uint16_t>) return "uint16";
     if constexpr (sizeof(T) == 2) return is_float ? "float16" : "int16";
     if constexpr (sizeof(T) == 4) return is_float ? "float32" : "int32";
     return is_float ? "float64" : "int64";
@@ -238,6 +239,7 @@ StringsView ArrayFile::strings(std::string_view prefix) const {
 template std::span<const std::uint8_t> ArrayFile::vector(std::string_view) const;
 template std::span<const std::int8_t> ArrayFile::vector(std::string_view) const;
 template std::span<const std::int16_t> ArrayFile::vector(std::string_view) const;
+template std::span<const std::uint16_t> ArrayFile::vector(std::string_view) const;
 template std::span<const std::int32_t> ArrayFile::vector(std::string_view) const;
 template std::span<const std::int64_t> ArrayFile::vector(std::string_view) const;
 template std::span<const float16> ArrayFile::vector(std::string_view) const;
@@ -246,6 +248,7 @@ template std::span<const double> ArrayFile::vector(std::string_view) const;
 template MatrixView<const std::uint8_t> ArrayFile::matrix(std::string_view) const;
 template MatrixView<const std::int8_t> ArrayFile::matrix(std::string_view) const;
 template MatrixView<const std::int16_t> ArrayFile::matrix(std::string_view) const;
+template MatrixView<const std::uint16_t> ArrayFile::matrix(std::string_view) const;
 template MatrixView<const std::int32_t> ArrayFile::matrix(std::string_view) const;
 template MatrixView<const std::int64_t> ArrayFile::matrix(std::string_view) const;
 template MatrixView<const float16> ArrayFile::matrix(std::string_view) const;

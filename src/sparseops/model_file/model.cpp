@@ -113,6 +113,24 @@ QuantizedView read_quantized(const ArrayFile& file, const std::string& prefix) {
     return view;
 }
 
+SparseRowsView read_sparse(const ArrayFile& file, const std::string& prefix, const HierarchyView& h) {
+    SparseRowsView W;
+    W.row_ptr = file.vector<std::int64_t>(prefix + "row_ptr");
+    W.feature_ptr = file.vector<std::int64_t>(prefix + "feature_ptr");
+    W.feature = file.vector<std::int32_t>(prefix + "feature");
+    W.entry_ptr = file.vector<std::int64_t>(prefix + "entry_ptr");
+    W.slot = file.vector<std::uint16_t>(prefix + "slot");
+    W.weight = file.vector<float>(prefix + "weight");
+    W.bias = file.vector<float>(prefix + "bias");
+    W.temperature = file.vector<float>(prefix + "temperature");
+    const auto shape = file.vector<std::int64_t>(prefix + "shape");
+    require(shape.size() == 2 && shape[0] == static_cast<std::int64_t>(W.bias.size()) && shape[1] >= 0, "shape must be the ", W.bias.size(),
+            " rows and the columns of W, got another");
+    W.features = static_cast<std::size_t>(shape[1]);
+    require_sparse_rows(W, h);
+    return W;
+}
+
 template <Real T>
 ModelWeights<T> read_arrays(const ArrayFile& file, const std::string& prefix) {
     ModelWeights<T> weights;
@@ -130,6 +148,14 @@ ModelWeights<T> read_arrays(const ArrayFile& file, const std::string& prefix) {
 
 void Model::read_weights(const std::string& prefix, const Metadata& metadata) {
     const bool classifier = !prefix.empty(), quantised = file_.arrays().contains(prefix + "W.data");
+    if (!classifier && file_.arrays().contains("W.slot")) {
+        ModelWeights<float> sparse;
+        sparse.W = read_sparse(file_, "W.", tree());
+        features_ = sparse.W.cols();
+        weights_ = sparse;
+        has_weights_ = true;
+        return;
+    }
     if (!classifier && !quantised && !file_.arrays().contains("W")) return;
     if (quantised) {
         weights_ = read_arrays<float>(file_, prefix);
