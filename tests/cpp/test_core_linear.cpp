@@ -319,6 +319,31 @@ void independent_nodes_have_temperatures_too() {
     }
 }
 
+void training_goes_on_from_stored_rows() {
+    const Corpus old(2000, 80, 30, false), fresh(500, 80, 30, false);
+    const Hierarchy tree = balanced(30, 6, false);
+    const HierarchyIndex h(tree);
+    const SparseRows first = linear_train(h.view(), old.X(), old.one(), {});
+    const SparseRowsView start = first.view();
+    LinearOptions options;
+    options.start = &start;
+    const SparseRows W = linear_train(h.view(), fresh.X(), fresh.one(), options, 1);
+    require_sparse_rows(W.view(), h.view());
+    check(!equal(W, first) && same_bytes(W.temperature, first.temperature), "new rows change weights, not temperatures");
+    check(equal(linear_train(h.view(), fresh.X(), fresh.one(), options, 3), W), "going on, three threads");
+    const std::vector<float> nothing(500, 0.0f);
+    options.sample_weight = nothing;
+    check(equal(linear_train(h.view(), fresh.X(), fresh.one(), options), first), "rows of weight 0 change nothing");
+    SparseRowsView other = start;
+    other.features = 81;
+    options.start = &other;
+    check_refused("start must have a column for each of X, 80, got 81", [&] { linear_train(h.view(), fresh.X(), fresh.one(), options); });
+    const HierarchyIndex flat(balanced(30, 30, false));
+    options.start = &start;
+    check_refused("start must have the rows of the tree's nodes, got rows of another tree",
+                  [&] { linear_train(flat.view(), fresh.X(), fresh.one(), options); });
+}
+
 void galloping_and_the_table_of_an_open_node_agree() {
     const Corpus corpus(800, 120, 30, false);
     const Hierarchy tree = balanced(30, 6, false);
@@ -350,6 +375,7 @@ int main() {
     pieces_and_threads_change_nothing();
     independent_nodes_train_each_child_on_its_own();
     independent_nodes_have_temperatures_too();
+    training_goes_on_from_stored_rows();
     galloping_and_the_table_of_an_open_node_agree();
     return finish("linear");
 }

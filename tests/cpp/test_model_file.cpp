@@ -113,7 +113,7 @@ void test_sparse_rows() {
           "sparse rows, the same bytes");
 
     parts["W.slot"] = part("<u2", std::vector<std::uint16_t>(W.slot.size(), 9));
-    check_refused("path must hold a valid Hierarchy, got memory: slot must be below the 2 rows of its node, got 9 at index 0",
+    check_refused("path must hold a valid Hierarchy, got memory: slot must be below the 3 rows of its node, got 9 at index 0",
                   [&] { Model::load(Bytes(write(parts, tree_kind)).view()); });
     add_sparse(parts, W);
     parts["W.shape"] = part<std::int64_t>("<i8", {1, 2});

@@ -80,6 +80,17 @@ class Ours(Contestant):
         return self.W.nbytes
 
 
+class OursFlat(Ours):
+    settings = "linear_train on a tree of one node: one vs rest, the same loss; exact search"
+
+    def train(self):
+        import cython_sparseops as cso
+
+        cso.set_num_threads(self.threads)
+        self.h = cso.Hierarchy.two_level(self.task.n_labels, n_groups=1, logistic=False)
+        self.W = cso.linear_train(self.X, self.y, self.h, rng=self.seed)
+
+
 class Forest(Contestant):
     packages = ("cython-sparseops",)
     modules = ("cython_sparseops.sklearn",)
@@ -133,6 +144,7 @@ CONTESTANTS = {
     "fastText hs": peers.FastText,
     "nearest centroid": peers.Centroid,
     "flat LinearSVC": peers.Flat,
+    "ours, flat": OursFlat,
 }
 
 
