@@ -468,3 +468,14 @@ def test_checkpointing_computes_the_same_gradient():
             use_reentrant=reentrant,
         ).backward()
         assert (x.grad.numpy() == cso.hsoftmax_gradient(*p, grad_output=np.full(7, 1 / 7)).X).all()
+
+
+# ---- imports
+
+
+def test_the_package_is_imported_without_torch(child):
+    program = "import sys, cython_sparseops; assert 'torch' not in sys.modules"
+    child.run(program)
+    missing = "import sys; sys.modules['torch'] = None; import cython_sparseops.torch"
+    errors = child.run(missing, check=False).stderr
+    assert "cython_sparseops.torch needs PyTorch: pip install 'cython-sparseops[torch]'" in errors
