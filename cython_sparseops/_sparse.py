@@ -66,9 +66,10 @@ def is_sparse(value: object) -> TypeGuard[SparseMatrix]:
 def as_csr(name: str, value: Any, dtype: np.dtype[Any] | None) -> Compressed:
     """A CSR matrix's parts: indices of one width (int32 or int64), data of this dtype.
 
-    None keeps float32 and float64.
+    None keeps float32 and float64. A row that has one dimension, as iterating over SciPy's arrays
+    gives, is a matrix of one row.
     """
-    parts = as_compressed(name, value, formats=("csr",))
+    parts = as_compressed(name, value, formats=("csr",), one_row=True)
     data = as_real(f"{name}.data", parts.data, 1)
     return parts._replace(data=data if dtype is None else cast(data, dtype))
 
@@ -115,7 +116,12 @@ def as_class_lists(labels: Any, n: int, n_classes: int) -> tuple[Array, Array]:
 
 
 def as_compressed(
-    name: str, value: Any, *, formats: tuple[str, ...] = ("csr", "csc"), in_place: bool = False
+    name: str,
+    value: Any,
+    *,
+    formats: tuple[str, ...] = ("csr", "csc"),
+    in_place: bool = False,
+    one_row: bool = False,
 ) -> Compressed:
     """A CSR or CSC matrix's parts: indices of one width, data in the dtype it has.
 
@@ -146,7 +152,7 @@ def as_compressed(
         data = as_array(f"{name}.data", value.data)
     shape = value.shape
     try:
-        rows, cols = shape
+        rows, cols = (1, *shape) if one_row and len(shape) == 1 else shape
     except (TypeError, ValueError):
         raise TypeError(f"{name}.shape must be two integers, got {describe(shape)}") from None
     rows, cols = as_integer(f"{name}.shape", rows, 0), as_integer(f"{name}.shape", cols, 0)

@@ -87,6 +87,7 @@ def test_every_form_of_a_row_gets_the_bytes_of_the_classifier(fitted):
     mixed = [dict(reversed(list(row))) for row in pairs]
     require_same([predictor.top_k(row) for row in mixed], expected)
     require_same([predictor.top_k(X[[i]]) for i in each], expected)
+    require_same([predictor.top_k(row) for row in X], expected)  # of one dimension
     require_same([predictor.top_k(row) for row in X.toarray()], expected)
     require_same([predictor.top_k(row.tolist()) for row in X.toarray().astype(float)], expected)
     require_same(predictor.top_k_rows(X), expected)

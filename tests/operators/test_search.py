@@ -347,3 +347,17 @@ def test_every_row_is_searched_as_if_alone():
     for s in range(20):
         alone = search(p._replace(X=p.X[s : s + 1]), 4, nodes=True)
         assert digest(a[s : s + 1] for a in together) == digest(alone)
+
+
+def test_a_row_of_one_dimension_is_a_batch_of_one():
+    """What SciPy's sparse arrays give when they are iterated over."""
+    sparse = pytest.importorskip("scipy.sparse")
+    h, X = cso.Hierarchy.balanced(4, arity=4), sparse.csr_array(np.eye(4, dtype=np.float32))
+    W = cso.linear_train(X, [0, 1, 2, 3], h)
+    for i, row in enumerate(X):
+        assert row.shape == (4,)
+        found, expected = (cso.hsoftmax_search(x, W, None, h, 2) for x in (row, X[[i]]))
+        assert found.classes.tolist() == expected.classes.tolist()
+        assert found.log_probs.tobytes() == expected.log_probs.tobytes()
+        E = np.eye(4, dtype=np.float32)
+        assert cso.embedding_bag(row, E).tolist() == E[[i]].tolist()
