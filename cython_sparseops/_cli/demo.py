@@ -92,7 +92,7 @@ def load_wordnet(quick: bool = False) -> WordNet:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train an embedding and linear weights on two trees each, print the tables, draw.
+    """Train an embedding and linear weights on trees of each kind, print the tables, draw.
 
     Parameters
     ----------
@@ -122,16 +122,19 @@ def run(arguments: argparse.Namespace) -> None:
     curves = {name: one.classifier.history_ for name, one in trained.items()}
     tf_idf = TfidfTransformer(sublinear_tf=True).fit(X)
     X, test = tf_idf.transform(X), (tf_idf.transform(X_test), data.y_test)
-    shapes: dict[str, str | Hierarchy] = {
+    taxonomy = trees["taxonomy"]
+    few_nodes = taxonomy.prune(counts, max_nodes=256)
+    shapes: dict[str, str | list[str | Hierarchy]] = {
         "clustered, linear": "cluster",
-        "taxonomy, linear": trees["taxonomy"],
+        "taxonomy, linear": [taxonomy],
+        "both averaged, linear": [taxonomy, few_nodes, "cluster", "cluster"],
     }
     for name, shape in shapes.items():
         classifier = LabelTreeClassifier(
             hierarchy=shape, random_state=arguments.seed, num_threads=arguments.threads
         )
         trained[name] = _train(name, classifier, (X, data.y_train), test, arguments)
-    predictions = _predictions(trained["taxonomy, linear"].classifier, data, test[0])
+    predictions = _predictions(trained["both averaged, linear"].classifier, data, test[0])
     picture = os.path.join(arguments.output, PICTURE)
     draw(picture, curves, data.parent, _node_names(data), counts)
     seconds = time.perf_counter() - start

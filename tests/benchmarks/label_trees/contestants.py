@@ -100,10 +100,12 @@ class Forest(Contestant):
         self.X, self.y = self.task.matrix("X_train"), self.task.labels("train")
 
     def train(self):
+        self.model = self.classifier(n_trees=3).fit(self.X, self.y)
+
+    def classifier(self, **options):
         from cython_sparseops.sklearn import LabelTreeClassifier
 
-        options = {"random_state": self.seed, "num_threads": self.threads}
-        self.model = LabelTreeClassifier(n_trees=3, **options).fit(self.X, self.y)
+        return LabelTreeClassifier(random_state=self.seed, num_threads=self.threads, **options)
 
     def save(self, path):
         path.mkdir()
@@ -126,16 +128,36 @@ class Forest(Contestant):
 
     def nll(self, rows):
         """Of rows whose class training has: others have no probability."""
-        X, y = self.queries()[:rows], self.task.labels("test")[:rows]
-        place = np.searchsorted(self.model.classes_, y)
+        y = self.task.labels("test")
         known = np.isin(y, self.model.classes_)
-        log_p = self.model.predict_log_proba(X[known])
-        return float(-log_p[np.arange(len(log_p)), place[known]].mean())
+        place = np.searchsorted(self.model.classes_, y[known])[:, None]
+        return float(-self.model.model_.log_proba(self.queries()[known], place).mean())
+
+
+class Taxonomy(Forest):
+    """Of WordNet alone."""
+
+    settings = (
+        "LabelTreeClassifier of WordNet's taxonomy, the same pruned to 256 nodes, two clustered "
+        "trees"
+    )
+
+    def prepare(self, work):
+        from benchmarks.data import wordnet_taxonomy
+
+        super().prepare(work)
+        self.taxonomy = wordnet_taxonomy()
+
+    def train(self):
+        pruned = self.taxonomy.prune(np.bincount(self.y), max_nodes=256)
+        trees = [self.taxonomy, pruned, "cluster", "cluster"]
+        self.model = self.classifier(hierarchy=trees).fit(self.X, self.y)
 
 
 CONTESTANTS = {
     "ours": Ours,
     "ours, 3 trees": Forest,
+    "ours, taxonomy": Taxonomy,
     "omikuji": peers.Omikuji,
     "omikuji, 3 trees": peers.Omikuji3,
     "PECOS": peers.Pecos,
