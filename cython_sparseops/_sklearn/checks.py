@@ -43,7 +43,7 @@ def refuse_masked(**arrays: Any) -> None:
 
 
 def check_settings(classifier: Any) -> None:
-    """Refuse settings of an HSoftmaxClassifier that its trainer would not see; it checks the rest."""
+    """Refuse settings of an HSoftmaxClassifier that its trainer would not see."""
     for name in ("hidden_dim", "batch_size"):
         as_count(name, getattr(classifier, name))
     if classifier.epochs is not None:
