@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -17,12 +18,44 @@ using detail::Shape;
 
 namespace {
 
+struct Weighted {
+    std::uint64_t key;  // rises where the weight falls: the bits of numbers that are not negative are ordered as they are
+    std::int32_t item;
+
+    double weight() const { return std::bit_cast<double>(~key); }
+};
+
+// Stable, by radix: with ten million items, a third of the time of comparisons.
+void sort_by_key(std::vector<Weighted>& items) {
+    constexpr std::size_t bits = 11, digits = 6, size = std::size_t{1} << bits;
+    const auto digit = [](std::uint64_t key, std::size_t d) { return (key >> (d * bits)) & (size - 1); };
+    std::vector<std::size_t> start(digits * size, 0);
+    for (const Weighted& w : items) {
+        for (std::size_t d = 0; d < digits; ++d) ++start[d * size + digit(w.key, d)];
+    }
+    std::vector<Weighted> other(items.size());
+    for (std::size_t d = 0; d < digits; ++d) {
+        std::size_t* const to = start.data() + d * size;
+        if (to[digit(items.front().key, d)] == items.size()) continue;  // all the same
+        std::exclusive_scan(to, to + size, to, std::size_t{0});
+        for (const Weighted& w : items) other[to[digit(w.key, d)]++] = w;
+        items.swap(other);
+    }
+}
+
 // Classes by falling weight, ties by rising class: the order in which leaves deserve short codes.
-std::vector<std::int32_t> by_weight(std::span<const double> weights) {
-    std::vector<std::int32_t> order(weights.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return weights[ix(a)] > weights[ix(b)]; });
-    return order;
+std::vector<Weighted> by_weight(std::span<const double> weights) {
+    std::vector<Weighted> items(weights.size());
+    for (std::size_t i = 0; i < items.size(); ++i)  // -0 becomes 0
+        items[i] = {~std::bit_cast<std::uint64_t>(weights[i] + 0.0), static_cast<std::int32_t>(i)};
+    const auto before = [](const Weighted& a, const Weighted& b) { return a.key < b.key; };
+    constexpr std::size_t worth_tables = 4096;
+    if (std::is_sorted(items.begin(), items.end(), before)) return items;
+    if (items.size() < worth_tables)
+        std::stable_sort(items.begin(), items.end(), before);
+    else
+        sort_by_key(items);
+    return items;
 }
 
 }  // namespace
@@ -33,7 +66,7 @@ Shape huffman_shape(std::span<const double> weights, int arity) {
     Shape shape;
     const std::size_t n = weights.size(), k = ix(arity);
     if (n == 1) return shape;
-    const auto order = by_weight(weights);
+    const auto order = by_weight(weights);  // of falling weight
     std::vector<double> merged;
     merged.reserve(n);
     std::size_t leaf = n, node = 0, take = 2 + (n - 2) % (k - 1);  // the first merge takes what makes all others full
@@ -44,11 +77,11 @@ Shape huffman_shape(std::span<const double> weights, int arity) {
         double sum = 0;
         picked.clear();
         for (std::size_t i = 0; i < take; ++i) {  // a leaf before a node of the same weight: the shallowest optimal tree
-            const bool use_leaf = leaf > 0 && (node == merged.size() || weights[ix(order[leaf - 1])] <= merged[node]);
+            const bool use_leaf = leaf > 0 && (node == merged.size() || order[leaf - 1].weight() <= merged[node]);
             if (use_leaf) {
                 --leaf;
-                sum += weights[ix(order[leaf])];
-                picked.push_back(~order[leaf]);
+                sum += order[leaf].weight();
+                picked.push_back(~order[leaf].item);
             } else {
                 sum += merged[node];
                 picked.push_back(static_cast<std::int32_t>(node++));
@@ -101,7 +134,7 @@ Shape limited_huffman(std::span<const double> counts, int arity, int limit) {
     const std::size_t dummies = (k - 1 - (n - 1) % (k - 1)) % (k - 1);
     const auto order = by_weight(counts);
     std::vector<double> rising(dummies, 0.0);
-    for (std::size_t i = n; i-- > 0;) rising.push_back(counts[ix(order[i])]);
+    for (std::size_t i = n; i-- > 0;) rising.push_back(order[i].weight());
     const auto lengths = limited_lengths(rising, k, limit);  // [dummies, then classes from the rarest]
     Shape shape;
     std::vector<std::int32_t> below;  // nodes made of the level below, left to right
@@ -110,7 +143,7 @@ Shape limited_huffman(std::span<const double> counts, int arity, int limit) {
         std::vector<std::int32_t> items;
         std::size_t from = next;
         while (from > 0 && lengths[dummies + n - from] == level) --from;
-        for (std::size_t i = from; i < next; ++i) items.push_back(~order[i]);
+        for (std::size_t i = from; i < next; ++i) items.push_back(~order[i].item);
         next = from;
         items.insert(items.end(), below.begin(), below.end());
         below.clear();
@@ -176,9 +209,7 @@ Hierarchy two_level(std::int64_t n_classes, std::span<const double> counts, std:
         require(counts.size() == ix(n_classes), "counts must have ", n_classes, " entries, got ", counts.size());
     }
     const auto n = ix(n_classes), groups = ix(n_groups);
-    std::vector<std::int32_t> order(n);
-    std::iota(order.begin(), order.end(), 0);
-    if (!counts.empty()) order = by_weight(counts);
+    const auto order = by_weight(counts.empty() ? std::vector<double>(n) : std::vector<double>(counts.begin(), counts.end()));
     double left = std::accumulate(counts.begin(), counts.end(), 0.0);
     // Classes that do not occur have no share: they are dealt evenly, one at least to a group that has no other.
     const auto seen = counts.empty() ? n : ix(std::count_if(counts.begin(), counts.end(), [](double c) { return c > 0; }));
@@ -194,14 +225,14 @@ Hierarchy two_level(std::int64_t n_classes, std::span<const double> counts, std:
             const std::size_t most = seen - (with_seen - 1 - g);  // one class at least for every later group
             const double share = left / static_cast<double>(with_seen - g);
             double sum = 0;
-            do sum += counts[ix(order[at++])];
-            while (at < most && (sum + counts[ix(order[at])] / 2 < share || g + 1 == with_seen));
+            do sum += order[at++].weight();
+            while (at < most && (sum + order[at].weight() / 2 < share || g + 1 == with_seen));
             left -= sum;
         }
-        std::vector<std::int32_t> members(order.begin() + static_cast<std::ptrdiff_t>(from),
-                                          order.begin() + static_cast<std::ptrdiff_t>(at));
+        std::vector<std::int32_t> members;
+        for (std::size_t i = from; i < at; ++i) members.push_back(order[i].item);
         const std::size_t dealt = spare * (g + 1) / groups - spare * g / groups + (g < with_seen ? 0 : 1);
-        for (std::size_t i = 0; i < dealt; ++i) members.push_back(order[unseen++]);
+        for (std::size_t i = 0; i < dealt; ++i) members.push_back(order[unseen++].item);
         if (members.size() == 1) {
             top.push_back(~members.front());
         } else {

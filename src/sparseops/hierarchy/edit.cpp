@@ -42,7 +42,7 @@ Hierarchy renamed(const HierarchyView& h, const std::vector<std::int32_t>& renam
     shape.root = h.nodes() ? h.preorder[0] : ~rename[0];
     shape.flat.resize(h.nodes());
     for (std::size_t v = 0; v < h.nodes(); ++v) shape.flat[v] = !h.is_logistic(v);
-    return of_kind(h, detail::complete_as_numbered(shape, h.classes(), true));
+    return of_kind(h, detail::complete_as_numbered(std::move(shape), h.classes(), true));
 }
 
 // Per node, in preorder positions: the sum of counts below, the depth, and the end of its subtree.

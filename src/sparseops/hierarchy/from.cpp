@@ -216,7 +216,7 @@ Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std
             shape.flat[v] = !logistic[v];
         }
     }
-    return detail::complete_as_numbered(shape, classes, true);
+    return detail::complete_as_numbered(std::move(shape), classes, true);
 }
 
 }  // namespace sparseops

@@ -7,6 +7,7 @@
 
 #include "../detail/index.hpp"
 #include "../detail/require.hpp"
+#include "../kernels/prefetch.hpp"
 
 namespace sparseops {
 namespace {
@@ -47,6 +48,37 @@ void require_arrays(const HierarchyView& h) {
     require(h.row_ptr.back() <= std::numeric_limits<std::int32_t>::max(), "row_ptr must stay below 2**31, got ", h.row_ptr.back());
 }
 
+// The paths of a tree that is one. Class by class as they lie in memory, each from its end up: what stands above a node is one number
+// to compare, and where the way down to a class would have to be looked for, its path comes by itself.
+void require_paths(const HierarchyView& h, std::int32_t root) {
+    const std::size_t classes = h.classes();
+    const auto place = [](std::int32_t node, std::int32_t child) {
+        return static_cast<std::uint64_t>(node) << 32 | static_cast<std::uint32_t>(child);
+    };
+    std::vector<std::uint64_t> above(h.nodes()), above_class(classes);
+    for (std::size_t v = 0; v < h.nodes(); ++v) {
+        const auto children = h.children(v);
+        for (std::size_t j = 0; j < children.size(); ++j) {
+            const auto at = place(static_cast<std::int32_t>(v), static_cast<std::int32_t>(j));
+            (children[j] < 0 ? above_class[ix(~children[j])] : above[ix(children[j])]) = at;
+        }
+    }
+    constexpr std::size_t ahead = 6, lowest = 8;  // what is above nodes near the root stays in the caches
+    for (std::size_t c = 0; c < classes; ++c) {
+        const auto nodes = h.path_nodes(c), children = h.path_children(c);
+        std::size_t d = nodes.size();
+        if (c + ahead < classes) {
+            const auto later = h.path_nodes(c + ahead);
+            for (const std::int32_t v : later.last(std::min(later.size(), lowest))) detail::prefetch_entry(above.data(), v);
+        }
+        std::uint64_t expected = above_class[c];
+        // Until a step differs no node is out of range: each is the parent of one that is not.
+        while (d > 0 && place(nodes[d - 1], children[d - 1]) == expected && nodes[d - 1] != root) expected = above[ix(nodes[--d])];
+        const bool ends = h.nodes() == 0 ? d == 0 : d == 1 && place(nodes[0], children[0]) == expected;
+        require(ends, "path_node and path_child must be the way from the root to each class, got another at class ", c);
+    }
+}
+
 }  // namespace
 
 HierarchyIndex::HierarchyIndex(const HierarchyView& arrays) : view_(arrays) { check(); }
@@ -62,7 +94,7 @@ HierarchyIndex::HierarchyIndex(Hierarchy h) : owned_(std::move(h)) {
     check();
 }
 
-// The walk depth first: every node and class once, every path as it is stored.
+// The walk depth first: every node and class once. Then every path as it is stored.
 void HierarchyIndex::check() {
     HierarchyView& h = view_;
     require_arrays(h);
@@ -78,6 +110,7 @@ void HierarchyIndex::check() {
     std::int32_t rank = 0;
     std::vector<std::int32_t> path_node, path_child;  // the way to the node at hand
     std::vector<std::uint8_t> seen(nodes, 0);
+    std::int32_t root = 0;
 
     const auto enter = [&](std::int32_t v) {
         require(!seen[ix(v)], "child must hold every node once, got node ", v, " twice");
@@ -92,11 +125,6 @@ void HierarchyIndex::check() {
         auto& place = leaf_rank_[ix(c)];
         require(place < 0, "child must hold every class once, got class ", c, " twice");
         place = rank++;
-        const auto nodes_of = h.path_nodes(ix(c));
-        const auto children_of = h.path_children(ix(c));
-        require(std::equal(nodes_of.begin(), nodes_of.end(), path_node.begin(), path_node.end()) &&
-                    std::equal(children_of.begin(), children_of.end(), path_child.begin(), path_child.end()),
-                "path_node and path_child must be the way from the root to each class, got another at class ", c);
         h.depth = std::max(h.depth, static_cast<std::int32_t>(path_node.size()));
     };
     if (nodes == 0) {
@@ -106,13 +134,17 @@ void HierarchyIndex::check() {
         for (const std::int32_t c : h.child) {
             if (c >= 0) has_parent[ix(c)] = 1;
         }
-        const auto root = std::find(has_parent.begin(), has_parent.end(), 0);
-        require(root != has_parent.end(), "child must leave one node without a parent, the root");
-        enter(static_cast<std::int32_t>(root - has_parent.begin()));
+        const auto top = std::find(has_parent.begin(), has_parent.end(), 0);
+        require(top != has_parent.end(), "child must leave one node without a parent, the root");
+        root = static_cast<std::int32_t>(top - has_parent.begin());
+        enter(root);
     }
+    constexpr std::size_t ahead = 32;  // in children: about as many as the walk meets while memory answers
     while (!path_node.empty()) {
         const auto siblings = h.children(ix(path_node.back()));
         const auto next = ix(++path_child.back());
+        if (const std::size_t soon = ix(h.child_ptr[ix(path_node.back())]) + next + ahead; soon < h.child.size())
+            detail::prefetch_entry(leaf_rank_.data(), ~h.child[soon]);
         if (next == siblings.size()) {
             path_node.pop_back();
             path_child.pop_back();
@@ -124,6 +156,7 @@ void HierarchyIndex::check() {
     }
     require(preorder_.size() == nodes && ix(rank) == classes, "child must be one tree, got ", nodes - preorder_.size(),
             " nodes that the root does not reach");
+    require_paths(h, root);
     h.preorder = preorder_;
     h.leaf_rank = leaf_rank_;
     h.level = level_;

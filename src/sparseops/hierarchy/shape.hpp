@@ -55,7 +55,7 @@ Shape huffman_shape(std::span<const double> weights, int arity);
 Hierarchy complete(const Shape& shape, std::size_t classes, bool logistic);
 
 // The same with the shape's own node numbers.
-Hierarchy complete_as_numbered(const Shape& shape, std::size_t classes, bool logistic);
+Hierarchy complete_as_numbered(Shape shape, std::size_t classes, bool logistic);
 
 // Renames the leaves 0, 1, 2, … from left to right.
 void relabel_leaves_in_order(Shape& shape);

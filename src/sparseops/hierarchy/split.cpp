@@ -102,7 +102,7 @@ void complete_piece(const HierarchyView& h, const Cut& cut, std::size_t top, Pie
         shape.flat.push_back(!h.is_logistic(v));
     }
     shape.root = cut.local[top];
-    piece.tree = detail::complete_as_numbered(shape, piece.exits.size(), true);
+    piece.tree = detail::complete_as_numbered(std::move(shape), piece.exits.size(), true);
     piece.tree.independent = h.independent;
     piece.places.push_back(cut.below[top].end);
 }
