@@ -265,7 +265,7 @@ class SGD(_Optimizer):
     SGD(lr=0.1, weight_decay=0.0)
     """
 
-    def __init__(self, lr: float, *, weight_decay: float = 0.0) -> None:
+    def __init__(self, lr: float, weight_decay: float = 0.0) -> None:
         super().__init__(lr, weight_decay)
 
     def _settings(self) -> Any:
@@ -307,7 +307,7 @@ class Adagrad(_Optimizer):
     _state_names = ("first", "b_first")
 
     def __init__(
-        self, lr: float, *, eps: float = 1e-10, rowwise: bool = False, weight_decay: float = 0.0
+        self, lr: float, eps: float = 1e-10, rowwise: bool = False, weight_decay: float = 0.0
     ) -> None:
         super().__init__(lr, weight_decay)
         self.eps = _number("eps", eps)
@@ -360,7 +360,6 @@ class Adam(_Optimizer):
     def __init__(
         self,
         lr: float,
-        *,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,

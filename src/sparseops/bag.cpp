@@ -210,6 +210,9 @@ void require_training(const HierarchyView& h, std::size_t examples, std::span<co
                       std::span<const std::int64_t> order, const BagSchedule& s) {
     require(labels.size() == examples, "labels must have one entry a row of X, ", examples, ", got ", labels.size());
     require(weight.empty() || weight.size() == examples, "sample_weight must have ", examples, " entries, got ", weight.size());
+    detail::require_data("labels", labels);
+    detail::require_data("sample_weight", weight);
+    detail::require_data("order", order);
     for (std::size_t i = 0; s.check_input && i < labels.size(); ++i) {
         require(labels[i] >= 0 && ix(labels[i]) < h.classes(), "labels must be in [0, ", h.classes(), "), got ", labels[i], " at index ",
                 i);

@@ -230,6 +230,7 @@ void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const S
     detail::require_matrix("classes", classes, n, options.k);
     detail::require_matrix("log_probs", log_probs, n, options.k);
     require(bound.size() == n, "bound must have ", n, " entries, got ", bound.size());
+    detail::require_data("bound", bound);
     require_input(h, in);
     if constexpr (std::is_same_v<T, float>) {
         if (in.W.sparse() && h.nodes() > 0) return detail::search_blocks(h, in, options, classes, log_probs, bound, num_threads);

@@ -3,7 +3,9 @@
 #pragma once
 
 #if (defined(_MSVC_LANG) ? _MSVC_LANG : __cplusplus) <= 201703L
-#error "sparseops needs C++20: compile with -std=c++20 or a later standard"
+// A file that is missing ends the compilation, and with it all that an older standard would find in the headers that follow.
+#define SPARSEOPS_LANGUAGE "sparseops needs C++20: compile with -std=c++20 or a later standard"
+#include SPARSEOPS_LANGUAGE
 #endif
 
 #include <concepts>

@@ -2,11 +2,18 @@
 // Files of arrays: what is right is read, and what is not is told in the words of Python, never followed.
 #include <filesystem>
 #include <fstream>
+#include <string>
 #include <system_error>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
 
 #include <sparseops/model_file.hpp>
 
 #include "../../src/sparseops/model_file/json.hpp"
+#include "../../src/sparseops/model_file/mapped.hpp"
 #include "check.hpp"
 #include "files.hpp"
 
@@ -238,9 +245,28 @@ void test_paths() {
     std::filesystem::remove_all(folder);
 }
 
+#if defined(__unix__) || defined(__APPLE__)
+// Opened as a file is, it would wait for a writer.
+void test_pipe() {
+    const auto path = std::filesystem::temp_directory_path() / ("sparseops_pipe_" + std::to_string(::getpid()));
+    check(::mkfifo(path.c_str(), 0600) == 0, "there should be a pipe");
+    bool refused = false;
+    try {
+        detail::map_file(path);
+    } catch (const std::system_error&) {
+        refused = true;
+    }
+    std::filesystem::remove(path);
+    check(refused, "a pipe should be refused");
+}
+#else
+void test_pipe() {}
+#endif
+
 }  // namespace
 
 int main() {
+    test_pipe();
     test_json();
     test_arrays();
     test_claims();

@@ -288,10 +288,24 @@ void test_refusals() {
             [&](auto& in) { in.sample_weight = std::span<const double>(p.weight).first(2), in.scale_loss = false; });
     refused("label_smoothing must be in [0, 1), got 1", [](auto& in) { in.label_smoothing = 1; });
     refused("X must be finite, got nan at row 2, column 1", [&](auto& in) { in.X = {bad_x.data(), 4, 3}; });
+    const double* const nowhere = nullptr;
+    refused("b must point to 8 values, got a null pointer", [&](auto& in) { in.b = {nowhere, 8}; });
+    refused("sample_weight must point to 4 values, got a null pointer", [&](auto& in) { in.sample_weight = {nowhere, 4}; });
+    refused("residuals must point to " + std::to_string(plan.n_logits()) + " values, got a null pointer",
+            [&](auto& in) { in.residuals = {nowhere, plan.n_logits()}; });
+    check_refused("labels must point to 2 values, got a null pointer",
+                  [&] { HSoftmaxPlan(h, {static_cast<const std::int64_t*>(nullptr), 2}); });
+    HierarchyView lost = h;
+    lost.path_child = {static_cast<const std::int32_t*>(nullptr), h.path_child.size()};
+    check_refused("path_child must point to " + std::to_string(h.path_child.size()) + " values, got a null pointer",
+                  [&] { HierarchyIndex{lost}; });
+    check_refused("counts must point to 3 values, got a null pointer", [&] { huffman({nowhere, 3}); });
     const std::vector<std::int64_t> indptr(5, 0);
     const CsrView<const double, std::int64_t> sparse{indptr, {}, {}, 3};
     refused("X must be dense with rows of W that are, got compressed sparse rows", [&](auto& in) { in.X = sparse; });
     const auto in = p.input();
+    check_refused("nll must point to 4 values, got a null pointer",
+                  [&] { hsoftmax<double>(plan, in, {static_cast<double*>(nullptr), 4}, {}); });
     check_refused("nll must have 4 entries, got 3", [&] { hsoftmax<double>(plan, in, std::span<double>(nll).first(3), {}); });
     check_refused("residuals must have " + std::to_string(plan.n_logits()) + " entries, got 1",
                   [&] { hsoftmax<double>(plan, in, nll, std::span<double>(residuals).first(1)); });

@@ -254,7 +254,7 @@ void test_classifiers() {
     refused(odd, metadata("str"), invalid + "classes must number 3, got 2");
     odd = named;
     odd["hierarchy.child"] = part<std::int32_t>("<i4", {1, -1, -2, 1});
-    refused(odd, metadata("str"), invalid + "path_node and path_child must be the way from the root to each class, got another at class 1");
+    refused(odd, metadata("str"), invalid + "child must hold every node once, got node 1 twice");
     odd = named;
     odd["model.W"] = part("<i4", "[2, 2]", W);
     refused(odd, metadata("str"), invalid + "W must be float32 or float64 and E and b alike, got int32");

@@ -432,12 +432,13 @@ def test_biases_inside_the_weights_are_refused():
 # ---- the surface
 
 
-@pytest.mark.parametrize("optimizer", [cso.SGD, cso.Adagrad, cso.Adam])
-def test_only_lr_is_positional(optimizer):
-    """SGD's second argument was the weight decay, Adagrad's eps, Adam's the betas."""
-    with pytest.raises(TypeError, match="positional"):
-        optimizer(0.1, 1e-5)
-    assert optimizer(0.1, weight_decay=1e-5).weight_decay == 1e-5
+def test_settings_may_come_in_their_order():
+    """As the surface states it: lr first, weight_decay last."""
+    assert repr(cso.SGD(0.1, 1e-5)) == repr(cso.SGD(lr=0.1, weight_decay=1e-5))
+    named = cso.Adagrad(lr=0.1, eps=1e-6, rowwise=True, weight_decay=1e-5)
+    assert repr(cso.Adagrad(0.1, 1e-6, True, 1e-5)) == repr(named)
+    named = cso.Adam(lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=1e-5)
+    assert repr(cso.Adam(0.1, (0.8, 0.9), 1e-6, 1e-5)) == repr(named)
 
 
 def test_a_word_that_the_compiled_layer_does_not_know_is_refused():

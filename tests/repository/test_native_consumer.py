@@ -258,3 +258,22 @@ def test_the_cpp_that_a_page_shows_compiles(page, tmp_path):
     unit.write_text(SNIPPET % re.sub(r"(?m)^#include .*\n", "", block), encoding="utf-8")
     warnings = ("-Wall", "-Wextra", "-Werror")
     run(CXX, "-std=c++20", "-fsyntax-only", *warnings, f"-I{cso.get_include()}", unit)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize(
+    "header", sorted(p.name for p in (ROOT / "src" / "sparseops").glob("*.hpp"))
+)
+def test_an_older_standard_gets_one_error(compiler, header, tmp_path):
+    source = tmp_path / "old.cpp"
+    source.write_text(f"#include <sparseops/{header}>\nint main() {{}}\n")
+    done = subprocess.run(
+        [compiler, "-std=c++17", "-fsyntax-only", f"-I{ROOT / 'src'}", str(source)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    errors = re.findall(r"error:.*", done.stderr)
+    assert done.returncode != 0
+    assert len(errors) == 1, done.stderr[:2000]
+    assert "sparseops needs C++20: compile with -std=c++20 or a later standard" in errors[0]

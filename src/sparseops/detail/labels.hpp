@@ -15,6 +15,8 @@ namespace sparseops::detail {
 // Refuses labels that are not those of `rows` examples, out of range, or twice at one example.
 inline void require_labels(const LabelsView& labels, std::size_t rows, std::size_t classes) {
     const auto& label = labels.label;
+    require_data("labels", label);
+    require_data("labels.indptr", labels.ptr);
     if (labels.single()) {
         require(label.size() == rows, "labels must have ", rows, " entries, got ", label.size());
     } else {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -27,6 +28,11 @@ inline void require(bool holds, const Parts&... parts) {
 
 inline void require_data(const char* name, const void* data, std::size_t size) {
     require(data || size == 0, name, " must point to ", size, " values, got a null pointer");
+}
+
+template <class T>
+void require_data(const char* name, std::span<T> values) {
+    require_data(name, values.data(), values.size());
 }
 
 template <class T>

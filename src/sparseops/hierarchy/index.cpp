@@ -25,6 +25,12 @@ void require_pointers(std::span<const std::int64_t> ptr, std::size_t end, const 
 
 // Sizes and ranges, so that the walk below may follow any entry.
 void require_arrays(const HierarchyView& h) {
+    detail::require_data("path_ptr", h.path_ptr);
+    detail::require_data("path_node", h.path_node);
+    detail::require_data("path_child", h.path_child);
+    detail::require_data("child_ptr", h.child_ptr);
+    detail::require_data("child", h.child);
+    detail::require_data("row_ptr", h.row_ptr);
     require(h.path_ptr.size() >= 2, "path_ptr must hold at least 2 entries, got ", h.path_ptr.size());
     require_pointers(h.path_ptr, h.path_node.size(), "path_ptr");
     require(h.path_child.size() == h.path_node.size(), "path_child must have ", h.path_node.size(), " entries, got ", h.path_child.size());

@@ -36,6 +36,7 @@ constexpr std::int64_t max_classes = std::int64_t{1} << 30;  // classes, nodes a
 
 inline void require_counts(std::span<const double> counts) {
     require(!counts.empty(), "counts must not be empty");
+    require_data("counts", counts);
     require(counts.size() <= static_cast<std::size_t>(max_classes), "counts must have at most ", max_classes, " entries, got ",
             counts.size());
     double total = 0;

@@ -34,6 +34,7 @@ void write_gradient(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::s
     const std::size_t rows = dense ? plan.hierarchy().rows() : plan.touched_rows();
     detail::require_matrix("dW", dW, rows, in.X.cols());
     require(db.size() == rows, "db must have ", rows, " entries, got ", db.size());
+    detail::require_data("db", db);
     Writer<T> writer{dW, db, dense};
     hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&writer, Writer<T>::target, Writer<T>::done, nullptr, true}, num_threads);
 }

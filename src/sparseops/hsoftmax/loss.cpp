@@ -77,6 +77,9 @@ void require_batch(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::sp
     require(in.residuals.empty() || in.residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
             in.residuals.size());
     require(nll.size() == n, "nll must have ", n, " entries, got ", nll.size());
+    detail::require_data(in.scale_loss ? "sample_weight" : "grad_output", in.sample_weight);
+    detail::require_data("residuals", in.residuals);
+    detail::require_data("nll", nll);
     require_shapes(plan.hierarchy(), in);
 }
 
@@ -87,6 +90,7 @@ void hsoftmax(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std::span<T>
     require_batch(plan, in, std::span<const T>(nll));
     require(residuals.empty() || residuals.size() == plan.n_logits(), "residuals must have ", plan.n_logits(), " entries, got ",
             residuals.size());
+    detail::require_data("residuals", residuals);
     run<T>(Batch<T>(plan, in, {nll, residuals}, num_threads), nullptr);
 }
 

@@ -51,6 +51,7 @@ void sort_by_rank(std::vector<Keyed>& items, std::uint32_t limit) {
 HSoftmaxPlan::HSoftmaxPlan(const HierarchyView& h, std::span<const std::int64_t> labels, std::optional<std::int64_t> ignore_index)
     : h_(h), examples_(labels.size()) {
     detail::require(labels.size() < (std::size_t{1} << 31), "labels must have fewer than 2**31 entries, got ", labels.size());
+    detail::require_data("labels", labels);
     sort(labels, ignore_index);
     segment();
 }
@@ -139,6 +140,7 @@ void HSoftmaxPlan::segment() {
 
 void HSoftmaxPlan::write_rows(std::span<std::int64_t> rows) const {
     detail::require(rows.size() == touched_rows(), "rows must have ", touched_rows(), " entries, got ", rows.size());
+    detail::require_data("rows", rows);
     std::size_t at = 0;
     for (const Segment& segment : segments_) {
         const auto v = ix(segment.node);
@@ -163,12 +165,14 @@ void require_shapes(const HierarchyView& h, const HSoftmaxInput<T>& in) {
         detail::require(in.b.empty(), "b must be empty with sparse weights, whose biases are part of them, got ", in.b.size(), " entries");
     }
     detail::require(in.b.empty() || in.b.size() == h.rows(), "b must have ", h.rows(), " entries, got ", in.b.size());
+    detail::require_data("b", in.b);
     if (const auto* X = in.X.dense()) detail::require_data("X", X->data, X->size());
     if (const auto* W = in.W.dense()) detail::require_data("W", W->data, W->size());
     if (const QuantizedView* q = in.W.quantized()) {
         detail::require_data("W", q->data, q->rows * q->cols);
         detail::require(q->kind != QuantizedKind::int8 || q->scale.size() == q->rows, "scale must have ", q->rows, " entries, got ",
                         q->scale.size());
+        detail::require_data("scale", q->scale);
     }
 }
 

@@ -43,12 +43,13 @@ MappedFile map_file(const std::filesystem::path& path) {
         int number;
         ~Descriptor() { ::close(number); }
     };
-    const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for a writer
     if (number < 0) refuse_file(errno, path);
     const Descriptor file{number};
     struct stat facts{};
     if (::fstat(number, &facts) != 0) refuse_file(errno, path);
     if (S_ISDIR(facts.st_mode)) refuse_file(EISDIR, path);
+    if (!S_ISREG(facts.st_mode)) refuse_file(EINVAL, path);  // its size says nothing
     if (facts.st_size == 0) return {};
     if (static_cast<std::uintmax_t>(facts.st_size) > std::numeric_limits<std::size_t>::max()) refuse_file(EFBIG, path);
     const auto size = static_cast<std::size_t>(facts.st_size);

@@ -130,6 +130,7 @@ void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols
             o.first.rows, ", ", o.first.cols, ")");
     detail::require_data("optimizer state", o.first.data, o.first.size());
     require(!bias || o.b_first.size() == rows, "optimizer must have bias state of ", rows, " entries, got ", o.b_first.size());
+    detail::require_data("optimizer bias state", o.b_first);
     if (o.method != Method::adam) return;
     require(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1, "betas must be in [0, 1), got ", o.beta1, " and ", o.beta2);
     require(o.step >= 1, "step must be at least 1, got ", o.step);
@@ -137,6 +138,7 @@ void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols
             o.second.rows, ", ", o.second.cols, ")");
     detail::require_data("optimizer state", o.second.data, o.second.size());
     require(!bias || o.b_second.size() == rows, "optimizer must have bias state of ", rows, " entries, got ", o.b_second.size());
+    detail::require_data("optimizer bias state", o.b_second);
 }
 
 namespace {
@@ -225,6 +227,7 @@ void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, Matri
                      std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready, int num_threads) {
     detail::require_matrix("W", W, plan.hierarchy().rows(), in.X.cols());
     require(b.size() == in.b.size(), "b must have ", in.b.size(), " entries, got ", b.size());
+    detail::require_data("b", b);
     require_optimizer(optimizer, W.rows, W.cols, !b.empty());
     Stepper<T> stepper{optimizer, W, b, plan, in, ready};
     using S = Stepper<T>;
