@@ -108,6 +108,15 @@ class SparseWeights:
     def __reduce__(self) -> tuple[Any, ...]:
         return SparseWeights.from_arrays, (self.to_arrays(),)
 
+    def __getstate__(self) -> dict[str, Array]:
+        return self.to_arrays()
+
+    def __setstate__(self, arrays: dict[str, Array]) -> None:
+        """What skops calls in place of `__reduce__`: it runs no function that a file names."""
+        weights = SparseWeights.from_arrays(arrays)
+        for name in self.__slots__:
+            setattr(self, name, getattr(weights, name))
+
     def prune(self, threshold: float) -> SparseWeights:
         """Drop the weights of ``|w| <= threshold``; the biases stay.
 

@@ -1,4 +1,4 @@
-"""Models for other tools: safetensors files, skops."""
+"""Models for other tools: safetensors files, skops, MLflow."""
 
 import json
 import struct
@@ -121,3 +121,68 @@ def test_skops_dumps_and_loads_a_classifier(named, sparse):
     again.partial_fit(X, y)
     with pytest.raises(AttributeError):
         again.hierarchy_.path_ptr = None
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_skops_dumps_and_loads_label_trees(several, sparse):
+    skops = pytest.importorskip("skops.io")
+    csr_array = pytest.importorskip("scipy.sparse").csr_array
+    from cython_sparseops.sklearn import LabelTreeClassifier
+
+    X, y = np.eye(3, dtype=np.float32), ["a", "b", "c"]
+    X = csr_array(X) if sparse else X
+    y = np.array([[1, 0, 1], [0, 1, 0], [0, 1, 1]]) if several else y
+    model = LabelTreeClassifier(n_trees=2, random_state=0).fit(X, y)
+    data = skops.dumps(model)
+    types = skops.get_untrusted_types(data=data)
+    assert all(name.startswith("cython_sparseops.") for name in types)
+    again = skops.loads(data, trusted=types)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(again.top_k(X, 2).labels, model.top_k(X, 2).labels)
+
+
+def test_the_state_of_sparse_weights_is_checked():
+    csr_array = pytest.importorskip("scipy.sparse").csr_array
+    X = csr_array(np.eye(3, dtype=np.float32))
+    W = cso.linear_train(X, [0, 1, 2], cso.Hierarchy.balanced(3))
+    arrays = W.__getstate__()
+    again = object.__new__(cso.SparseWeights)
+    again.__setstate__(arrays)
+    assert {n: a.tobytes() for n, a in again.to_arrays().items()} == {
+        n: a.tobytes() for n, a in arrays.items()
+    }
+    with pytest.raises(ValueError, match="arrays must hold bias"):
+        object.__new__(cso.SparseWeights).__setstate__(
+            {n: a for n, a in arrays.items() if n != "bias"}
+        )
+
+
+@pytest.mark.filterwarnings("ignore")  # what MLflow says of its own future
+@pytest.mark.parametrize("form", ["cloudpickle", "skops"])
+@pytest.mark.parametrize("kind", ["HSoftmaxClassifier", "LabelTreeClassifier"])
+def test_mlflow_logs_and_loads_a_classifier(kind, form, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="needs MLflow")
+    flavor = pytest.importorskip("mlflow.sklearn", reason="MLflow's flavor needs pandas")
+    skops = pytest.importorskip("skops.io")
+    from cython_sparseops import sklearn
+
+    X, y = np.eye(3, dtype=np.float32), ["a", "b", "c"]
+    model = getattr(sklearn, kind)(random_state=0).fit(X, y)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
+    try:
+        with mlflow.start_run():
+            types = skops.get_untrusted_types(data=skops.dumps(model))
+            options = {"skops_trusted_types": types} if form == "skops" else {}
+            logged = flavor.log_model(
+                model, name="model", serialization_format=form, pip_requirements=[], **options
+            )
+        again = flavor.load_model(logged.model_uri)
+        served = mlflow.pyfunc.load_model(logged.model_uri)
+    finally:
+        mlflow.set_tracking_uri(before)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(again.top_k(X, 2).log_probs, model.top_k(X, 2).log_probs)
+    np.testing.assert_array_equal(served.predict(X), y)
