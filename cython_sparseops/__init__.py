@@ -58,10 +58,13 @@ from ._runtime import RuntimeInfo, get_num_threads, runtime_info, set_num_thread
 from ._search import SearchResult, hsoftmax_search
 from ._sparse_weights import SparseWeights
 from ._storage import load_arrays, save_arrays
+from ._threadpoolctl import register_threadpoolctl
+from ._threadpoolctl import register_where_imported as _register_where_imported
 from ._update import SGD, Adagrad, Adam, HSoftmaxUpdate, estimate_memory, hsoftmax_update
 
 __version__ = _version()
 _active_isa()  # a wrong SPARSEOPS_ISA is an error here, not in the first call
+_register_where_imported()
 
 __all__ = [
     "SGD",
@@ -122,6 +125,7 @@ __all__ = [
     "quantize",
     "recall_at_k",
     "recall_by_frequency",
+    "register_threadpoolctl",
     "runtime_info",
     "save_arrays",
     "set_num_threads",

@@ -12,6 +12,7 @@ from ._core import runtime as core
 __all__ = ["RuntimeInfo", "get_num_threads", "runtime_info", "set_num_threads", "show_runtime"]
 
 _MAX_INT = (1 << 31) - 1  # of C; the core itself takes at most 1,024 threads
+_told = 0  # by set_num_threads
 
 
 def set_num_threads(n: int) -> None:
@@ -38,7 +39,20 @@ def set_num_threads(n: int) -> None:
     1
     >>> set_num_threads(0)
     """
-    core.set_num_threads(min(as_integer("n", n, 0), _MAX_INT))
+    global _told
+    told = min(as_integer("n", n, 0), _MAX_INT)
+    core.set_num_threads(told)
+    _told = told
+
+
+def limit_threads(n: int) -> None:
+    """Use at most n threads of what `set_num_threads` was told, or of the default.
+
+    A limit that is no lower leaves no trace, so that the default follows OpenMP after it.
+    """
+    core.set_num_threads(_told)
+    if n < core.get_num_threads():
+        core.set_num_threads(max(n, 1))
 
 
 def get_num_threads() -> int:

@@ -14,6 +14,7 @@ from cython_sparseops._sklearn.averaged import AveragedClassifier
 from cython_sparseops._sklearn.choose import ChoiceReport, TriedClassifier, choose
 from cython_sparseops._sklearn.hsoftmax import HSoftmaxClassifier
 from cython_sparseops._sklearn.label_tree import LabelTreeClassifier
+from cython_sparseops._threadpoolctl import register_where_imported
 
 __all__ = [
     "AveragedClassifier",
@@ -24,3 +25,5 @@ __all__ = [
     "TriedClassifier",
     "choose",
 ]
+
+register_where_imported()  # scikit-learn has imported threadpoolctl

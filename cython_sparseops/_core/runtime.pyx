@@ -5,11 +5,13 @@ from libcpp.vector cimport vector
 cdef extern from "<sparseops/runtime.hpp>" namespace "sparseops" nogil:
     const char* cpp_version "sparseops::version"()
     void cpp_set_num_threads "sparseops::set_num_threads"(int n) except +
-    int cpp_get_num_threads "sparseops::get_num_threads"()
     bint cpp_has_openmp "sparseops::has_openmp"()
     vector[string] cpp_compiled_isas "sparseops::compiled_isas"() except +
     vector[string] cpp_available_isas "sparseops::available_isas"() except +
     string cpp_active_isa "sparseops::active_isa"() except +
+
+cdef extern from "runtime.hpp" nogil:
+    int cpp_get_num_threads "sparseops_get_num_threads"()
 
 cdef extern from "<sparseops/detail/parallel.hpp>" namespace "sparseops::detail" nogil:
     void* cpp_thread_pool "sparseops::detail::thread_pool"()

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -256,6 +258,7 @@ def test_omp_num_threads_is_how_many_a_call_takes(child, n):
 def limit_by_threadpoolctl():
     from threadpoolctl import threadpool_limits
 
+    cso.register_threadpoolctl()
     call, before = LargeCall(rows=1000), len(tasks())
     default = cso.get_num_threads()
     with threadpool_limits(limits=1):
@@ -272,10 +275,58 @@ def limit_by_threadpoolctl():
 
 @needs_tasks
 def test_threadpoolctl_limits_a_call_and_gives_back(child):
-    pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
-    if not cso.runtime_info().openmp:
-        pytest.skip("built without OpenMP, whose setting threadpoolctl changes")
+    pytest.importorskip("threadpoolctl")
     child.run(limit_by_threadpoolctl, **TWO_THREADS)
+
+
+def ours():
+    from threadpoolctl import threadpool_info
+
+    (one,) = (pool for pool in threadpool_info() if pool["user_api"] == "cython_sparseops")
+    return one
+
+
+@needs_tasks
+@pytest.mark.parametrize("told", [0, 3])
+def test_threadpoolctl_limits_and_lists_the_team_alone(told):
+    threadpool_limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    cso.register_threadpoolctl()
+    cso.register_threadpoolctl()  # listed once all the same
+    cso.set_num_threads(told)
+    before = ours()
+    assert before["num_threads"] == cso.get_num_threads()
+    assert before["version"] == cso.__version__
+    with threadpool_limits(1, user_api="cython_sparseops"):
+        assert ours()["num_threads"] == cso.get_num_threads() == 1
+        with threadpool_limits({"cython_sparseops": 2}):
+            assert cso.get_num_threads() == min(2, before["num_threads"])
+        assert cso.get_num_threads() == 1
+    assert ours() == before
+    with threadpool_limits(1000):
+        assert cso.get_num_threads() >= before["num_threads"]
+    cso.set_num_threads(0)
+    if not told:
+        assert cso.get_num_threads() == before["num_threads"]
+
+
+@pytest.mark.parametrize("first", ["threadpoolctl", "cython_sparseops.sklearn"])
+def test_threadpoolctl_is_told_at_import_and_imported_by_none(child, first):
+    pytest.importorskip("threadpoolctl")
+    if first.endswith("sklearn"):
+        pytest.importorskip("sklearn")
+    program = (
+        "import sys, cython_sparseops; assert 'threadpoolctl' not in sys.modules"
+        if first.endswith("sklearn")
+        else "import sys"
+    )
+    program += (
+        f"; import {first}, cython_sparseops; from threadpoolctl import threadpool_info as info"
+        "; print([p['user_api'] for p in info()].count('cython_sparseops'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout == "1\n"
 
 
 def test_set_num_threads_holds_in_every_thread():

@@ -219,6 +219,7 @@ OPTIONAL = {
     ("_models/gensim.py", "gensim", "lazy"),
     ("_models/progress.py", "tqdm", "lazy"),
     ("_sparse.py", "scipy", "lazy"),
+    ("_threadpoolctl.py", "threadpoolctl", "lazy"),
     ("_sparse_weights.py", "scipy", "lazy"),
 }
 
