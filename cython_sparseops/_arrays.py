@@ -78,14 +78,14 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         raise MemoryError(f"an array of shape {shape} does not fit") from None
 
 
-def as_array(name: str, value: object) -> Array:
-    """`value` as an ndarray of a numeric dtype."""
+def as_array(name: str, value: object, *, bfloat16: bool = False) -> Array:
+    """`value` as an ndarray of a numeric dtype, with bfloat16 also that of ml_dtypes."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} must be an array, got {describe(value)}") from error
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" and not (bfloat16 and is_bfloat16(array.dtype)):
         format = getattr(value, "format", None)
         if isinstance(format, str) and hasattr(value, "nnz"):
             raise TypeError(f"{name} must be a dense array, got a sparse matrix ({format})")
@@ -104,13 +104,13 @@ def as_plain(name: str, value: object) -> Array:
 
 
 def as_real(name: str, value: object, ndim: int) -> Array:
-    """`value` as C-contiguous float32 or float64; float16 becomes float32, integers float64."""
-    array: Array = value if type(value) is _ARRAY else as_array(name, value)
+    """`value` as C-contiguous float32 or float64; half floats become float32, integers float64."""
+    array: Array = value if type(value) is _ARRAY else as_array(name, value, bfloat16=True)
     if array.dtype not in (FLOAT32, FLOAT64):
-        array = as_array(name, array)
+        array = as_array(name, array, bfloat16=True)
         if array.dtype.kind == "f" and array.dtype.itemsize > 8:
             raise TypeError(f"{name} must have dtype float32 or float64, got {array.dtype}")
-        narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+        narrow = is_half(array.dtype) or (array.dtype.kind == "f" and array.dtype.itemsize <= 4)
         array = cast(array, FLOAT32 if narrow else FLOAT64)
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {array.ndim}")
@@ -313,7 +313,7 @@ def as_writable(
         )
     if type(value) is not _ARRAY:
         value = as_plain(name, value)
-    narrow = any_float and (value.dtype == FLOAT16 or is_bfloat16(value.dtype))
+    narrow = any_float and is_half(value.dtype)
     if value.dtype not in REALS and not narrow:
         wanted = (
             "a dtype of 16, 32 or 64-bit floats to be changed in place"
@@ -367,10 +367,11 @@ def as_seed(rng: object) -> int:
 
 
 def as_floats(name: str, array: Array) -> Array:
-    """Contiguous in C or Fortran order, float16, float32 or float64; integers become float64."""
-    if array.dtype.kind != "f":
+    """Contiguous in C or Fortran order, floats of up to 64 bits; integers become float64."""
+    half = is_half(array.dtype)
+    if array.dtype.kind != "f" and not half:
         array = cast(array, FLOAT64)
-    if array.dtype not in (FLOAT16, FLOAT32, FLOAT64):
+    if array.dtype not in REALS and not half:
         if array.dtype.itemsize > 8:
             raise TypeError(
                 f"{name} must have dtype float16, float32 or float64, got {array.dtype}"
@@ -384,6 +385,11 @@ def as_floats(name: str, array: Array) -> Array:
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     """Whether this is the dtype of `ml_dtypes.bfloat16`."""
     return dtype.name == "bfloat16" and dtype.itemsize == 2
+
+
+def is_half(dtype: np.dtype[Any]) -> bool:
+    """Whether these are floats of 16 bits, which are computed in float32."""
+    return dtype == FLOAT16 or is_bfloat16(dtype)
 
 
 def find_sorted(known: Array, wanted: npt.ArrayLike) -> tuple[Array, Array]:

@@ -22,7 +22,6 @@ from ._arrays import (
     as_floats,
     as_integer,
     as_integers,
-    as_plain,
     as_seed,
     as_writable,
     cast,
@@ -115,9 +114,7 @@ def _as_values(name: str, value: Any, in_place: bool) -> Array:
     """Floats in C order, of their own dtype, flat indices being positions."""
     if in_place:
         return as_writable(name, value, any_float=True)
-    if isinstance(value, np.ndarray) and is_bfloat16(value.dtype):
-        return as_plain(name, value).copy(order="C")
-    array = as_floats(name, as_array(name, value))
+    array = as_floats(name, as_array(name, value, bfloat16=True))
     return array if array.flags.c_contiguous else array.copy(order="C")
 
 
@@ -232,10 +229,7 @@ def _replacement_cells(
         raise ValueError(
             "per must be 'array' unless replacement is 'mean' or 'median', got 'column'"
         )
-    if isinstance(replacement, np.ndarray) and is_bfloat16(replacement.dtype):
-        values = as_plain("replacement", replacement)
-    else:
-        values = as_array("replacement", replacement)
+    values = as_array("replacement", replacement, bfloat16=True)
     values = cast(values, flat.dtype).copy(order="C")  # it may be a part of x
     if check and not np.isfinite(values).all():
         raise ValueError(f"replacement must be finite as {flat.dtype}, got {describe(replacement)}")

@@ -24,6 +24,7 @@ from ._arrays import (
     cast,
     describe,
     is_bfloat16,
+    is_half,
     is_one_of,
     reserve,
     specialized,
@@ -45,6 +46,7 @@ _DENSE = specialized(core.dense, REALS)
 _ROWS = specialized(core.indexed_rows, REALS)
 _CSR_GRADIENT = specialized(core.csr_gradient, INDICES, REALS)
 _DENSE_GRADIENT = specialized(core.dense_gradient, REALS)
+_LARGEST_BFLOAT16 = (2 - 2.0**-7) * 2.0**127
 _ORD = {"l1": 0, "l2": 1, "max": 2}
 
 
@@ -77,8 +79,8 @@ def _as_axis(axis: Any) -> int:
 
 
 def _working(data: Array, in_place: bool) -> tuple[Array, Array]:
-    """Input and output of the arithmetic: float16 is computed in float32."""
-    x = cast(data, FLOAT32) if data.dtype == FLOAT16 else data
+    """Input and output of the arithmetic: floats of 16 bits are computed in float32."""
+    x = cast(data, FLOAT32) if is_half(data.dtype) else data
     return x, x if in_place or x is not data else np.empty_like(x)
 
 
@@ -91,23 +93,32 @@ def _dense_view(array: Array, axis: int) -> tuple[Array, bool]:
 
 def _normalize_dense(W: Any, axis: int, copy: bool, settings: tuple[Any, ...]) -> tuple[Any, Array]:
     given = (
-        as_floats("W", as_array("W", W))
+        as_floats("W", as_array("W", W, bfloat16=True))
         if copy
         else as_writable("W", W, any_float=True, any_order=True)
     )
-    if is_bfloat16(given.dtype):
-        raise TypeError(f"W must have dtype float16, float32 or float64, got {given.dtype}")
     view, columns = _dense_view(given, axis)
     x, out = _working(view, not copy)
     norms = np.empty(given.shape[1 - axis])
     _DENSE[x.dtype](x, columns, out, norms, *settings)
-    if given.dtype == FLOAT16:
-        out = cast(out, FLOAT16)  # a norm beyond float16 gives infinity, as in float32
+    if is_half(given.dtype):
+        out = cast(out, given.dtype)  # a norm beyond float16 gives infinity, as in float32
         if not copy:
             view[...] = out
     if not copy:
         return W, norms
     return (out if view is given else out.T), norms
+
+
+def _rounded(limit: float, dtype: Any) -> float:
+    """The number compared with entries in the dtype of W, as NumPy does, never an infinity."""
+    if not isinstance(dtype, np.dtype) or not np.isfinite(limit):
+        return limit
+    bfloat = is_bfloat16(dtype)
+    if dtype not in (FLOAT16, FLOAT32) and not bfloat:
+        return limit
+    largest = _LARGEST_BFLOAT16 if bfloat else float(np.finfo(dtype).max)
+    return float(dtype.type(min(limit, largest)))
 
 
 def _across(parts: Compressed, axis: int) -> tuple[bool, int]:
@@ -145,8 +156,6 @@ def _normalize_sparse(
 ) -> tuple[Any, Array]:
     parts = as_compressed("W", W, in_place=not copy)
     given = as_floats("W.data", parts.data) if copy else parts.data
-    if is_bfloat16(given.dtype):
-        raise TypeError(f"W.data must have dtype float16, float32 or float64, got {given.dtype}")
     across, width = _across(parts, axis)
     x, out = _working(given, not copy)
     indices = parts.indices
@@ -158,8 +167,8 @@ def _normalize_sparse(
         out[max(end, 0) :] = x[max(end, 0) :]
     impl = _CSR[parts.indptr.dtype, x.dtype]
     impl(parts.indptr, indices, x, width, across, out, norms, *settings)
-    if given.dtype == FLOAT16:
-        out = cast(out, FLOAT16)  # a norm beyond float16 gives infinity, as in float32
+    if is_half(given.dtype):
+        out = cast(out, given.dtype)  # a norm beyond float16 gives infinity, as in float32
         if not copy:
             given[...] = out
     if not copy:
@@ -267,9 +276,9 @@ def sparse_normalize(
     Parameters
     ----------
     W : CSR or CSC matrix, SparseWeights, or array_like of shape (R, D)
-        float16, float32 or float64; int32 or int64 indices; dense in C or Fortran order. Integers
-        become float64. Stored entries count one by one: duplicates are not added up. Biases and
-        temperatures of SparseWeights stay.
+        float16, bfloat16 (ml_dtypes), float32 or float64; int32 or int64 indices; dense
+        in C or Fortran order. Integers become float64. Stored entries count one by one: duplicates
+        are not added up. Biases and temperatures of SparseWeights stay.
     axis : {0, 1}
         0 scales columns, 1 rows.
     ord : {"l2", "l1", "max"}
@@ -306,7 +315,7 @@ def sparse_normalize(
     -----
     ``w[i, j] · norm / sqrt(Σ_i w[i, j]²)`` for columns; all-zero columns stay zero. Sums are taken
     in double, and rescaled where they would leave its range, so that no norm overflows or
-    underflows; float16 is computed in float32.
+    underflows; 16-bit floats are computed in float32 and rounded once.
 
     References
     ----------
@@ -324,11 +333,7 @@ def sparse_normalize(
         raise ValueError(f"ord must be one of l1, l2, max, got {describe(ord)}")
     limit = as_float("threshold", threshold)
     dtype = getattr(getattr(W, "data", None) if is_sparse(W) else W, "dtype", None)
-    if isinstance(W, SparseWeights):
-        dtype = FLOAT32
-    if dtype in (FLOAT16, FLOAT32) and np.isfinite(limit):
-        # Compared in the dtype of W, as NumPy does, but never as an infinity.
-        limit = float(dtype.type(min(limit, float(np.finfo(dtype).max))))
+    limit = _rounded(limit, FLOAT32 if isinstance(W, SparseWeights) else dtype)
     settings = (
         _ORD[ord],
         as_float("norm", norm),

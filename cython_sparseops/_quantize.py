@@ -18,6 +18,7 @@ from ._arrays import (
     as_real,
     cast,
     describe,
+    is_bfloat16,
     is_one_of,
     require_finite,
 )
@@ -83,7 +84,7 @@ class QuantizedWeights:
 
     Parameters
     ----------
-    data : ndarray of shape (R, D), int8, int16 (bits of bfloat16) or float16
+    data : ndarray of shape (R, D), int8, bfloat16 (ml_dtypes, or its bits in int16) or float16
     scale : array_like of shape (R,), or None
         Of each row, for int8 alone.
 
@@ -104,7 +105,9 @@ class QuantizedWeights:
     __slots__ = ("_compiled", "_data", "_scale")
 
     def __init__(self, data: Array, scale: Array | None = None) -> None:
-        stored = as_array("data", data)
+        stored = as_array("data", data, bfloat16=True)
+        if is_bfloat16(stored.dtype):
+            stored = stored.view(np.int16)
         if stored.ndim != 2 or stored.dtype not in _KIND:
             raise ValueError(
                 "data must be a matrix of int8, int16 (bits of bfloat16) or float16, "
@@ -276,7 +279,7 @@ def quantize(
     Parameters
     ----------
     W : array_like of shape (R, D)
-        Finite; taken as float32.
+        Finite; taken as float32. Of bfloat16 (ml_dtypes), kind bfloat16 keeps every bit.
     dtype : {"int8", "bfloat16", "float16"}
         int8: a scale per row, the largest ``|w|`` / 127, but at least 1e-30 / 127; a quarter of
         float32's memory. The others take half; float16 keeps 11 bits of numbers up to 65504,

@@ -10,16 +10,19 @@ from ._arrays import (
     FLOAT32,
     INT64,
     Array,
+    as_array,
     as_flag,
     as_inputs,
     as_real,
     cast,
     describe,
+    is_bfloat16,
     is_weights,
 )
 from ._core.hsoftmax import SparseExamples
 from ._core.linear import Rows
 from ._core.ndarray import are_ready
+from ._core.quantize import Quantized
 from ._hierarchy import Hierarchy, as_tree
 from ._sparse import Compressed, as_csr, is_sparse
 
@@ -27,23 +30,37 @@ from ._sparse import Compressed, as_csr, is_sparse
 def as_scored_inputs(X: Any, W: object, b: object) -> tuple[Any, Any, Array | None]:
     """As `as_inputs`; `Weights` become their compiled rows, with X and b in float32.
 
-    With sparse rows X becomes compiled CSR rows, and b must be None.
+    An array of bfloat16 is such weights, of its own memory where that is contiguous. With sparse
+    rows X becomes compiled CSR rows, and b must be None.
     """
     if are_ready(X, W, b):
         return X, W, b  # type: ignore[return-value]
-    if not is_weights(W):
+    compiled = W._compiled if is_weights(W) else _bfloat16_rows(W)
+    if compiled is None:
         _require_dense(X)
         return as_inputs(X, W, b)
-    if isinstance(W._compiled, Rows):
+    if isinstance(compiled, Rows):
         if b is not None:
             raise ValueError(
                 f"b must be None with SparseWeights, which hold the biases, got {describe(b)}"
             )
-        return as_examples(X), W._compiled, None
+        return as_examples(X), compiled, None
     _require_dense(X)
     x = cast(as_real("X", X, 2), FLOAT32)
     bias = None if b is None else cast(as_real("b", b, 1), FLOAT32)
-    return x, W._compiled, bias
+    return x, compiled, bias
+
+
+def _bfloat16_rows(W: object) -> Quantized | None:
+    """The compiled rows of an array of bfloat16; None for another."""
+    dtype = getattr(W, "dtype", None)
+    if not (isinstance(dtype, np.dtype) and is_bfloat16(dtype)):
+        return None
+    w = as_array("W", W, bfloat16=True)
+    if w.ndim != 2:
+        raise ValueError(f"W must have 2 dimensions, got {w.ndim}")
+    stored = np.ascontiguousarray(w).reshape(-1).view(np.uint8)
+    return Quantized("bfloat16", stored.reshape(len(w), 2 * w.shape[1]), w.shape[1], None)
 
 
 def as_examples(X: Any) -> SparseExamples:

@@ -149,7 +149,7 @@ def as_compressed(
         if np.may_share_memory(data, indices) or np.may_share_memory(data, indptr):
             raise ValueError(f"{name}.data must not overlap the indices, got an array that does")
     else:
-        data = as_array(f"{name}.data", value.data)
+        data = as_array(f"{name}.data", value.data, bfloat16=True)
     shape = value.shape
     try:
         rows, cols = (1, *shape) if one_row and len(shape) == 1 else shape

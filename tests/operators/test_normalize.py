@@ -68,6 +68,32 @@ def test_a_matrix_is_scaled_as_the_oracle_says(
         assert got.W.flags[f"{format}_CONTIGUOUS"]
 
 
+@each_axis
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("copy", [False, True])
+def test_bfloat16_is_computed_in_float32_and_rounded_once(axis, sparse, copy):
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    values = np.random.default_rng(0).normal(size=12).astype(bfloat16)
+    limit = float(abs(values[3]))
+
+    def matrix(data):
+        parts = np.array([0, 4, 8, 12]), np.tile(np.arange(4), 3), data.copy(), (3, 4)
+        return Compressed(*parts) if sparse else data.reshape(3, 4).copy()
+
+    options = {"axis": axis, "norm": 2.0, "threshold": limit, "return_norms": True}
+    wide = cso.sparse_normalize(matrix(values.astype("f")), **options)
+    W = matrix(values)
+    got = cso.sparse_normalize(W, **options, copy=copy)
+    found, want = (m.data if sparse else m.reshape(-1) for m in (got.W, wide.W))
+    assert found.dtype == bfloat16
+    assert found.tobytes() == want.astype(bfloat16).tobytes()
+    assert got.norms.tobytes() == wide.norms.tobytes()
+    assert (got.W is W) == (not copy)
+    assert found[3] == 0
+    huge = cso.sparse_normalize(matrix(values), threshold=1e300)
+    assert not np.any(huge.data.astype("f") if sparse else huge.astype("f"))
+
+
 def test_scipy_matrices_and_arrays_keep_their_type():
     sp = pytest.importorskip("scipy.sparse")
     for kind in (sp.csr_array, sp.csr_matrix, sp.csc_array, sp.csc_matrix):

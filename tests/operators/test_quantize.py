@@ -49,6 +49,60 @@ def test_half_precision_has_the_bytes_of_the_float_path_on_the_rounded_rows(p, k
     assert digest(scores(p, q)) == digest(scores(p, q.dequantize()))
 
 
+@given(batches(dtypes=("float32",)))
+def test_an_array_of_bfloat16_is_weights_of_that_kind_without_loss(p):
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    W = p.W.astype(bfloat16)
+    q = cso.quantize(W, "bfloat16")
+    assert q.to_arrays()["data"].tobytes() == W.tobytes()
+    assert cso.QuantizedWeights(W).to_arrays()["data"].tobytes() == W.tobytes()
+    frozen = W.copy()
+    frozen.flags.writeable = False
+    for layout in (W, np.asfortranarray(W), frozen):
+        assert digest(scores(p, layout)) == digest(scores(p, q))
+    rest = {"b": None if p.b is None else p.b.astype(bfloat16), "X": p.X.astype(bfloat16)}
+    rounded = {name: a if a is None else a.astype("f") for name, a in rest.items()}
+    assert digest(scores(p._replace(**rest), W)) == digest(scores(p._replace(**rounded), q))
+    assert digest(scores(p._replace(**rest), p.W)) == digest(scores(p._replace(**rounded), p.W))
+
+
+def test_every_finite_number_of_bfloat16_is_kept():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    W = bits[(bits & 0x7F80) != 0x7F80].view(bfloat16)[None]
+    assert cso.quantize(W, "bfloat16").to_arrays()["data"].tobytes() == W.tobytes()
+    assert cso.quantize(W, "bfloat16").dequantize().tobytes() == W.astype("f").tobytes()
+
+
+def test_training_takes_bfloat16_input_and_refuses_to_change_it():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    p = make_batch(BUILDERS["huffman"](30), dtype="float32")
+    W, X = p.W.astype(bfloat16), p.X.astype(bfloat16)
+    got = cso.hsoftmax_gradient(X, W, p.b, p.labels, p.h)
+    want = cso.hsoftmax_gradient(X.astype("f"), W.astype("f"), p.b, p.labels, p.h)
+    assert digest(list(got)) == digest(list(want))
+    before = W.tobytes()
+    with pytest.raises(TypeError, match="W must have dtype float32 or float64, got bfloat16"):
+        cso.hsoftmax_update(X, W, p.b, p.labels, p.h, cso.SGD(0.1))
+    assert W.tobytes() == before
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bfloat16_rows_that_are_not_finite_are_refused(bad):
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    h = cso.Hierarchy.balanced(2)
+    W, X = np.full((1, 2), bad, bfloat16), np.ones((1, 2), "f")
+    for call in (
+        lambda: cso.hsoftmax(X, W, None, [0], h),
+        lambda: cso.hsoftmax_search(X, W, None, h),
+        lambda: cso.quantize(W, "bfloat16"),
+    ):
+        with pytest.raises(ValueError, match="must be finite"):
+            call()
+    with pytest.raises(ValueError, match="W must have 2 dimensions, got 1"):
+        cso.hsoftmax(X, W[0], None, [0], h)
+
+
 @given(st.integers(1, 300), st.integers(0, 10**6), st.sampled_from([1e-20, 1.0, 1e15]))
 def test_int8_logits_are_those_of_the_rounded_rows(dim, seed, size):
     """x is off by half a step of 32767 a largest |x|; then two roundings of the scales and one
