@@ -5,6 +5,7 @@ import pytest
 
 import cython_sparseops as cso
 from cython_sparseops import Hierarchy
+from cython_sparseops._sparse import as_csr
 from helpers.compressed import compress
 
 VALUES = np.array([[3.0, 0.0, 4.0], [1.0, 2.0, 2.0]])
@@ -90,6 +91,37 @@ DENSE = {
     "labels": lambda m: cso.hsoftmax(VALUES, W, B, m, TREE),
     "counts": lambda m: Hierarchy.huffman(m),
 }
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_a_row_taken_out_of_a_scipy_array_is_refused_by_its_name(name):
+    """From SciPy 1.13 on ``A[0]`` has one dimension, in the COO format."""
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match=r"must be a CSR .*matrix.*got coo"):
+        COMPRESSED[name](sparse.coo_array(VALUES[0]))
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_indices_of_64_bits_give_the_same_bytes(name):
+    sparse = pytest.importorskip("scipy.sparse")
+
+    def result(index):
+        m = sparse.csr_array(VALUES)
+        m.indptr, m.indices = m.indptr.astype(index), m.indices.astype(index)
+        found = COMPRESSED[name](m)
+        found = getattr(found, "x", found)
+        return np.asarray(getattr(found, "data", found)).tobytes()
+
+    assert result(np.int64) == result(np.int32)
+
+
+def test_indices_of_64_bits_are_not_copied():
+    sparse = pytest.importorskip("scipy.sparse")
+    m = sparse.csr_array(VALUES)
+    m.indptr, m.indices = m.indptr.astype(np.int64), m.indices.astype(np.int64)
+    parts = as_csr("X", m, None)
+    assert np.shares_memory(parts.indptr, m.indptr)
+    assert np.shares_memory(parts.indices, m.indices)
 
 
 @pytest.mark.parametrize("format", FORMATS)
