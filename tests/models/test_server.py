@@ -137,3 +137,36 @@ def test_what_the_model_cannot_answer_is_refused(client, question, reason):
     assert answer.status_code == 400
     assert reason in answer.json()["detail"]
     assert client.post("/predict", json={"texts": LINES, "k": 1}).status_code == 200
+
+
+def test_the_latency_of_a_real_server_is_measured(server, model, capsys):
+    import latency
+
+    latency.compare({"ours": model}, LINES * 10, 2)
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()]
+    assert [row[:2] for row in rows[2:]] == [[" ours ", " 1 "], [" ours ", " 4 "]]
+    for row in rows[2:]:
+        p50, p95, p99, rate = map(float, row[2:])
+        assert 0 < p50 <= p95 <= p99
+        assert rate > 0
+
+
+def test_a_server_that_cannot_start_is_reported(server, tmp_path):
+    import latency
+
+    (tmp_path / "model.sops").write_bytes(b"no model")
+    with (
+        pytest.raises(RuntimeError, match=r"the server of model.sops ended"),
+        latency.serving(tmp_path / "model.sops"),
+    ):
+        pass
+
+
+def test_a_question_that_is_refused_ends_the_measurement(server, model):
+    import latency
+
+    with (
+        latency.serving(model) as port,
+        pytest.raises(RuntimeError, match=r"the server answered 400: .*k must be in"),
+    ):
+        latency.measure(port, ["a cat"] * 8, 99, 2)
