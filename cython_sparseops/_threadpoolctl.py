@@ -18,7 +18,7 @@ def register_threadpoolctl() -> None:
 
     Then ``threadpool_info()`` lists them, and ``threadpool_limits(n)`` limits them in its block, as
     `user_api` ``"cython_sparseops"``. Importing this package after threadpoolctl, or importing
-    `cython_sparseops.sklearn`, calls it; further calls do nothing.
+    ``cython_sparseops.sklearn``, calls it; further calls do nothing.
 
     Raises
     ------

@@ -21,7 +21,7 @@ from cython_sparseops._update import hsoftmax_update
 from .path import path_nll
 from .tree import NAMES, TreeTensors, from_tensors
 
-Optional: TypeAlias = Tensor | None
+MaybeTensor: TypeAlias = "Tensor | None"  # a string: documentation is made without torch
 Arrays: TypeAlias = tuple[Array, Array, Array | None, Array]
 
 
@@ -40,7 +40,7 @@ def kept_targets(target: Array, ignore_index: int) -> int:
     return len(target) - int(np.count_nonzero(target == ignore_index))
 
 
-def _arrays(x: Tensor, W: Tensor, b: Optional, target: Tensor) -> Arrays:
+def _arrays(x: Tensor, W: Tensor, b: MaybeTensor, target: Tensor) -> Arrays:
     return array_of(x), array_of(W), None if b is None else array_of(b), array_of(target)
 
 
@@ -71,7 +71,7 @@ class Loss(torch.autograd.Function):  # type: ignore[misc]
         ctx: Any,
         x: Tensor,
         W: Tensor,
-        b: Optional,
+        b: MaybeTensor,
         target: Tensor,
         tree: TreeTensors,
         ignore_index: int,
@@ -95,7 +95,7 @@ class Loss(torch.autograd.Function):  # type: ignore[misc]
         return torch.from_numpy(np.negative(nll, out=nll) if mean else nll), loss
 
     @staticmethod
-    def backward(ctx: Any, g_nll: Optional, g_loss: Optional) -> tuple[Optional, ...]:
+    def backward(ctx: Any, g_nll: MaybeTensor, g_loss: MaybeTensor) -> tuple[MaybeTensor, ...]:
         if g_nll is not None and ctx.call[3]:
             g_nll = -g_nll
         if torch.is_grad_enabled():
@@ -132,7 +132,7 @@ class Loss(torch.autograd.Function):  # type: ignore[misc]
         )
 
 
-def _scale(g_nll: Optional, g_loss: Optional, mean: bool, count: int) -> float | None:
+def _scale(g_nll: MaybeTensor, g_loss: MaybeTensor, mean: bool, count: int) -> float | None:
     """By what to multiply the gradient that the forward pass took; None if no number will do."""
     if g_nll is None:
         whole = 0.0 if g_loss is None or count == 0 else g_loss.item()
@@ -143,14 +143,16 @@ def _scale(g_nll: Optional, g_loss: Optional, mean: bool, count: int) -> float |
     return one if one is None or not mean else one * max(count, 1)
 
 
-def _upstream(g_nll: Optional, g_loss: Optional, count: int, n: int, dtype: np.dtype[Any]) -> Array:
+def _upstream(
+    g_nll: MaybeTensor, g_loss: MaybeTensor, count: int, n: int, dtype: np.dtype[Any]
+) -> Array:
     upstream = np.zeros(n, dtype) if g_nll is None else array_of(g_nll).astype(dtype)
     if g_loss is not None and count:
         upstream += dtype.type(g_loss.item() / count)
     return upstream
 
 
-def _differentiable(ctx: Any, g_nll: Optional, g_loss: Optional) -> tuple[Optional, ...]:
+def _differentiable(ctx: Any, g_nll: MaybeTensor, g_loss: MaybeTensor) -> tuple[MaybeTensor, ...]:
     """The backward pass as a graph of its own, where it is to be differentiated again."""
     x, W, b, target = ctx.saved_tensors[:4]
     tree, ignore_index, _, _, count = ctx.call
@@ -162,7 +164,7 @@ def _differentiable(ctx: Any, g_nll: Optional, g_loss: Optional) -> tuple[Option
     found = torch.autograd.grad(
         nll, [(x, W, b)[i] for i in places], upstream, create_graph=True, allow_unused=True
     )  # of a tree with one class nothing depends on W
-    grads: list[Optional] = [None] * 8
+    grads: list[MaybeTensor] = [None] * 8
     for i, one in zip(places, found, strict=True):
         grads[i] = one
     return tuple(grads)
@@ -180,7 +182,7 @@ class Update(torch.autograd.Function):  # type: ignore[misc]
         x: Tensor,
         anchor: Tensor,
         W: Tensor,
-        b: Optional,
+        b: MaybeTensor,
         target: Tensor,
         tree: TreeTensors,
         ignore_index: int,
@@ -196,7 +198,7 @@ class Update(torch.autograd.Function):  # type: ignore[misc]
         return torch.from_numpy(np.negative(nll, out=nll)), loss
 
     @staticmethod
-    def backward(ctx: Any, g_nll: Optional, g_loss: Optional) -> tuple[Optional, ...]:
+    def backward(ctx: Any, g_nll: MaybeTensor, g_loss: MaybeTensor) -> tuple[MaybeTensor, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "a head with optimizer= steps in its backward pass, which cannot be differentiated "
