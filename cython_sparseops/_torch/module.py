@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cython_sparseops._arrays import as_flag, as_integer
+from cython_sparseops._arrays import Array, as_flag, as_integer
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._hsoftmax import hsoftmax_log_proba
 from cython_sparseops._search import hsoftmax_search
@@ -19,6 +19,7 @@ from cython_sparseops._update import as_optimizer
 from .loss import Batch, as_batch, as_features, losses, no_gradient
 from .ops import OPS, Update, array_of, remember
 from .path import path_log_prob
+from .recluster import cluster, expand, rows_for
 from .tree import TreeTensors, as_tensors, from_tensors
 
 
@@ -58,6 +59,7 @@ class Rows(nn.Embedding):  # type: ignore[misc]
         self, h: Hierarchy, dim: int, bias: bool, sparse: bool, device: Any, dtype: Any
     ) -> None:
         weight = torch.empty((h.n_rows, dim), device=device, dtype=dtype)
+        self.weight: Tensor
         super().__init__(h.n_rows, dim, sparse=sparse, _weight=weight)
         self.bias = nn.Parameter(torch.empty_like(weight[:, 0])) if bias else None
         self.optimizer: Any = None
@@ -67,6 +69,17 @@ class Rows(nn.Embedding):  # type: ignore[misc]
         """Take this tree, on the device of the weights."""
         self.tree = TreeTensors(h, self.weight.device)
         remember(self.tree)
+
+    def replant(self, h: Hierarchy, W: Array, b: Array) -> None:
+        """Take this tree with these rows, which no optimizer knows."""
+        old, self.num_embeddings = self.weight, h.n_rows
+        wanted = old.requires_grad
+        self.weight = nn.Parameter(torch.from_numpy(W).to(old.device), requires_grad=wanted)
+        if self.bias is not None:
+            self.bias = nn.Parameter(torch.from_numpy(b).to(old.device), requires_grad=wanted)
+        if self.optimizer is not None:
+            self.optimizer.state, self.optimizer.step_count = {}, 0
+        self.plant(h)
 
     def reset_parameters(self) -> None:
         nn.init.uniform_(self.weight, *bounds(self.embedding_dim))
@@ -420,6 +433,68 @@ class HSoftmax(nn.Module):  # type: ignore[misc]
                 values, classes = torch.from_numpy(found.log_probs), torch.from_numpy(found.classes)
         shape = (*x.shape[:-1], values.shape[1])
         return torch.return_types.topk((values.view(shape), classes.view(shape)))
+
+    def recluster(
+        self,
+        *,
+        arity: int = 16,
+        leaf: int = 128,
+        rng: int | np.random.Generator | None = 0,
+        vectors: Any = None,
+    ) -> HSoftmax:
+        """Move the head, in place, to a tree in which classes that it finds similar share paths.
+
+        Parameters
+        ----------
+        arity, leaf, rng : optional
+            As for ``Hierarchy.cluster``.
+        vectors : Tensor, array_like or CSR matrix of shape (C, F), optional
+            What is clustered, such as the input embeddings of words. By default what the head has
+            learned: for each class the sum of the rows on its path, each less the mean of its
+            node's rows.
+
+        Returns
+        -------
+        HSoftmax
+            This one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an option or a vector does not fit, before anything is changed.
+
+        Notes
+        -----
+        Kept: the log-probabilities of all classes, and their slopes, at an input of zeros; so
+        predictions change more the longer the inputs are, and some steps of training have to
+        follow. Without a bias the probabilities at zero cannot be kept, but for those of the tree.
+
+        New: `weight` and `bias` are other parameters, of other shapes. Make optimizers of torch,
+        DDP, and what else holds parameters, anew; the optimizer of this package begins without
+        state. A ``state_dict`` of before does not fit any more.
+
+        Takes float64 copies of some columns, and once C × D numbers. The same bytes on any number
+        of threads, on one kind of processor: the logarithms are NumPy's.
+
+        References
+        ----------
+        Mnih and Hinton, "A scalable hierarchical distributed language model", 2009.
+
+        Examples
+        --------
+        >>> head = HSoftmax(1000 / np.arange(1, 301), 8)
+        >>> huffman = head.hierarchy
+        >>> head.recluster(arity=4, leaf=16).hierarchy == huffman
+        False
+        """
+        rows = self.rows
+        W = array_of(rows.weight.cpu())
+        b = None if rows.bias is None else array_of(rows.bias.cpu())
+        log_p, slopes = expand(self.hierarchy, W, b)
+        counts = None if b is None else np.exp(log_p)
+        h = cluster(vectors, slopes, counts, arity=arity, leaf=leaf, rng=rng)
+        rows.replant(h, *rows_for(h, log_p, slopes))
+        return self
 
     def extra_repr(self) -> str:
         """Say what `repr` shows between the brackets.
