@@ -223,6 +223,7 @@ void require_training(const HierarchyView& h, std::size_t examples, std::span<co
     require(s.batch_size >= 1, "batch_size must be at least 1, got ", s.batch_size);
     require(s.total >= 1, "total must be at least 1, got ", s.total);
     require(s.place.empty() || s.place.size() == examples, "place must have one entry a row of X, ", examples, ", got ", s.place.size());
+    detail::require_data("place", s.place);
 }
 
 // The part of a step that does not depend on E, W and b: it may be computed before the steps before it.

@@ -76,6 +76,7 @@ void require_within(MatrixView<const float> W, QuantizedKind kind, int num_threa
 void quantize(MatrixView<const float> W, QuantizedKind kind, void* data, std::span<float> scale, int num_threads) {
     const std::size_t scales = kind == QuantizedKind::int8 ? W.rows : 0;
     require(scale.size() == scales, "scale must have ", scales, " entries, got ", scale.size());
+    detail::require_data("scale", scale);
     detail::require_data("W", W.data, W.size());
     detail::require_data("data", data, W.size());
     require_within(W, kind, num_threads);
@@ -97,6 +98,7 @@ void dequantize(const QuantizedView& W, MatrixView<float> out, int num_threads) 
     detail::require_data("W", W.data, W.rows * W.cols);
     detail::require_matrix("out", out, W.rows, W.cols);
     require(W.kind != QuantizedKind::int8 || W.scale.size() == W.rows, "scale must have ", W.rows, " entries, got ", W.scale.size());
+    detail::require_data("scale", W.scale);
     each_block(W.rows, W.cols, num_threads, [&](std::size_t first, std::size_t end) {
         if (W.kind == QuantizedKind::int8) {
             const auto* from = static_cast<const std::int8_t*>(W.data);

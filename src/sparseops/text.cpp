@@ -20,6 +20,8 @@ constexpr std::size_t block_texts = 128;
 constexpr std::size_t most = std::numeric_limits<std::int32_t>::max();
 
 void require_strings(const char* name, const StringsView& strings) {
+    detail::require_data(name, strings.offsets, ".offsets");
+    detail::require_data(name, strings.utf8, ".utf8");
     require(!strings.offsets.empty() && strings.offsets[0] == 0, name, ".offsets must start with 0");
     for (std::size_t i = 0; i < strings.size(); ++i) {
         require(strings.offsets[i + 1] >= strings.offsets[i], name, ".offsets must not decrease, got ", strings.offsets[i + 1], " after ",
@@ -27,7 +29,6 @@ void require_strings(const char* name, const StringsView& strings) {
     }
     require(static_cast<std::size_t>(strings.offsets.back()) == strings.utf8.size(), name, ".offsets must end with ", strings.utf8.size(),
             ", got ", strings.offsets.back());
-    detail::require_data(name, strings.utf8.data(), strings.utf8.size());
 }
 
 void require_options(const TextOptions& options, std::size_t kept) {
@@ -75,6 +76,7 @@ TextDictionary::TextDictionary(StringsView words, StringsView labels, std::span<
     require_strings("words", words);
     require_strings("labels", labels);
     require_options(options_, kept.size());
+    detail::require_data("kept", kept);
     const std::size_t entries = words.size() + labels.size();
     const std::size_t buckets = options_.pruned ? kept.size() : static_cast<std::size_t>(options_.buckets);
     require(entries < most / 2 && words.size() + buckets < most, "words must leave fewer than 2**31 columns, got ", entries, " and ",

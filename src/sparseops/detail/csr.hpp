@@ -11,9 +11,9 @@ namespace sparseops::detail {
 
 template <Real T, Index I>
 void require_csr(CsrView<const T, I> x, const char* name) {
-    require_data("indptr", x.indptr);
-    require_data("indices", x.indices);
-    require_data("data", x.data);
+    require_data(name, x.indptr, ".indptr");
+    require_data(name, x.indices, ".indices");
+    require_data(name, x.data, ".data");
     require(!x.indptr.empty() && x.indptr[0] == 0, name, ".indptr must start with 0");
     require(x.indices.size() == x.data.size(), name, ".indices must have ", x.data.size(), " entries, got ", x.indices.size());
     bool falls = false;  // all of them first: a loop without branches

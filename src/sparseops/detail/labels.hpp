@@ -16,15 +16,15 @@ namespace sparseops::detail {
 inline void require_labels(const LabelsView& labels, std::size_t rows, std::size_t classes) {
     const auto& label = labels.label;
     require_data("labels", label);
-    require_data("labels.indptr", labels.ptr);
+    require_data("labels.ptr", labels.ptr);
     if (labels.single()) {
         require(label.size() == rows, "labels must have ", rows, " entries, got ", label.size());
     } else {
-        require(labels.ptr.size() == rows + 1, "labels.indptr must have ", rows + 1, " entries, got ", labels.ptr.size());
-        require(labels.ptr[0] == 0, "labels.indptr must start with 0, got ", labels.ptr[0]);
+        require(labels.ptr.size() == rows + 1, "labels.ptr must have ", rows + 1, " entries, got ", labels.ptr.size());
+        require(labels.ptr[0] == 0, "labels.ptr must start with 0, got ", labels.ptr[0]);
         for (std::size_t i = 0; i < rows; ++i) {
             require(labels.ptr[i + 1] >= labels.ptr[i] && labels.ptr[i + 1] <= static_cast<std::int64_t>(label.size()),
-                    "labels.indptr must rise to at most ", label.size(), ", got ", labels.ptr[i + 1], " at index ", i + 1);
+                    "labels.ptr must rise to at most ", label.size(), ", got ", labels.ptr[i + 1], " at index ", i + 1);
         }
     }
     const std::size_t used = labels.single() ? rows : static_cast<std::size_t>(labels.ptr.back());

@@ -26,13 +26,14 @@ inline void require(bool holds, const Parts&... parts) {
         refuse(parts...);
 }
 
-inline void require_data(const char* name, const void* data, std::size_t size) {
-    require(data || size == 0, name, " must point to ", size, " values, got a null pointer");
+// `part` is what follows the name: the member of a view.
+inline void require_data(const char* name, const void* data, std::size_t size, const char* part = "") {
+    require(data || size == 0, name, part, " must point to ", size, " values, got a null pointer");
 }
 
 template <class T>
-void require_data(const char* name, std::span<T> values) {
-    require_data(name, values.data(), values.size());
+void require_data(const char* name, std::span<T> values, const char* part = "") {
+    require_data(name, values.data(), values.size(), part);
 }
 
 template <class T>

@@ -130,6 +130,11 @@ void dropout_bits(std::span<const U> x, const Drops& drops, Replacement<U> repla
     require(packed.empty() || packed.size() == (n + 7) / 8, "packed must have ", (n + 7) / 8, " entries, got ", packed.size());
     require(bools.empty() || bools.size() == n, "bools must have ", n, " entries, got ", bools.size());
     require(!replacement.values.empty() && replacement.repeat >= 1, "replacement must have a value, got none");
+    detail::require_data("x", x);
+    detail::require_data("y", y);
+    detail::require_data("packed", packed);
+    detail::require_data("bools", bools);
+    detail::require_data("replacement", replacement.values);
     if (n == 0) return;
     const auto& k = detail::select_kernels<U>();
     const int threads = detail::team_size(num_threads, 4 * static_cast<double>(n));
@@ -192,6 +197,10 @@ void dropout_gradient(std::span<const T> grad, std::span<const std::uint8_t> mas
     require(mask.size() == (n + 7) / 8, "mask must have ", (n + 7) / 8, " bytes for ", n, " bits, got ", mask.size());
     require(dx.size() == n, "dx must have ", n, " entries, got ", dx.size());
     require(cells >= 1 && repeat >= 1, "replacement must have a value, got none");
+    detail::require_data("grad", grad);
+    detail::require_data("mask", mask);
+    detail::require_data("dx", dx);
+    detail::require_data("d_replacement", d_replacement);
     std::fill(d_replacement.begin(), d_replacement.end(), T(0));
     if (n == 0) return;
     const int threads = detail::team_size(num_threads, 4 * static_cast<double>(n));

@@ -24,6 +24,7 @@ std::vector<std::uint64_t> drawn(const Drops& drops, std::size_t n) {
 bool bit(const std::vector<std::uint64_t>& bits, std::size_t i) noexcept { return (bits[i / 64] >> (i % 64)) & 1; }
 
 void require_lengths(std::span<const std::int64_t> lengths, std::size_t ids) {
+    detail::require_data("lengths", lengths);
     std::size_t sum = 0;
     for (std::size_t s = 0; s < lengths.size(); ++s) {
         require(lengths[s] >= 0, "lengths must be non-negative, got ", lengths[s], " at index ", s);
@@ -81,6 +82,9 @@ T nonzero_median(std::span<const T> x) {
 template <Real T>
 void nonzero_centers(std::span<const T> x, std::span<const std::int64_t> offsets, Center center, std::span<T> out, int num_threads) {
     require(offsets.size() == out.size() + 1, "offsets must have ", out.size() + 1, " entries, got ", offsets.size());
+    detail::require_data("x", x);
+    detail::require_data("offsets", offsets);
+    detail::require_data("out", out);
     require(offsets[0] == 0 && static_cast<std::size_t>(offsets.back()) == x.size(), "offsets must go from 0 to ", x.size(), ", got ",
             offsets[0], " and ", offsets.back());
     for (std::size_t s = 0; s < out.size(); ++s)
@@ -100,6 +104,7 @@ std::size_t dropout_lengths(std::span<const std::int64_t> lengths, std::size_t i
     require(drops.first <= ~std::uint64_t{0} - lengths.size(), "start must leave ", lengths.size(), " draws below 2**64, got ",
             drops.first);
     require(new_lengths.size() == lengths.size(), "new_lengths must have ", lengths.size(), " entries, got ", new_lengths.size());
+    detail::require_data("new_lengths", new_lengths);
     require_lengths(lengths, ids);
     const auto bits = drawn(drops, lengths.size());
     for (std::size_t s = 0; s < lengths.size(); ++s) new_lengths[s] = bit(bits, s) ? 1 : lengths[s];
@@ -108,6 +113,8 @@ std::size_t dropout_lengths(std::span<const std::int64_t> lengths, std::size_t i
 
 template <Index I>
 void dropout_ids(std::span<const I> ids, std::span<const std::int64_t> lengths, const Drops& drops, I replacement, std::span<I> new_ids) {
+    detail::require_data("ids", ids);
+    detail::require_data("new_ids", new_ids);
     require_lengths(lengths, ids.size());
     const auto bits = drawn(drops, lengths.size());
     std::size_t room = new_ids.size();

@@ -145,6 +145,8 @@ template <Real T>
 void class_centroids(MatrixView<const T> X, const LabelsView& labels, bool normalize, MatrixView<T> out, int num_threads) {
     require(out.cols == X.cols, "out must have ", X.cols, " columns, got ", out.cols);
     require_classes(labels, X.rows, static_cast<std::int64_t>(out.rows));
+    detail::require_data("X", X.data, X.size());
+    detail::require_data("out", out.data, out.size());
     for (std::size_t j = 0; j < X.size(); ++j) {
         require(std::isfinite(X.data[j]), "X must be finite, got ", X.data[j], " at row ", j / X.cols, ", column ", j % X.cols);
     }

@@ -186,6 +186,7 @@ Hierarchy cluster(CsrView<const float, I> vectors, const ClusterOptions& options
 }
 
 Hierarchy cluster(MatrixView<const float> vectors, const ClusterOptions& options, int num_threads) {
+    detail::require_data("vectors", vectors.data, vectors.size());
     for (std::size_t j = 0; j < vectors.size(); ++j) {
         require(std::isfinite(vectors.data[j]), "vectors must be finite, got ", vectors.data[j], " at row ", j / vectors.cols, ", column ",
                 j % vectors.cols);

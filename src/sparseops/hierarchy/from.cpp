@@ -27,6 +27,7 @@ struct ParentTree {
 void list_children(std::span<const std::int64_t> parents, ParentTree& t) {
     const std::size_t n = parents.size();
     require(n >= 1, "parents must not be empty");
+    detail::require_data("parents", parents);
     require(n <= ix(detail::max_classes), "parents must have at most ", detail::max_classes, " entries, got ", n);
     t.child_ptr.assign(n + 1, 0);
     std::size_t root = n;
@@ -74,6 +75,7 @@ void assign_classes(std::span<const std::int64_t> classes, ParentTree& t) {
         }
         return;
     }
+    detail::require_data("classes", classes);
     for (std::size_t c = 0; c < classes.size(); ++c) {
         const std::int64_t v = classes[c];
         require(v >= 0 && v < static_cast<std::int64_t>(n), "classes must be in [0, ", n, "), got ", v, " at index ", c);
@@ -147,6 +149,10 @@ Hierarchy from_paths(std::span<const std::int64_t> path_ptr, std::span<const std
     require(path_ptr.size() >= 2, "path_ptr must hold at least 2 entries, got ", path_ptr.size());
     require(path_ptr.size() - 1 <= ix(detail::max_classes), "path_ptr must describe at most ", detail::max_classes, " classes");
     require(path_node.size() == path_child.size(), "path_child must have ", path_node.size(), " entries, got ", path_child.size());
+    detail::require_data("path_ptr", path_ptr);
+    detail::require_data("path_node", path_node);
+    detail::require_data("path_child", path_child);
+    detail::require_data("logistic", logistic);
     const std::size_t classes = path_ptr.size() - 1, steps = path_node.size();
     require(path_ptr[0] == 0, "path_ptr must start with 0, got ", path_ptr[0]);
     for (std::size_t c = 0; c < classes; ++c) {

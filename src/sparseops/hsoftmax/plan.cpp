@@ -173,6 +173,7 @@ void require_shapes(const HierarchyView& h, const HSoftmaxInput<T>& in) {
         detail::require(q->kind != QuantizedKind::int8 || q->scale.size() == q->rows, "scale must have ", q->rows, " entries, got ",
                         q->scale.size());
         detail::require_data("scale", q->scale);
+        detail::require_data("scale", q->scale);
     }
 }
 

@@ -15,6 +15,7 @@ using detail::require;
 
 void require_pointers(std::span<const std::int64_t> ptr, std::size_t entries, std::size_t end, const char* name) {
     require(ptr.size() == entries, name, " must have ", entries, " entries, got ", ptr.size());
+    detail::require_data(name, ptr);
     require(ptr[0] == 0, name, " must start with 0, got ", ptr[0]);
     for (std::size_t i = 1; i < ptr.size(); ++i) {
         require(ptr[i] >= ptr[i - 1], name, " must not decrease, got ", ptr[i], " after ", ptr[i - 1], " at index ", i);
@@ -59,6 +60,11 @@ void require_sparse_rows(const SparseRowsView& W) {
     require_pointers(W.feature_ptr, W.row_ptr.size(), W.feature.size(), "feature_ptr");
     require_pointers(W.entry_ptr, W.feature.size() + 1, W.slot.size(), "entry_ptr");
     require(W.weight.size() == W.slot.size(), "weight must have ", W.slot.size(), " entries, got ", W.weight.size());
+    detail::require_data("feature", W.feature);
+    detail::require_data("slot", W.slot);
+    detail::require_data("weight", W.weight);
+    detail::require_data("bias", W.bias);
+    detail::require_data("temperature", W.temperature);
     for (std::size_t v = 0; v < W.nodes(); ++v) {
         const std::int64_t rows = W.row_ptr[v + 1] - W.row_ptr[v];
         require(rows <= static_cast<std::int64_t>(max_sparse_rows_of_node), "row_ptr must give a node at most ", max_sparse_rows_of_node,

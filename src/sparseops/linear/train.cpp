@@ -66,6 +66,7 @@ void require_options(const HierarchyView& h, const LabelsView& labels, const Lin
 
 void require_weight(std::span<const float> weight, std::size_t n, const char* name) {
     require(weight.empty() || weight.size() == n, name, " must have ", n, " entries, got ", weight.size());
+    detail::require_data(name, weight);
     for (std::size_t i = 0; i < weight.size(); ++i) {
         require(weight[i] >= 0 && weight[i] <= 1e6f, name, " must be in [0, 1e6], got ", weight[i], " at index ", i);
     }
@@ -236,6 +237,7 @@ public:
 
     void take(std::span<const std::uint8_t> trained) override {
         require(done_ == 0, "trained must be taken before the first task, got ", done_, " done");
+        detail::require_data("trained", trained);
         std::vector<std::uint8_t> taken(states_.size(), 0);
         while (!trained.empty()) {
             auto [v, rows, held_out] = detail::unpack(trained, h_, X_.cols);

@@ -146,6 +146,7 @@ ArrayFile ArrayFile::load(const std::filesystem::path& path) {
 }
 
 ArrayFile ArrayFile::load(std::span<const std::byte> bytes, std::string name) {
+    detail::require_data("bytes", bytes);
     require(reinterpret_cast<std::uintptr_t>(bytes.data()) % 8 == 0, "bytes must start at a multiple of 8, got another place");
     ArrayFile file;
     file.name_ = std::move(name);

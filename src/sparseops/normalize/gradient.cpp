@@ -42,6 +42,8 @@ int require_values(std::span<const T> x, std::span<const T> g, std::span<T> dx, 
     require(std::isfinite(o.norm) && o.norm >= 0, "norm must be finite and non-negative, got ", o.norm);
     require(g.size() == x.size(), "grad must have ", x.size(), " entries, got ", g.size());
     require(dx.size() == x.size(), "dx must have ", x.size(), " entries, got ", dx.size());
+    detail::require_data("grad", g);
+    detail::require_data("dx", dx);
     const int threads = detail::team_size(num_threads, 4.0 * static_cast<double>(x.size()));
     if (!o.check_finite) return threads;
     require_finite("W", x, threads);

@@ -59,6 +59,8 @@ void scale_row(const T* row, std::size_t n, double norm, bool max_norm, double s
 
 std::size_t distinct_rows(std::span<const std::int64_t> rows, std::size_t size, std::span<std::int64_t> out) {
     require(out.size() == rows.size(), "out must have ", rows.size(), " entries, got ", out.size());
+    detail::require_data("rows", rows);
+    detail::require_data("out", out);
     for (std::size_t i = 0; i < rows.size(); ++i) {
         require(rows[i] >= 0 && static_cast<std::size_t>(rows[i]) < size, "rows must be in [0, ", size, "), got ", rows[i], " at index ",
                 i);
@@ -86,6 +88,8 @@ void normalize_indexed_rows(MatrixView<T> param, std::span<const std::int64_t> r
     require(std::isfinite(norm) && norm >= 0, "norm must be finite and non-negative, got ", norm);
     detail::require_data("param", param.data, param.size());
     require(norms.size() == rows.size(), "norms must have ", rows.size(), " entries, got ", norms.size());
+    detail::require_data("rows", rows);
+    detail::require_data("norms", norms);
     for (std::size_t i = 0; i < rows.size(); ++i) {
         require(rows[i] >= 0 && static_cast<std::size_t>(rows[i]) < param.rows, "rows must be in [0, ", param.rows, "), got ", rows[i],
                 " at index ", i);

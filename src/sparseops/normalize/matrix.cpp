@@ -28,9 +28,10 @@ T limit_of(const Normalize& o) noexcept {  // never an infinity, which would let
 }
 
 template <Real T, Index I>
-void require_csr(CsrView<const T, I> x, std::size_t out) {
+void require_csr(CsrView<const T, I> x, std::span<T> out) {
     detail::require_csr(x, "W");
-    require(out == x.data.size(), "out must have ", x.data.size(), " entries, got ", out);
+    require(out.size() == x.data.size(), "out must have ", x.data.size(), " entries, got ", out.size());
+    detail::require_data("out", out);
 }
 
 template <Real T>
@@ -57,6 +58,7 @@ public:
 
     void run(std::span<double> norms) {
         require(norms.size() == rows_, "norms must have ", rows_, " entries, got ", norms.size());
+        detail::require_data("norms", norms);
         const Normalize& o = options_;
         const T threshold = limit_of<T>(o);
         const bool two_passes = o.check_finite && x_.data() == out_.data();  // in place, all is measured before anything is written
@@ -170,7 +172,7 @@ auto sum_entries_of(Norm ord, bool threshold) {
 template <Real T, Index I>
 void normalize_rows(CsrView<const T, I> W, std::span<T> out, std::span<double> norms, const Normalize& options, int num_threads) {
     require_options(options);
-    require_csr(W, out.size());
+    require_csr(W, out);
     const std::size_t nnz = static_cast<std::size_t>(W.indptr.back());
     Rows(W.data.first(nnz), out.first(nnz), W.rows(), options, num_threads, [&](std::size_t i) {
         return static_cast<std::size_t>(W.indptr[i]);
@@ -190,8 +192,9 @@ void normalize_rows(MatrixView<const T> W, MatrixView<T> out, std::span<double> 
 template <Real T, Index I>
 void normalize_columns(CsrView<const T, I> W, std::span<T> out, std::span<double> norms, const Normalize& options, int num_threads) {
     require_options(options);
-    require_csr(W, out.size());
+    require_csr(W, out);
     require(norms.size() == W.cols, "norms must have ", W.cols, " entries, got ", norms.size());
+    detail::require_data("norms", norms);
     const std::size_t nnz = static_cast<std::size_t>(W.indptr.back()), cols = W.cols;
     const T threshold = limit_of<T>(options);
     const int threads = detail::team_size(num_threads, 2 * work(nnz));
@@ -234,6 +237,7 @@ void normalize_columns(MatrixView<const T> W, MatrixView<T> out, std::span<doubl
     detail::require_data("W", W.data, W.size());
     detail::require_matrix("out", out, W.rows, W.cols);
     require(norms.size() == W.cols, "norms must have ", W.cols, " entries, got ", norms.size());
+    detail::require_data("norms", norms);
     const auto& k = detail::norm_kernels<T>();
     const T threshold = limit_of<T>(options);
     const int threads = detail::team_size(num_threads, 2 * work(W.size()));

@@ -405,6 +405,8 @@ void hsoftmax_search_mean(std::span<const SearchTree> trees, std::size_t k, std:
 void log_mean_exp(MatrixView<const float> log_p, std::span<float> out, int num_threads) {
     require(log_p.rows >= 1, "log_p must have at least 1 row, got 0");
     require(out.size() == log_p.cols, "out must have ", log_p.cols, " entries, got ", out.size());
+    detail::require_data("log_p", log_p.data, log_p.size());
+    detail::require_data("out", out);
     constexpr std::size_t part = 1 << 14;
     const int threads = detail::team_size(num_threads, 20 * static_cast<double>(log_p.size()));
     detail::parallel_for((log_p.cols + part - 1) / part, threads, [&](std::size_t item, std::size_t) {
