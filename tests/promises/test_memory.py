@@ -65,6 +65,40 @@ def test_a_head_that_was_trained_takes_what_was_estimated(child, n_classes, dtyp
         assert 0.95 < estimate / grown < 1.05, (optimizer, estimate / MiB, grown / MiB)
 
 
+def train_on_tree(kind, n_classes, dim):
+    """The estimate with Adam, and by how much the process grew."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4096, dim)).astype("f")
+
+    def build(n):
+        if kind == "cluster":
+            return cso.Hierarchy.cluster(vectors[:n])
+        return cso.Hierarchy.balanced(n, arity=16)
+
+    def train(h):
+        W, b = cso.init_weights(h, dim)
+        optimizer = cso.Adam(0.01)
+        for start in range(0, h.n_classes, len(X)):
+            labels = np.arange(start, min(h.n_classes, start + len(X)))
+            cso.hsoftmax_update(X[: len(labels)], W, b, labels, h, optimizer)
+        return W, b, optimizer
+
+    vectors = rng.normal(size=(n_classes, 8)).astype("f")
+    train(build(5000))
+    before = resident()
+    h = build(n_classes)
+    head = train(h)
+    grown = resident() - before
+    return cso.estimate_memory(h, dim, optimizer=head[2]), grown
+
+
+@pytest.mark.parametrize("kind", ["16-ary", "cluster"])
+def test_wide_nodes_take_what_was_estimated(child, kind):
+    """Within 5 %, as binary trees do."""
+    estimate, grown = child.call(train_on_tree, kind, 100_000, 64, timeout=120, OMP_NUM_THREADS="2")
+    assert 0.95 < estimate / grown < 1.05, (estimate / MiB, grown / MiB)
+
+
 def peaks_of_operators(N, C, D):
     """Of all that need no distribution, and of one that gives 500."""
     h = cso.Hierarchy.balanced(C)
