@@ -27,6 +27,8 @@ using detail::require;
 constexpr std::size_t max_nodes_per_pass = 16;  // nodes whose rows are scored in one pass over x
 constexpr std::size_t min_nodes_per_pass = 4;   // fewer cost as much: nodes of the next buckets join them
 constexpr std::size_t n_buckets = 32;           // of open nodes
+constexpr std::size_t queued_share = 8;         // one node of so many, but
+constexpr std::size_t min_queued = 4096;        // at least these, come from the queue; the others depth first
 constexpr std::int32_t none = -1;
 
 // One worker's search, its memory kept from query to query.
@@ -76,6 +78,7 @@ private:
         first_in_.fill(none);
         likeliest_ = 0;
         per_nat_ = 1;
+        std::size_t left = std::max(min_queued, h_.nodes() / queued_share);
         put({0.0, T(0), h_.preorder[0]});
         const auto push = [&](const Open<T>& inner) {
             prefetch(ix(inner.node));
@@ -83,9 +86,35 @@ private:
         };
         do {
             for (std::size_t bucket = 0; bucket < n_buckets; ++bucket) {
-                while (first_in_[bucket] != none) expand(take(bucket), push);  // children may be as likely as their parents
+                while (first_in_[bucket] != none) {  // children may be as likely as their parents
+                    const auto nodes = take(bucket);
+                    expand(nodes, push);
+                    if (nodes.size() > left) return search_depth_first();
+                    left -= nodes.size();
+                }
             }
         } while (spread());
+    }
+
+    // What the queue still holds. If so many nodes were as likely as the results, most are, and the order saves less than it costs.
+    void search_depth_first() {
+        for (std::size_t bucket = n_buckets + 1; bucket-- > 0;) {
+            for (std::int32_t i = first_in_[bucket]; i != none; i = next(i)) open_.push_back(waiting_[ix(i)].open);
+        }
+        const auto push = [&](const Open<T>& inner) {
+            prefetch(ix(inner.node));
+            open_.push_back(inner);
+        };
+        while (!open_.empty()) {
+            std::size_t n = 0;
+            for (; n < batch_.size() && !open_.empty(); open_.pop_back()) {
+                if (open_.back().key < results_.worst())
+                    results_.leave(open_.back().key);
+                else
+                    batch_[n++] = open_.back();
+            }
+            expand({batch_.data(), n}, push);
+        }
     }
 
     std::span<const Open<T>> take(std::size_t bucket) {

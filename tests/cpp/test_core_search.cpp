@@ -61,10 +61,35 @@ void test_search() {
     }
 }
 
+// More nodes are as likely as the results than come from the queue: the rest is searched depth first.
+template <Real T>
+void test_ties(T spread, int arity) {
+    constexpr std::size_t classes = 40000, k = 7, dim = 3;
+    const HierarchyIndex tree(balanced(classes, arity));
+    const HierarchyView& h = tree.view();
+    std::vector<T> x{1, T(-0.5), 2}, W(h.rows() * dim), all(classes), log_p(k), bound(1);
+    for (std::size_t i = 0; i < W.size(); ++i) W[i] = spread * static_cast<T>(static_cast<int>(i * 7919 % 101) - 50);
+    const HSoftmaxInput<T> in{.X = {x.data(), 1, dim}, .W = {W.data(), h.rows(), dim}};
+    hsoftmax_log_proba<T>(h, in, {all.data(), 1, classes});
+    std::vector<std::int64_t> found(k), order(classes);
+    hsoftmax_search<T>(h, in, {.k = k}, {found.data(), 1, k}, {log_p.data(), 1, k}, bound);
+    for (std::size_t c = 0; c < classes; ++c) order[c] = static_cast<std::int64_t>(c);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](auto a, auto b) { return all[static_cast<std::size_t>(a)] > all[static_cast<std::size_t>(b)]; });
+    for (std::size_t j = 0; j < k; ++j)
+        check(found[j] == order[j] && log_p[j] == all[static_cast<std::size_t>(order[j])], "result ", j, " of ties should be class ",
+              order[j], ", it is ", found[j]);
+    check(bound[0] <= log_p[k - 1], "what was left should not be likelier than the results");
+}
+
 }  // namespace
 
 int main() {
     test_search<float>();
     test_search<double>();
+    for (const int arity : {2, 3}) {
+        for (const float spread : {0.0f, 1e-9f, 1e-6f}) test_ties<float>(spread, arity);
+        test_ties<double>(1e-9, arity);
+    }
     return finish("search");
 }

@@ -361,3 +361,21 @@ def test_a_row_of_one_dimension_is_a_batch_of_one():
         assert found.log_probs.tobytes() == expected.log_probs.tobytes()
         E = np.eye(4, dtype=np.float32)
         assert cso.embedding_bag(row, E).tolist() == E[[i]].tolist()
+
+
+@pytest.mark.parametrize("arity", [2, 3])
+@pytest.mark.parametrize("spread", [0, 1e-7, 1e-4])
+def test_ties_of_a_large_tree_are_searched_past_the_queue(arity, spread):
+    """More nodes are as likely as the results than come from the queue."""
+    C, k = 40_000, 7
+    rng = np.random.default_rng(0)
+    h = cso.Hierarchy.balanced(C, arity=arity)
+    X = rng.normal(size=(3, 8)).astype("f")
+    W = (spread * rng.normal(size=(h.n_rows, 8))).astype("f")
+    b = np.zeros(h.n_rows, "f")
+    log_p = cso.hsoftmax_log_proba(X, W, b, h)
+    found = cso.hsoftmax_search(X, W, b, h, k)
+    for i, row in enumerate(log_p):
+        best = np.lexsort((np.arange(C), -row))[:k]
+        assert found.classes[i].tolist() == best.tolist()
+        assert found.log_probs[i].tobytes() == row[best].tobytes()
