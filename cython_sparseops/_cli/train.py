@@ -189,6 +189,8 @@ def run(arguments: argparse.Namespace) -> int:
     targets = as_targets(training.labels)
     if targets.several and head != "embedding":
         targets = _on_tree(targets, tree, training.labels)
+    elif targets.several:
+        say("lines have several labels, which share the weight of their line; see --head linear")
     trained = _trained(head, arguments, tree, training, targets)
     classifier = trained.classifier
     names = targets.classes if getattr(classifier, "multilabel_", False) else None

@@ -133,7 +133,11 @@ def test_comments_headers_and_several_labels_are_read(folder, capsys):
     assert want.labels.flat.tolist() == [0, 1, 2]
     assert found.labels.flat.tolist() == [0, 7, 1, 2, 1]
     assert found.labels.ends.tolist() == [0, 2, 3, 5]
-    assert run(capsys, "train", "other", "-o", "m", "--quiet")[0] == 0
+    for head, said in (("linear", ""), ("embedding", "several labels, which share the weight")):
+        code, _, err = run(capsys, "train", "other", "-o", "m", "--head", head, "--quiet")
+        assert code == 0
+        assert said in err
+        assert bool(said) == bool(err)
 
 
 def test_rows_under_a_header_may_be_without_labels_or_features(folder, capsys):
