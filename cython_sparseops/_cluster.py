@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ._arrays import INDICES, REALS, as_flag, as_integer, as_real, require_finite, specialized
 from ._core import cluster as core
 from ._runtime import resolve_threads
-from ._sparse import as_class_lists, as_csr, is_sparse, like_csr
+from ._sparse import SparseMatrix, as_class_lists, as_csr, is_sparse, like_csr
 
 __all__ = ["class_centroids"]
 
@@ -19,7 +19,7 @@ _DENSE = specialized(core.dense_centroids, REALS)
 
 
 def class_centroids(
-    X: Any,
+    X: npt.ArrayLike | SparseMatrix,
     labels: npt.ArrayLike,
     n_classes: int,
     *,

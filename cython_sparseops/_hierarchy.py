@@ -34,7 +34,7 @@ from ._arrays import (
 from ._core import hierarchy as core
 from ._hierarchy_reports import HierarchyChoice, HierarchyReport, PruneReport, report_of
 from ._runtime import resolve_threads
-from ._sparse import as_csr, is_sparse
+from ._sparse import SparseMatrix, as_csr, is_sparse
 from ._storage import load_arrays, save_arrays
 from ._taxonomy import Taxonomy
 
@@ -278,7 +278,7 @@ class Hierarchy:
     @classmethod
     def cluster(
         cls,
-        vectors: Any,
+        vectors: npt.ArrayLike | SparseMatrix,
         *,
         arity: int = 16,
         leaf: int = 128,

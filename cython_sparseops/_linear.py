@@ -26,7 +26,7 @@ from ._core import linear as core
 from ._hierarchy import Hierarchy, as_tree
 from ._jobs import count_jobs, in_jobs
 from ._runtime import resolve_threads
-from ._sparse import as_class_lists, as_csr
+from ._sparse import SparseMatrix, as_class_lists, as_csr
 from ._sparse_weights import SparseWeights
 
 __all__ = ["linear_train"]
@@ -37,8 +37,8 @@ _NO_WEIGHT = np.empty(0, np.float32)
 
 
 def linear_train(
-    X: Any,
-    labels: Any,
+    X: SparseMatrix,
+    labels: npt.ArrayLike | SparseMatrix,
     h: Hierarchy,
     *,
     loss: str = "squared_hinge",
