@@ -355,8 +355,6 @@ def load_fasttext(path: str | os.PathLike[str]) -> FastTextModel:
     ([['__label__dog']], array([[0.95257]], dtype=float32))
     >>> np.exp(model.offset_log_proba(["it purrs"], ["__label__dog"])).round(5)
     array([0.95258], dtype=float32)
-    >>> model.to_classifier().predict(model.transform(["it purrs"])).tolist()
-    ['__label__dog']
     """
     found = read_fasttext(path)
     tree = Hierarchy.from_paths(*huffman_paths(found.label_counts))

@@ -16,6 +16,15 @@ import pytest
 import cython_sparseops
 
 MODULES = ["cython_sparseops", "cython_sparseops.data"]
+# What an example outside the module of an extra begins a line with, and the package that it needs.
+EXAMPLES_NEED = {
+    "from scipy": "scipy",
+    "from matplotlib": "matplotlib",
+    "from sklearn": "sklearn",
+    "from cython_sparseops.sklearn": "sklearn",
+    "model.to_classifier()": "sklearn",
+    "from threadpoolctl": "threadpoolctl",
+}
 EXTRAS = {"cython_sparseops.sklearn": "sklearn", "cython_sparseops.torch": "torch"}
 SECTIONS = ["Parameters", "Attributes", "Returns", "Yields", "Raises", "Notes", "References"]
 SECTIONS.append("Examples")
@@ -104,8 +113,8 @@ def test_a_docstring_describes_what_the_signature_has(name):
 def test_an_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     thing = PUBLIC[name]
-    for extra in ("scipy", "matplotlib"):
-        if f"from {extra}" in thing.__doc__:
+    for words, extra in EXAMPLES_NEED.items():
+        if f">>> {words}" in thing.__doc__:
             pytest.importorskip(extra)
     home = next(home for home in [*EXTRAS, *reversed(MODULES)] if name.startswith(home))
     globs = {"np": np}
