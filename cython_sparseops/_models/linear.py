@@ -75,9 +75,10 @@ def train_trees(
 ) -> list[LinearTree]:
     """A tree of each shape and seed, trained; over joblib, whose workers never change a byte.
 
-    Workers get whole trees where that keeps all of them busy, and otherwise shares of a tree.
+    Workers get whole trees where there are as many, and otherwise shares of a tree: to make the tree
+    and to deal out its nodes is work for one.
     """
-    if len(shapes) % count_jobs(n_jobs) == 0:
+    if len(shapes) >= count_jobs(n_jobs):
         return in_jobs(_train_tree, [(task, *shape) for shape in shapes], n_jobs)
     trees = in_jobs(_tree_of, [(task, *shape) for shape in shapes], n_jobs)
     return [
