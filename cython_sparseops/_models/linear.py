@@ -75,8 +75,8 @@ def train_trees(
 ) -> list[LinearTree]:
     """A tree of each shape and seed, trained; over joblib, whose workers never change a byte.
 
-    Workers get whole trees where there are as many, and otherwise shares of a tree: to make the tree
-    and to deal out its nodes is work for one.
+    Workers get whole trees where there are as many, and otherwise shares of a tree, which itself is
+    then made by one.
     """
     if len(shapes) >= count_jobs(n_jobs):
         return in_jobs(_train_tree, [(task, *shape) for shape in shapes], n_jobs)
