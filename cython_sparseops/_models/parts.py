@@ -32,7 +32,7 @@ def train_parts(
     labels: npt.NDArray[np.int64],
     weight: Array | None,
     *,
-    n_parts: int | None,
+    n_parts: int,
     n_jobs: int | None,
     settings: Mapping[str, Any],
 ) -> list[Progress]:
@@ -44,7 +44,7 @@ def train_parts(
     `Hierarchy.split`), `n_jobs` and the backend never do.
     """
     counts = np.bincount(labels, minlength=model.hierarchy.n_classes).astype(float)
-    plan = model.hierarchy.split(1 if n_parts is None else n_parts, counts=counts)
+    plan = model.hierarchy.split(n_parts, counts=counts)
     place = plan._class_place[labels]
     trained = in_jobs(
         train_piece,

@@ -824,8 +824,9 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         settings = self._settings() | {"dropout": 0.0, "replacement": "drop"}
         settings |= {"lr_schedule": self.lr_schedule, "epochs": epochs, "rng": seed}
         settings["label_smoothing"] = self.label_smoothing or 0.0
+        parts = as_count("n_parts", self.n_parts)
         self.history_ += train_parts(
-            model, X, labels, weight, n_parts=self.n_parts, n_jobs=self.n_jobs, settings=settings
+            model, X, labels, weight, n_parts=parts, n_jobs=self.n_jobs, settings=settings
         )
         self._trainer = None  # whose state is that of the first pass
 

@@ -2,7 +2,6 @@
 #include "blocks.hpp"
 
 #include <algorithm>
-#include <utility>
 #include <vector>
 
 #include "../detail/index.hpp"
@@ -10,6 +9,7 @@
 #include "../hsoftmax/child_log_p.hpp"
 #include "../hsoftmax/score.hpp"
 #include "../kernels/kernels.hpp"
+#include "pairs.hpp"
 #include "results.hpp"
 
 namespace sparseops::detail {
@@ -35,7 +35,7 @@ public:
           results_(block, Results<float>(h, options)),
           open_(block),
           expanded_(exact_ ? block : 0),
-          count_(h.nodes(), 0),
+          sort_by_node_(h.nodes()),
           z_(std::max<std::size_t>(2, h.widest)),
           log_p_(z_.size()) {}
 
@@ -51,7 +51,7 @@ public:
             expand();
             pairs_.clear();
             for (std::size_t q = 0; q < rows; ++q) exact_ ? choose(q) : keep_likeliest(q);
-            sort_by_node();
+            sort_by_node_(pairs_);
         }
         for (std::size_t q = 0; q < rows; ++q) {
             const std::size_t x = first + q;
@@ -64,26 +64,6 @@ public:
     }
 
 private:
-    struct Pair {
-        Open<float> open;
-        std::int32_t row;  // of the block
-    };
-
-    // By counting; the rows of a node stay in their order.
-    void sort_by_node() {
-        touched_.clear();
-        for (const Pair& pair : pairs_) {
-            if (count_[ix(pair.open.node)]++ == 0) touched_.push_back(pair.open.node);
-        }
-        std::sort(touched_.begin(), touched_.end());
-        std::uint32_t before = 0;
-        for (const std::int32_t node : touched_) before += std::exchange(count_[ix(node)], before);
-        sorted_.resize(pairs_.size());
-        for (const Pair& pair : pairs_) sorted_[count_[ix(pair.open.node)]++] = pair;
-        for (const std::int32_t node : touched_) count_[ix(node)] = 0;
-        pairs_.swap(sorted_);
-    }
-
     void expand() {
         for (std::size_t from = 0, to = 0; from < pairs_.size(); from = to) {
             const std::int32_t node = pairs_[from].open.node;
@@ -166,9 +146,8 @@ private:
     std::vector<Results<float>> results_;         // of each row of the block
     std::vector<std::vector<Open<float>>> open_;  // of each row, inner nodes; with a beam of this level
     std::vector<std::vector<float>> expanded_;    // keys of the nodes that were; without a beam
-    std::vector<Pair> pairs_, sorted_;
-    std::vector<std::uint32_t> count_;   // of each node's pairs, while they are sorted; otherwise 0
-    std::vector<std::int32_t> touched_;  // nodes of pairs
+    std::vector<Pair> pairs_;
+    SortByNode sort_by_node_;
     std::vector<float> z_, log_p_;
 };
 

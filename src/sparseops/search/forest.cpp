@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "../detail/index.hpp"
@@ -19,6 +18,7 @@
 #include "../kernels/kernels.hpp"
 #include "../search.hpp"
 #include "mean.hpp"
+#include "pairs.hpp"
 #include "results.hpp"
 
 namespace sparseops {
@@ -26,6 +26,7 @@ namespace {
 
 using detail::ix;
 using detail::Open;
+using detail::Pair;
 using detail::require;
 
 constexpr float lowest = -std::numeric_limits<float>::infinity();
@@ -48,11 +49,6 @@ struct Known {
     }
 };
 
-struct Pair {
-    Open<float> open;
-    std::int32_t row;  // of the block
-};
-
 // One tree and what is known of it for a block of rows.
 class TreeOfBlock {
 public:
@@ -64,7 +60,7 @@ public:
           bad_(bad),
           known_(block),
           best_(block, detail::Results<float>(h_, options_)),
-          count_(h_.nodes(), 0),
+          sort_by_node_(h_.nodes()),
           z_(std::max<std::size_t>(2, h_.widest)) {}
 
     // The likeliest nodes of each level, `width` of them, and the best classes below.
@@ -143,7 +139,7 @@ public:
 
     // Opens the nodes that are wanted, once each; `collect`: their classes compete for the best.
     void open_wanted(bool collect) {
-        sort_by_node();
+        sort_by_node_(pairs_);
         for (std::size_t from = 0, to = 0; from < pairs_.size(); from = to) {
             const std::int32_t node = pairs_[from].open.node;
             while (to < pairs_.size() && pairs_[to].open.node == node) ++to;
@@ -192,21 +188,6 @@ private:
         }
     }
 
-    // By counting; the rows of a node stay in their order.
-    void sort_by_node() {
-        touched_.clear();
-        for (const Pair& pair : pairs_) {
-            if (count_[ix(pair.open.node)]++ == 0) touched_.push_back(pair.open.node);
-        }
-        std::sort(touched_.begin(), touched_.end());
-        std::uint32_t before = 0;
-        for (const std::int32_t node : touched_) before += std::exchange(count_[ix(node)], before);
-        sorted_.resize(pairs_.size());
-        for (const Pair& pair : pairs_) sorted_[count_[ix(pair.open.node)]++] = pair;
-        for (const std::int32_t node : touched_) count_[ix(node)] = 0;
-        pairs_.swap(sorted_);
-    }
-
     const HierarchyView& h_;
     const detail::Kernels<float>& k_ = detail::kernels<float>();
     bool check_finite_;
@@ -217,9 +198,8 @@ private:
     std::vector<float> memory_;  // log P(child | node, x) of all that was opened
     std::vector<Known> known_;   // of each row of the block
     std::vector<detail::Results<float>> best_;
-    std::vector<Pair> pairs_, sorted_;  // what is wanted
-    std::vector<std::uint32_t> count_;
-    std::vector<std::int32_t> touched_;
+    std::vector<Pair> pairs_;  // what is wanted
+    detail::SortByNode sort_by_node_;
     std::vector<float> z_;
 };
 
