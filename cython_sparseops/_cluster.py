@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import INDICES, REALS, as_flag, as_integer, as_real, require_finite, specialized
+from ._arrays import (
+    INDICES,
+    REALS,
+    Array,
+    as_flag,
+    as_integer,
+    as_real,
+    require_finite,
+    specialized,
+)
 from ._core import cluster as core
 from ._runtime import resolve_threads
-from ._sparse import SparseMatrix, as_class_lists, as_csr, is_sparse, like_csr
+from ._sparse import AnySparse, SparseMatrix, as_class_lists, as_csr, is_sparse, like_csr
 
 __all__ = ["class_centroids"]
 
@@ -18,9 +27,29 @@ _SPARSE = specialized(core.centroids, INDICES, REALS)
 _DENSE = specialized(core.dense_centroids, REALS)
 
 
+class _Options(TypedDict, total=False):
+    normalize: bool
+    num_threads: int | None
+
+
+@overload
+def class_centroids(
+    X: AnySparse, labels: npt.ArrayLike | SparseMatrix, n_classes: int, **options: Unpack[_Options]
+) -> AnySparse: ...
+
+
+@overload
+def class_centroids(
+    X: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseMatrix,
+    n_classes: int,
+    **options: Unpack[_Options],
+) -> Array: ...
+
+
 def class_centroids(
     X: npt.ArrayLike | SparseMatrix,
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseMatrix,
     n_classes: int,
     *,
     normalize: bool = True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from ._arrays import (
     require_finite,
 )
 from ._sparse import SparseMatrix, is_sparse
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "CalibrationError",
@@ -59,7 +62,7 @@ class CalibrationError(NamedTuple):
     confidence: Array
     accuracy: Array
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw a reliability diagram.
 
         Parameters

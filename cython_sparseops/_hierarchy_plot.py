@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ._arrays import Array, as_integer, describe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_NAMED = 60  # places whose names fit a picture; more would cover each other
 
@@ -138,7 +141,7 @@ def label_of(place: Place, names: list[str]) -> str:
     return f"{place.classes:,} classes{more}"
 
 
-def draw(h: Tree, max_nodes: object, names: Sequence[str] | None, ax: Any) -> Any:
+def draw(h: Tree, max_nodes: object, names: Sequence[str] | None, ax: Axes | None) -> Axes:
     """Draw the tree on matplotlib axes, the root on the left."""
     called, root = as_names(names, h.n_classes), visible(h, max_nodes)
     if ax is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ import numpy.typing as npt
 from ._arrays import FLOAT32, INT32, INT64, Array, as_exact, as_float, as_integers, describe
 from ._core import linear as core
 from ._storage import load_arrays, save_arrays
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["SparseWeights"]
 
@@ -147,7 +150,7 @@ class SparseWeights:
             raise ValueError(f"threshold must be finite and non-negative, got {limit}")
         return SparseWeights._from_parts(core.prune(self._compiled, limit), self._features)
 
-    def to_scipy(self) -> Any:
+    def to_scipy(self) -> csr_array:
         """Give the weights as a SciPy CSR array, without biases and temperatures.
 
         Returns

@@ -175,7 +175,7 @@ class _Optimizer:
                 raise _foreign_state(shapes, dtype)
         return state.get("first"), state.get("second"), state.get("b_first"), state.get("b_second")
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return a copy of the settings and the state.
 
         Returns
@@ -191,7 +191,7 @@ class _Optimizer:
         values = {name: value for name, value in vars(self).items() if name != "state"}
         return {**values, **{f"state.{name}": array.copy() for name, array in self.state.items()}}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, object]) -> None:
         """Load what `state_dict` returned.
 
         Parameters
@@ -212,7 +212,9 @@ class _Optimizer:
         """
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
             raise TypeError(f"state must be what state_dict returned, got {describe(state)}")
-        settings = {name: value for name, value in state.items() if not name.startswith("state.")}
+        settings: dict[str, Any] = {
+            name: value for name, value in state.items() if not name.startswith("state.")
+        }
         expected = set(vars(self)) - {"state"}
         if settings.keys() != expected:
             raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from cython_sparseops._sparse import Compressed, as_scipy
 from cython_sparseops._text import FastTextFeatures, Strings, as_texts
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
     from cython_sparseops.sklearn import HSoftmaxClassifier
 
 __all__ = ["FastTextModel", "load_fasttext"]
@@ -104,7 +106,9 @@ class FastTextModel:
                 f"{self.W.shape}"
             )
 
-    def transform(self, texts: Iterable[str | bytes], *, num_threads: int | None = None) -> Any:
+    def transform(
+        self, texts: Iterable[str | bytes], *, num_threads: int | None = None
+    ) -> csr_matrix:
         """Count the words and n-grams of texts as fastText does.
 
         Parameters

@@ -37,7 +37,7 @@ class GensimModel(NamedTuple):
     words: list[str]
 
 
-def load_gensim(path_or_model: Any) -> GensimModel:
+def load_gensim(path_or_model: str | os.PathLike[str] | object) -> GensimModel:
     """Take the tree and the decision rows out of a gensim model that was trained with ``hs=1``.
 
     Parameters
@@ -81,7 +81,7 @@ def load_gensim(path_or_model: Any) -> GensimModel:
     >>> dict(zip(words, np.exp(hsoftmax_log_proba(X, W, None, h))[0].tolist()))
     {'the': 0.5, 'cat': 0.25, 'purrs': 0.25}
     """
-    model = path_or_model
+    model: Any = path_or_model
     if isinstance(path_or_model, (str, os.PathLike)):
         model = _opened(os.fspath(path_or_model))
     wv = getattr(model, "wv", None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from cython_sparseops._cli.streams import InputError, open_lines
 from cython_sparseops._cli.svmlight import read_xmc_rows
 from cython_sparseops._models.labels import as_labels
 from cython_sparseops._sparse import Compressed, as_scipy
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 _MOST = 2**31 - 1  # columns
 _SUBJECT = re.compile(r"<([^<>\s]+)>")
@@ -35,8 +39,8 @@ class XmcData(NamedTuple):
     (1, 3)
     """
 
-    X: Any
-    Y: Any
+    X: csr_matrix
+    Y: csr_matrix
 
 
 def read_xmc(path: str | os.PathLike[str]) -> XmcData:
@@ -129,11 +133,13 @@ class AnnifCorpus(NamedTuple):
     """
 
     texts: list[str]
-    Y: Any
+    Y: csr_matrix
     subjects: Array
 
 
-def read_annif(path: str | os.PathLike[str], *, subjects: Any = None) -> AnnifCorpus:
+def read_annif(
+    path: str | os.PathLike[str], *, subjects: Iterable[str] | None = None
+) -> AnnifCorpus:
     """Read a corpus in Annif's short-text format: a line is ``text<TAB><uri> <uri> …``.
 
     Parameters

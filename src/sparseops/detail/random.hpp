@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <random>
 #include <span>
 #include <utility>
 
@@ -45,6 +46,15 @@ enum class Stream : std::uint64_t {
     linear = 8,
     held_out = 9
 };
+
+// Another number in each process, which nobody can foresee. For checks: no result may depend on it.
+inline std::uint64_t secret_number() {
+    static const std::uint64_t number = [] {
+        std::random_device device;
+        return std::uint64_t{device()} << 32 | device();
+    }();
+    return number;
+}
 
 // A permutation of 0 … n-1 that depends on (seed, epoch) alone (Fisher-Yates).
 inline void shuffled_order(std::uint64_t seed, std::uint64_t epoch, std::span<std::int64_t> order) {

@@ -2,10 +2,13 @@
 #include "../hierarchy.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <utility>
 
 #include "../detail/index.hpp"
+#include "../detail/parallel.hpp"
+#include "../detail/random.hpp"
 #include "../detail/require.hpp"
 #include "../kernels/prefetch.hpp"
 
@@ -54,8 +57,81 @@ void require_arrays(const HierarchyView& h) {
     require(h.row_ptr.back() <= std::numeric_limits<std::int32_t>::max(), "row_ptr must stay below 2**31, got ", h.row_ptr.back());
 }
 
-// The paths of a tree that is one. Class by class as they lie in memory, each from its end up: what stands above a node is one number
-// to compare, and where the way down to a class would have to be looked for, its path comes by itself.
+// Of all paths one number: a sum over classes and steps of products with random keys, modulo the prime 2^61 - 1 (Carter & Wegman 1979).
+// The walk down the tree and the paths as they lie in memory give the same one. Other paths give it with a chance below 2^-54, whoever
+// made them, for the keys are drawn when the process starts.
+class PathSum {
+public:
+    // What a way is worth with its next step, the d-th. The first to come to a depth draws its key.
+    std::uint64_t step(std::uint64_t before, std::size_t d, std::int32_t node, std::int32_t child) {
+        if (d == step_key_.size()) step_key_.push_back(key(d, 0));
+        return reduced(Wide{before} + product(d, node, child));
+    }
+
+    // Of a path no longer than ways that step() has gone.
+    std::uint64_t path(std::span<const std::int32_t> nodes, std::span<const std::int32_t> children) const noexcept {
+        constexpr std::size_t room = 128;  // products, each below 2^120
+        std::uint64_t sum = 0;
+        for (std::size_t from = 0; from < nodes.size(); from += room) {
+            Wide wide = sum;
+            for (std::size_t d = from; d < std::min(nodes.size(), from + room); ++d) wide += product(d, nodes[d], children[d]);
+            sum = reduced(wide);
+        }
+        return sum;
+    }
+
+    // Of class c, whose path of `steps` steps is worth `path`.
+    std::uint64_t leaf(std::size_t c, std::size_t steps, std::uint64_t path) const noexcept {
+        return reduced(Wide{key(c, 1)} * path + Wide{key(c, 2)} * (steps + 1));
+    }
+
+    static std::uint64_t sum(std::uint64_t a, std::uint64_t b) noexcept { return reduced(Wide{a} + b); }
+
+private:
+    __extension__ typedef unsigned __int128 Wide;
+    static constexpr std::uint64_t prime = (std::uint64_t{1} << 61) - 1;
+
+    static std::uint64_t reduced(Wide n) noexcept {
+        n = (n & prime) + (n >> 61);
+        const auto once = static_cast<std::uint64_t>(n & prime) + static_cast<std::uint64_t>(n >> 61);
+        return once >= prime ? once - prime : once;
+    }
+    Wide product(std::size_t d, std::int32_t node, std::int32_t child) const noexcept {
+        return Wide{step_key_[d]} * (std::uint64_t{static_cast<std::uint32_t>(node)} << 32 | static_cast<std::uint32_t>(child));
+    }
+    std::uint64_t key(std::uint64_t i, std::uint64_t use) const noexcept {
+        std::uint64_t n = secret_ + (3 * i + use) * 0x9E3779B97F4A7C15u;
+        n = (n ^ (n >> 30)) * 0xBF58476D1CE4E5B9u;
+        n = (n ^ (n >> 27)) * 0x94D049BB133111EBu;
+        return (n ^ (n >> 31)) >> 8;
+    }
+
+    std::uint64_t secret_ = detail::secret_number();
+    std::vector<std::uint64_t> step_key_;
+};
+
+// Whether the paths as they are stored are worth `expected`. They are read from front to back, which memory does fastest.
+bool paths_are_worth(const HierarchyView& h, const PathSum& worth, std::uint64_t expected) {
+    constexpr std::size_t block = 16384;
+    std::vector<std::uint64_t> sums((h.classes() + block - 1) / block, 0);
+    std::atomic<bool> too_long{false};
+    detail::parallel_for(sums.size(), detail::team_size(0, 4.0 * static_cast<double>(h.path_node.size())), [&](std::size_t i, std::size_t) {
+        for (std::size_t c = i * block; c < std::min(h.classes(), (i + 1) * block); ++c) {
+            const auto nodes = h.path_nodes(c);
+            if (nodes.size() > ix(h.depth)) {
+                too_long = true;
+                return;
+            }
+            sums[i] = PathSum::sum(sums[i], worth.leaf(c, nodes.size(), worth.path(nodes, h.path_children(c))));
+        }
+    });
+    std::uint64_t sum = 0;
+    for (const std::uint64_t part : sums) sum = PathSum::sum(sum, part);
+    return !too_long && sum == expected;
+}
+
+// Names the first class whose path is not its own, in a tree that is one. Each path from its end up: what stands above a node is one
+// number to compare.
 void require_paths(const HierarchyView& h, std::int32_t root) {
     const std::size_t classes = h.classes();
     const auto place = [](std::int32_t node, std::int32_t child) {
@@ -69,14 +145,9 @@ void require_paths(const HierarchyView& h, std::int32_t root) {
             (children[j] < 0 ? above_class[ix(~children[j])] : above[ix(children[j])]) = at;
         }
     }
-    constexpr std::size_t ahead = 6, lowest = 8;  // what is above nodes near the root stays in the caches
     for (std::size_t c = 0; c < classes; ++c) {
         const auto nodes = h.path_nodes(c), children = h.path_children(c);
         std::size_t d = nodes.size();
-        if (c + ahead < classes) {
-            const auto later = h.path_nodes(c + ahead);
-            for (const std::int32_t v : later.last(std::min(later.size(), lowest))) detail::prefetch_entry(above.data(), v);
-        }
         std::uint64_t expected = above_class[c];
         // Until a step differs no node is out of range: each is the parent of one that is not.
         while (d > 0 && place(nodes[d - 1], children[d - 1]) == expected && nodes[d - 1] != root) expected = above[ix(nodes[--d])];
@@ -107,31 +178,38 @@ void HierarchyIndex::check() {
     const std::size_t nodes = h.nodes(), classes = h.classes();
     preorder_.reserve(nodes);
     leaf_rank_.assign(classes, -1);
-    level_.assign(nodes, 0);
+    level_.assign(nodes, -1);
     h.ordered = true;
     h.logistic = h.rows() == nodes && !h.independent;
     h.depth = 0;
     h.widest = 0;
     for (std::size_t v = 0; v < nodes; ++v) h.widest = std::max(h.widest, h.row_count(v));
-    std::int32_t rank = 0;
-    std::vector<std::int32_t> path_node, path_child;  // the way to the node at hand
-    std::vector<std::uint8_t> seen(nodes, 0);
-    std::int32_t root = 0;
+    struct Step {
+        std::size_t first, next, end;  // its children in h.child, and which is at hand
+        std::uint64_t worth;           // of the way to it
+        std::int32_t node;
+        std::int32_t child() const { return static_cast<std::int32_t>(next - first); }
+    };
+    std::vector<Step> way;  // to the node at hand
+    PathSum paths;
+    std::uint64_t all_paths = 0;
+    std::int32_t rank = 0, root = 0;
 
+    const auto worth = [&] { return way.empty() ? 0 : paths.step(way.back().worth, way.size() - 1, way.back().node, way.back().child()); };
     const auto enter = [&](std::int32_t v) {
-        require(!seen[ix(v)], "child must hold every node once, got node ", v, " twice");
-        seen[ix(v)] = 1;
+        require(level_[ix(v)] < 0, "child must hold every node once, got node ", v, " twice");
+        level_[ix(v)] = static_cast<std::int32_t>(way.size());
         h.ordered = h.ordered && v == static_cast<std::int32_t>(preorder_.size());
         preorder_.push_back(v);
-        level_[ix(v)] = static_cast<std::int32_t>(path_node.size());
-        path_node.push_back(v);
-        path_child.push_back(-1);
+        const auto first = ix(h.child_ptr[ix(v)]);
+        way.push_back({first, first, ix(h.child_ptr[ix(v) + 1]), worth(), v});
     };
     const auto leaf = [&](std::int32_t c) {
         auto& place = leaf_rank_[ix(c)];
         require(place < 0, "child must hold every class once, got class ", c, " twice");
         place = rank++;
-        h.depth = std::max(h.depth, static_cast<std::int32_t>(path_node.size()));
+        h.depth = std::max(h.depth, static_cast<std::int32_t>(way.size()));
+        all_paths = PathSum::sum(all_paths, paths.leaf(ix(c), way.size(), worth()));
     };
     if (nodes == 0) {
         leaf(0);
@@ -146,23 +224,24 @@ void HierarchyIndex::check() {
         enter(root);
     }
     constexpr std::size_t ahead = 32;  // in children: about as many as the walk meets while memory answers
-    while (!path_node.empty()) {
-        const auto siblings = h.children(ix(path_node.back()));
-        const auto next = ix(++path_child.back());
-        if (const std::size_t soon = ix(h.child_ptr[ix(path_node.back())]) + next + ahead; soon < h.child.size())
-            detail::prefetch_entry(leaf_rank_.data(), ~h.child[soon]);
-        if (next == siblings.size()) {
-            path_node.pop_back();
-            path_child.pop_back();
-        } else if (siblings[next] < 0) {
-            leaf(~siblings[next]);
+    while (!way.empty()) {
+        const Step& at = way.back();
+        if (at.next == at.end) {
+            way.pop_back();
+            if (!way.empty()) ++way.back().next;
+            continue;
+        }
+        if (at.next + ahead < h.child.size()) detail::prefetch_entry(leaf_rank_.data(), ~h.child[at.next + ahead]);
+        if (const std::int32_t child = h.child[at.next]; child >= 0) {
+            enter(child);
         } else {
-            enter(siblings[next]);
+            leaf(~child);
+            ++way.back().next;
         }
     }
     require(preorder_.size() == nodes && ix(rank) == classes, "child must be one tree, got ", nodes - preorder_.size(),
             " nodes that the root does not reach");
-    require_paths(h, root);
+    if (!paths_are_worth(h, paths, all_paths)) require_paths(h, root);
     h.preorder = preorder_;
     h.leaf_rank = leaf_rank_;
     h.level = level_;
