@@ -35,4 +35,12 @@ template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
                      std::span<T> nll, MatrixView<T> dX, int num_threads = 0);
 
+// The same on rows of 16 bits; X, b, the state, sums, steps and dX are float32. in.W is W. Each row's step, max_norm with it, is
+// computed in float32 and rounded once to one of the two neighbors of 16 bits, by chance, so that the mean of the rounded row is the row:
+// steps far below an ulp add up. Element (i, j) draws by (seed, optimizer.step, i, j), whatever the method: `step` has to count calls.
+// A number that 16 bits hold stays as it is; beyond the largest finite one, 65,504 or 3.39e38, comes that one.
+void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<float>& in, const HalfView& W, std::span<float> b,
+                     const Optimizer<float>& optimizer, std::uint64_t seed, std::span<float> nll, MatrixView<float> dX,
+                     int num_threads = 0);
+
 }  // namespace sparseops

@@ -24,6 +24,18 @@ struct QuantizedView {
     std::size_t cols = 0;
 };
 
+// Rows of 16-bit floats that training changes: bits in std::uint16_t.
+struct HalfView {
+    QuantizedKind kind = QuantizedKind::bfloat16;  // or float16
+    std::uint16_t* data = nullptr;                 // rows · cols elements without gaps
+    std::size_t rows = 0;
+    std::size_t cols = 0;
+
+    std::uint16_t* row(std::size_t i) const noexcept { return data + i * cols; }
+    std::size_t size() const noexcept { return rows * cols; }
+    operator QuantizedView() const noexcept { return {kind, data, {}, rows, cols}; }
+};
+
 // Decision rows as sparse float32, node by node: of each node the features that any of its rows uses, and of each such
 // feature the rows and their weights. V nodes, R rows, D features.
 //

@@ -44,7 +44,9 @@ enum class Stream : std::uint64_t {
     dropout_ids = 6,
     cluster = 7,
     linear = 8,
-    held_out = 9
+    held_out = 9,
+    round_rows = 10,      // of W to 16 bits
+    round_features = 11,  // of E
 };
 
 // Another number in each process, which nobody can foresee. For checks: no result may depend on it.

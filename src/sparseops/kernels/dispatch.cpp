@@ -8,6 +8,8 @@
 
 #include "../detail/require.hpp"
 #include "../runtime.hpp"
+#include "../weights.hpp"
+#include "half.hpp"
 #include "kernels.hpp"
 #include "linear.hpp"
 #include "quantized.hpp"
@@ -20,6 +22,7 @@
 namespace sparseops {
 namespace {
 
+using detail::HalfTable;
 using detail::KernelTable;
 using detail::LinearKernels;
 using detail::QuantizedKernels;
@@ -67,6 +70,7 @@ struct Candidate {
     const StreamTable* stream;
     const QuantizedKernels* quantized;
     const LinearKernels* linear;
+    const HalfTable* half;
     bool available;
 };
 
@@ -77,16 +81,18 @@ std::vector<Candidate> candidates() {
     [[maybe_unused]] const Cpu cpu = detect();
 #if defined(SPARSEOPS_HAS_AVX512)
     list.push_back({&detail::kernels_avx512, &detail::stream_avx512, cpu.vnni ? &detail::quantized_avx512vnni : &detail::quantized_avx512,
-                    &detail::linear_avx512, cpu.v4});
+                    &detail::linear_avx512, &detail::half_avx512, cpu.v4});
 #endif
 #if defined(SPARSEOPS_HAS_AVX2)
-    list.push_back({&detail::kernels_avx2, &detail::stream_avx2, &detail::quantized_avx2, &detail::linear_avx2, cpu.v3});
+    list.push_back(
+        {&detail::kernels_avx2, &detail::stream_avx2, &detail::quantized_avx2, &detail::linear_avx2, &detail::half_avx2, cpu.v3});
 #endif
 #endif
 #if defined(SPARSEOPS_HAS_NEON)
-    list.push_back({&detail::kernels_neon, &detail::stream_neon, &detail::quantized_neon, &detail::linear_neon, true});
+    list.push_back({&detail::kernels_neon, &detail::stream_neon, &detail::quantized_neon, &detail::linear_neon, &detail::half_neon, true});
 #else
-    list.push_back({&detail::kernels_baseline, &detail::stream_baseline, &detail::quantized_baseline, &detail::linear_baseline, true});
+    list.push_back({&detail::kernels_baseline, &detail::stream_baseline, &detail::quantized_baseline, &detail::linear_baseline,
+                    &detail::half_baseline, true});
 #endif
     return list;
 }
@@ -114,14 +120,17 @@ Candidate chosen() {
     static constinit std::atomic<const StreamTable*> stream{nullptr};
     static constinit std::atomic<const QuantizedKernels*> quantized{nullptr};
     static constinit std::atomic<const LinearKernels*> linear{nullptr};
+    static constinit std::atomic<const HalfTable*> half{nullptr};
     if (const LinearKernels* last = linear.load(std::memory_order_acquire)) {
-        return {table.load(std::memory_order_relaxed), stream.load(std::memory_order_relaxed), quantized.load(std::memory_order_relaxed),
-                last, true};
+        return {table.load(std::memory_order_relaxed),     stream.load(std::memory_order_relaxed),
+                quantized.load(std::memory_order_relaxed), last,
+                half.load(std::memory_order_relaxed),      true};
     }
     const Candidate candidate = choose();
     table.store(candidate.table, std::memory_order_relaxed);
     stream.store(candidate.stream, std::memory_order_relaxed);
     quantized.store(candidate.quantized, std::memory_order_relaxed);
+    half.store(candidate.half, std::memory_order_relaxed);
     linear.store(candidate.linear, std::memory_order_release);
     return candidate;
 }
@@ -133,6 +142,10 @@ const KernelTable& active_kernels() { return *chosen().table; }
 const StreamTable& stream_kernels() { return *chosen().stream; }
 const QuantizedKernels& quantized_kernels() { return *chosen().quantized; }
 const LinearKernels& linear_kernels() { return *chosen().linear; }
+const HalfKernels& half_kernels(QuantizedKind kind) {
+    const HalfTable& table = *chosen().half;
+    return kind == QuantizedKind::bfloat16 ? table.bfloat16 : table.float16;
+}
 }  // namespace detail
 
 const char* version() noexcept { return SPARSEOPS_VERSION; }

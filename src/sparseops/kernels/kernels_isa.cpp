@@ -5,6 +5,7 @@
 #include "simd_convert.hpp"
 #include "simd_math.hpp"
 #include "simd_products.hpp"
+#include "simd_steps.hpp"
 
 namespace {
 
@@ -131,65 +132,25 @@ std::size_t first_not_finite(const T* x, std::size_t n) {
 
 // ---- optimizer steps ----------------------------------------------------------------------------------------
 
-template <class V, class T>
-SPARSEOPS_INLINE V adagrad_step(V weight, V total, V g, T lr, T eps) {
-    return weight - splat<V>(lr) * g / (square_root(total) + splat<V>(eps));
-}
 template <class T>
 void adagrad(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n) {
-    typedef Vec<T> V;
     if (n == 1) {  // a bias
         const T g = fma(decay, *w, *grad);
         *s = fma(g, g, *s);
         *w = adagrad_step(*w, *s, g, lr, eps);
         return;
     }
-    each_vector<T>(n, [&](std::size_t i, std::size_t m) {
-        const V weight = load_m(w + i, m, T(0));
-        const V g = fma(splat<V>(decay), weight, load_m(grad + i, m, T(0)));
-        const V total = fma(g, g, load_m(s + i, m, T(0)));
-        store_m(s + i, m, total);
-        store_m(w + i, m, adagrad_step(weight, total, g, lr, eps));
-    });
+    adagrad_row(grad, lr, eps, decay, s, InPlace<T>{w}, n);
 }
 
 template <class T>
 void rowwise_adagrad(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n) {
-    typedef Vec<T> V;
-    const auto gradient = [&](std::size_t i, std::size_t m) __attribute__((always_inline)) {
-        return fma(splat<V>(decay), load_m(w + i, m, T(0)), load_m(grad + i, m, T(0)));
-    };
-    constexpr std::size_t L = lanes<T>;
-    const auto add = [&](V sum, std::size_t i) __attribute__((always_inline)) {
-        const V g = gradient(i, n - i < L ? n - i : L);
-        return fma(g, g, sum);
-    };
-    V even{}, odd{};
-    std::size_t i = 0;
-    for (; i + L < n; i += 2 * L) {
-        even = add(even, i);
-        odd = add(odd, i + L);
-    }
-    if (i < n) even = add(even, i);
-    *s += sum_lanes(even + odd) / static_cast<T>(n);
-    constexpr T most = static_cast<T>(sizeof(T) == 4 ? 0x1.fffffep127 : 0x1.fffffffffffffp1023);
-    const T size = lr / (square_root(*s) + eps);
-    const V step = splat<V>(size < most ? -size : -most);  // infinity times a gradient of 0 would be NaN
-    each_vector<T>(n, [&](std::size_t i, std::size_t m) { store_m(w + i, m, fma(step, gradient(i, m), load_m(w + i, m, T(0)))); });
+    rowwise_adagrad_row(grad, lr, eps, decay, s, InPlace<T>{w}, n);
 }
 
 template <class T>
 void adam(const T* grad, T step, T root, T beta1, T rest1, T beta2, T rest2, T eps, T decay, T* m1, T* m2, T* w, std::size_t n) {
-    typedef Vec<T> V;
-    each_vector<T>(n, [&](std::size_t i, std::size_t m) {
-        const V weight = load_m(w + i, m, T(0));
-        const V g = fma(splat<V>(decay), weight, load_m(grad + i, m, T(0)));
-        const V first = fma(splat<V>(beta1), load_m(m1 + i, m, T(0)), splat<V>(rest1) * g);
-        const V second = fma(splat<V>(beta2), load_m(m2 + i, m, T(0)), splat<V>(rest2) * (g * g));
-        store_m(m1 + i, m, first);
-        store_m(m2 + i, m, second);
-        store_m(w + i, m, weight - splat<V>(step) * first / fma(square_root(second), splat<V>(root), splat<V>(eps)));
-    });
+    adam_row(grad, step, root, beta1, rest1, beta2, rest2, eps, decay, m1, m2, InPlace<T>{w}, n);
 }
 
 template <class T>

@@ -186,11 +186,23 @@ SPARSEOPS_INLINE void each_stretch(std::size_t n, F f) {
     last_stretch<T, Most>(at, n, f);
 }
 
-// Vector v of a stretch, the last of which may be partial.
+// How rows are read: those of T itself. `some`: the m < lanes elements at p, then zeros; `before` elements of the row come before them.
+template <class T>
+struct Plain {
+    typedef T Element;
+    static inline __attribute__((always_inline)) Vec<T> of(const T* p) { return load<Vec<T>>(p); }
+    static inline __attribute__((always_inline)) Vec<T> some(const T* p, std::size_t m, std::size_t) { return load_n(p, m, T(0)); }
+};
+
+// Vector v of a stretch that starts at `at`, the last of which may be partial.
+template <class From, class T, int Block, bool Whole>
+SPARSEOPS_INLINE Vec<T> read_of(const typename From::Element* p, std::size_t at, int v, std::size_t m) {
+    at += static_cast<std::size_t>(v) * lanes<T>;
+    return Whole || v + 1 < Block ? From::of(p + at) : From::some(p + at, m, at);
+}
 template <int Block, bool Whole, class T>
 SPARSEOPS_INLINE Vec<T> load_of(const T* p, int v, std::size_t m) {
-    p += static_cast<std::size_t>(v) * lanes<T>;
-    return Whole || v + 1 < Block ? load<Vec<T>>(p) : load_n(p, m, T(0));
+    return read_of<Plain<T>, T, Block, Whole>(p, 0, v, m);
 }
 template <int Block, bool Whole, class T>
 SPARSEOPS_INLINE void store_of(T* p, int v, std::size_t m, Vec<T> x) {
@@ -203,9 +215,9 @@ SPARSEOPS_INLINE void store_of(T* p, int v, std::size_t m, Vec<T> x) {
 
 // ---- weighted sums of rows ----------------------------------------------------------------------------------
 
-template <class T>
-void weighted_sum(const T* weight, std::size_t weight_stride, const Rows<T>& rows, std::size_t count, std::size_t n, bool accumulate,
-                  T* out) {
+template <class T, class From = Plain<T>>
+void weighted_sum(const T* weight, std::size_t weight_stride, const Rows<typename From::Element>& rows, std::size_t count, std::size_t n,
+                  bool accumulate, T* out) {
     typedef Vec<T> V;
     each_stretch<T, sum_block>(n, [&]<int Block, bool Whole>(std::size_t at, std::size_t m) __attribute__((always_inline)) {
         V s[Block];
@@ -213,9 +225,9 @@ void weighted_sum(const T* weight, std::size_t weight_stride, const Rows<T>& row
         for (int v = 0; v < Block; ++v) s[v] = accumulate ? load_of<Block, Whole>(out + at, v, m) : V{};
         for (std::size_t j = 0; j < count; ++j) {
             const V w = splat<V>(weight[j * weight_stride]);
-            const T* row = rows[j] + at;
+            const auto* row = rows[j];
 #pragma GCC unroll 8
-            for (int v = 0; v < Block; ++v) s[v] = fma(w, load_of<Block, Whole>(row, v, m), s[v]);
+            for (int v = 0; v < Block; ++v) s[v] = fma(w, read_of<From, T, Block, Whole>(row, at, v, m), s[v]);
         }
 #pragma GCC unroll 8
         for (int v = 0; v < Block; ++v) store_of<Block, Whole>(out + at, v, m, s[v]);
@@ -223,9 +235,9 @@ void weighted_sum(const T* weight, std::size_t weight_stride, const Rows<T>& row
 }
 
 // Columns [at, at + Block vectors) of four sums; a load of a row serves all four.
-template <class T, int Block>
-SPARSEOPS_INLINE void sum_columns4(const T* const* weight, const Rows<T>& rows, std::size_t count, std::size_t at, std::size_t m,
-                                   bool accumulate, T* const* out) {
+template <class T, class From, int Block>
+SPARSEOPS_INLINE void sum_columns4(const T* const* weight, const Rows<typename From::Element>& rows, std::size_t count, std::size_t at,
+                                   std::size_t m, bool accumulate, T* const* out) {
     typedef Vec<T> V;
     constexpr std::size_t L = lanes<T>;
     V s[4][Block];
@@ -235,10 +247,11 @@ SPARSEOPS_INLINE void sum_columns4(const T* const* weight, const Rows<T>& rows, 
         for (int v = 0; v < Block; ++v) s[o][v] = accumulate ? load_m(out[o] + at + static_cast<std::size_t>(v) * L, m, T(0)) : V{};
     }
     for (std::size_t j = 0; j < count; ++j) {
-        const T* row = rows[j] + at;
+        const auto* row = rows[j];
         V x[Block];
 #pragma GCC unroll 4
-        for (int v = 0; v < Block; ++v) x[v] = load_m(row + static_cast<std::size_t>(v) * L, m, T(0));
+        for (int v = 0; v < Block; ++v)
+            x[v] = m == L ? read_of<From, T, Block, true>(row, at, v, m) : read_of<From, T, 1, false>(row, at, v, m);
 #pragma GCC unroll 4
         for (int o = 0; o < 4; ++o) {
             const V w = splat<V>(weight[o][j]);
@@ -253,19 +266,19 @@ SPARSEOPS_INLINE void sum_columns4(const T* const* weight, const Rows<T>& rows, 
     }
 }
 
-template <class T>
-void weighted_sums(const T* const* weight, const Rows<T>& rows, std::size_t count, std::size_t n, bool accumulate, T* const* out,
-                   std::size_t n_out) {
+template <class T, class From = Plain<T>>
+void weighted_sums(const T* const* weight, const Rows<typename From::Element>& rows, std::size_t count, std::size_t n, bool accumulate,
+                   T* const* out, std::size_t n_out) {
     constexpr std::size_t L = lanes<T>;
     std::size_t o = 0;
     for (; o + 4 <= n_out; o += 4) {
         std::size_t at = 0;
         for (; at + sums_block * L <= n; at += sums_block * L)
-            sum_columns4<T, sums_block>(weight + o, rows, count, at, L, accumulate, out + o);
-        for (; at + L <= n; at += L) sum_columns4<T, 1>(weight + o, rows, count, at, L, accumulate, out + o);
-        if (at < n) sum_columns4<T, 1>(weight + o, rows, count, at, n - at, accumulate, out + o);
+            sum_columns4<T, From, sums_block>(weight + o, rows, count, at, L, accumulate, out + o);
+        for (; at + L <= n; at += L) sum_columns4<T, From, 1>(weight + o, rows, count, at, L, accumulate, out + o);
+        if (at < n) sum_columns4<T, From, 1>(weight + o, rows, count, at, n - at, accumulate, out + o);
     }
-    for (; o < n_out; ++o) weighted_sum(weight[o], 1, rows, count, n, accumulate, out[o]);
+    for (; o < n_out; ++o) weighted_sum<T, From>(weight[o], 1, rows, count, n, accumulate, out[o]);
 }
 
 // ---- outer product ------------------------------------------------------------------------------------------

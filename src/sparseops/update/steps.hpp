@@ -6,6 +6,8 @@
 #include <functional>
 #include <span>
 
+#include "../detail/random.hpp"
+#include "../kernels/half.hpp"
 #include "../update.hpp"
 
 namespace sparseops {
@@ -32,6 +34,10 @@ template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
                      std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready, int num_threads);
 
+void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<float>& in, const HalfView& W, std::span<float> b,
+                     const Optimizer<float>& optimizer, std::uint64_t seed, std::span<float> nll, MatrixView<float> dX,
+                     const std::function<void()>& ready, int num_threads);
+
 // Asks for what the step of this row reads.
 template <Real T>
 void prefetch_row(const Optimizer<T>& optimizer, std::size_t row, MatrixView<T> W);
@@ -41,5 +47,14 @@ template <Real T>
 void step_row(const Optimizer<T>& optimizer, std::size_t row, T* grad, T* w, std::size_t cols);
 template <Real T>
 void step_bias(const Optimizer<T>& optimizer, std::size_t row, T grad, T* b);
+
+// How the rows that one call steps are rounded to 16 bits: what element (row, col) draws is a function of (seed, stream, step, row,
+// col) alone, so that no two tables trained with one seed share numbers if their streams differ.
+detail::RoundingKey rounding_key(std::uint64_t seed, detail::Stream stream, std::int64_t step);
+
+// The same of a row of 16 bits: the step, and max_norm, in float32 on the widened row, which is rounded once (kernels/half.hpp says
+// how). State and biases are float32.
+void prefetch_row(const Optimizer<float>& optimizer, std::size_t row, const HalfView& W);
+void step_row(const Optimizer<float>& optimizer, std::size_t row, float* grad, const HalfView& W, const detail::RoundingKey& key);
 
 }  // namespace sparseops

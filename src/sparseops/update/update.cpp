@@ -11,6 +11,7 @@
 
 #include "../detail/require.hpp"
 #include "../hsoftmax/backward.hpp"
+#include "../kernels/half.hpp"
 #include "../kernels/kernels.hpp"
 #include "../kernels/prefetch.hpp"
 #include "../normalize/named_rows.hpp"
@@ -77,10 +78,26 @@ void require_room(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, const Op
     detail::refuse("X", rule, "entries of up to ", largest);
 }
 
+// The rows that a step changes: of T, or of 16 bits with what they are rounded by.
+struct HalfRows {
+    const HalfView& W;
+    detail::RoundingKey key;
+};
 template <Real T>
+void step_one(const Optimizer<T>& o, std::size_t row, T* grad, MatrixView<T> W) {
+    step_row(o, row, grad, W.row(row), W.cols);
+}
+void step_one(const Optimizer<float>& o, std::size_t row, float* grad, const HalfRows& rows) { step_row(o, row, grad, rows.W, rows.key); }
+template <Real T>
+void prefetch_one(const Optimizer<T>& o, std::size_t row, MatrixView<T> W) {
+    prefetch_row(o, row, W);
+}
+void prefetch_one(const Optimizer<float>& o, std::size_t row, const HalfRows& rows) { prefetch_row(o, row, rows.W); }
+
+template <Real T, class Rows>
 struct Stepper {
     const Optimizer<T>& optimizer;
-    MatrixView<T> W;
+    Rows W;
     std::span<T> b;
     const HSoftmaxPlan& plan;
     const HSoftmaxInput<T>& in;
@@ -89,7 +106,7 @@ struct Stepper {
     static T* target(void*, std::size_t, std::size_t) { return nullptr; }
     static void done(void* self, std::size_t, std::size_t row, T* grad, T bias) {
         auto& s = *static_cast<Stepper*>(self);
-        step_row(s.optimizer, row, grad, s.W.row(row), s.W.cols);
+        step_one(s.optimizer, row, grad, s.W);
         if (!s.b.empty()) step_bias(s.optimizer, row, bias, s.b.data());
     }
     static void ready(void* self) {
@@ -99,7 +116,7 @@ struct Stepper {
     }
     static void soon(void* self, std::size_t row) {
         const auto& s = *static_cast<const Stepper*>(self);
-        prefetch_row(s.optimizer, row, s.W);
+        prefetch_one(s.optimizer, row, s.W);
         if (s.b.empty()) return;
         for (const std::span<T> bias : {s.b, s.optimizer.b_first, s.optimizer.b_second}) {
             if (!bias.empty()) detail::prefetch_line_to_write(bias.data() + row);
@@ -107,12 +124,27 @@ struct Stepper {
     }
 };
 
-template <Real T>
-void step_adam(const Optimizer<T>& o, const T* grad, double decay, T* m, T* v, T* w, std::size_t n) {
+// Whatever the rows are stored as. W: they, as a shape.
+template <Real T, class Rows, class View>
+void update_rows(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, const Rows& rows, const View& W, std::span<T> b,
+                 const Optimizer<T>& optimizer, std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready, int num_threads) {
+    const std::size_t expected = plan.hierarchy().rows(), dim = in.X.cols();
+    require(W.rows == expected && W.cols == dim, "W must have shape (", expected, ", ", dim, "), got (", W.rows, ", ", W.cols, ")");
+    detail::require_data("W", W.data, W.size());
+    require(b.size() == in.b.size(), "b must have ", in.b.size(), " entries, got ", b.size());
+    detail::require_data("b", b);
+    require_optimizer(optimizer, W.rows, W.cols, !b.empty());
+    using S = Stepper<T, Rows>;
+    S stepper{optimizer, rows, b, plan, in, ready};
+    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, S::target, S::done, S::soon, false, S::ready}, num_threads);
+}
+
+template <class K, Real T, class Row>
+void step_adam(const K& k, const Optimizer<T>& o, T* grad, double decay, T* m, T* v, Row* w, std::size_t n) {
     const auto t = static_cast<double>(o.step);
     const T step = within<T>(o.lr / (1 - std::pow(o.beta1, t))), root = static_cast<T>(1 / std::sqrt(1 - std::pow(o.beta2, t)));
-    detail::kernels<T>().adam(grad, step, root, static_cast<T>(o.beta1), static_cast<T>(1 - o.beta1), static_cast<T>(o.beta2),
-                              static_cast<T>(1 - o.beta2), least_eps(o), static_cast<T>(decay), m, v, w, n);
+    k.adam(grad, step, root, static_cast<T>(o.beta1), static_cast<T>(1 - o.beta1), static_cast<T>(o.beta2), static_cast<T>(1 - o.beta2),
+           least_eps(o), static_cast<T>(decay), m, v, w, n);
 }
 
 }  // namespace
@@ -144,24 +176,38 @@ void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols
 namespace {
 
 template <Real T>
-void step_freely(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t cols) {
-    const auto& k = detail::kernels<T>();
-    const T lr = static_cast<T>(o.lr), eps = least_eps(o), decay = static_cast<T>(o.weight_decay);
+void step_sgd(const detail::Kernels<T>& k, T* grad, T lr, T decay, T* w, std::size_t n) {
+    if (decay != 0) k.axpy(decay, w, grad, n);
+    k.axpy(-lr, grad, w, n);
+}
+void step_sgd(const detail::HalfKernels& k, float* grad, float lr, float decay, const std::uint16_t* w, std::size_t n) {
+    k.sgd(grad, lr, decay, w, n);
+}
+
+// Row: T as kernels K of float rows change it, or 16 bits.
+template <class K, Real T, class Row>
+void step_freely(const K& k, const Optimizer<T>& o, std::size_t row, T* grad, Row* w, std::size_t cols) {
+    const T lr = static_cast<T>(o.lr), decay = static_cast<T>(o.weight_decay);
     switch (o.method) {
     case Method::sgd:
-        if (decay != 0) k.axpy(decay, w, grad, cols);
-        k.axpy(-lr, grad, w, cols);
+        step_sgd(k, grad, lr, decay, w, cols);
         return;
     case Method::adagrad:
-        k.adagrad(grad, lr, eps, decay, o.first.row(row), w, cols);
+        k.adagrad(grad, lr, least_eps(o), decay, o.first.row(row), w, cols);
         return;
     case Method::rowwise_adagrad:
-        k.rowwise_adagrad(grad, lr, eps, decay, o.first.row(row), w, cols);
+        k.rowwise_adagrad(grad, lr, least_eps(o), decay, o.first.row(row), w, cols);
         return;
     case Method::adam:
-        step_adam(o, grad, o.weight_decay, o.first.row(row), o.second.row(row), w, cols);
+        step_adam(k, o, grad, o.weight_decay, o.first.row(row), o.second.row(row), w, cols);
         return;
     }
+}
+
+template <Real T>
+void prefetch_state(const Optimizer<T>& o, std::size_t row) {
+    if (o.first.data) detail::prefetch_to_write(o.first.row(row), o.first.cols);
+    if (o.second.data) detail::prefetch_to_write(o.second.row(row), o.second.cols);
 }
 
 }  // namespace
@@ -169,14 +215,34 @@ void step_freely(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::siz
 template <Real T>
 void prefetch_row(const Optimizer<T>& o, std::size_t row, MatrixView<T> W) {
     detail::prefetch_to_write(W.row(row), W.cols);
-    if (o.first.data) detail::prefetch_to_write(o.first.row(row), o.first.cols);
-    if (o.second.data) detail::prefetch_to_write(o.second.row(row), o.second.cols);
+    prefetch_state(o, row);
+}
+void prefetch_row(const Optimizer<float>& o, std::size_t row, const HalfView& W) {
+    detail::prefetch_to_write(W.row(row), W.cols);
+    prefetch_state(o, row);
 }
 
 template <Real T>
 void step_row(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t cols) {
-    step_freely(o, row, grad, w, cols);
+    step_freely(detail::kernels<T>(), o, row, grad, w, cols);
     if (o.max_norm > 0) limit_row(w, cols, o.max_norm);
+}
+void step_row(const Optimizer<float>& o, std::size_t row, float* grad, const HalfView& W, const detail::RoundingKey& key) {
+    const auto& k = detail::half_kernels(W.kind);
+    step_freely(k, o, row, grad, W.row(row), W.cols);  // which leaves the row in grad
+    if (o.max_norm > 0) limit_row(grad, W.cols, o.max_norm);
+    k.round(grad, W.cols, key, std::uint64_t{row} * ((W.cols + detail::rounding_unit - 1) / detail::rounding_unit), W.row(row));
+}
+
+detail::RoundingKey rounding_key(std::uint64_t seed, detail::Stream stream, std::int64_t step) {
+    detail::RoundingKey key;
+    key.high = (static_cast<std::uint64_t>(stream) << 56) | (static_cast<std::uint64_t>(step) & 0xffffffffffffffu);
+    auto k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+    for (std::size_t r = 0; r < 10; ++r, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        key.k0[r] = k0;
+        key.k1[r] = k1;
+    }
+    return key;
 }
 
 template <Real T>
@@ -192,7 +258,7 @@ void step_bias(const Optimizer<T>& o, std::size_t row, T grad, T* b) {
         k.adagrad(&grad, lr, eps, T(0), &o.b_first[row], b + row, 1);
         return;
     case Method::adam:
-        step_adam(o, &grad, 0, &o.b_first[row], &o.b_second[row], b + row, 1);
+        step_adam(k, o, &grad, 0, &o.b_first[row], &o.b_second[row], b + row, 1);
         return;
     }
 }
@@ -225,19 +291,25 @@ bool has_room_for(const Optimizer<T>& o, double largest, std::size_t cols) {
 template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
                      std::span<T> nll, MatrixView<T> dX, const std::function<void()>& ready, int num_threads) {
-    detail::require_matrix("W", W, plan.hierarchy().rows(), in.X.cols());
-    require(b.size() == in.b.size(), "b must have ", in.b.size(), " entries, got ", b.size());
-    detail::require_data("b", b);
-    require_optimizer(optimizer, W.rows, W.cols, !b.empty());
-    Stepper<T> stepper{optimizer, W, b, plan, in, ready};
-    using S = Stepper<T>;
-    hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, S::target, S::done, S::soon, false, S::ready}, num_threads);
+    update_rows(plan, in, W, W, b, optimizer, nll, dX, ready, num_threads);
+}
+void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<float>& in, const HalfView& W, std::span<float> b,
+                     const Optimizer<float>& optimizer, std::uint64_t seed, std::span<float> nll, MatrixView<float> dX,
+                     const std::function<void()>& ready, int num_threads) {
+    require(W.kind != QuantizedKind::int8, "W must be bfloat16 or float16 to be stepped, got int8");
+    require(optimizer.step >= 1, "step must be at least 1, got ", optimizer.step);
+    const HalfRows rows{W, rounding_key(seed, detail::Stream::round_rows, optimizer.step)};
+    update_rows(plan, in, rows, W, b, optimizer, nll, dX, ready, num_threads);
 }
 
 template <Real T>
 void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, MatrixView<T> W, std::span<T> b, const Optimizer<T>& optimizer,
                      std::span<T> nll, MatrixView<T> dX, int num_threads) {
     hsoftmax_update(plan, in, W, b, optimizer, nll, dX, {}, num_threads);
+}
+void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<float>& in, const HalfView& W, std::span<float> b,
+                     const Optimizer<float>& optimizer, std::uint64_t seed, std::span<float> nll, MatrixView<float> dX, int num_threads) {
+    hsoftmax_update(plan, in, W, b, optimizer, seed, nll, dX, {}, num_threads);
 }
 
 template void require_optimizer(const Optimizer<float>&, std::size_t, std::size_t, bool);

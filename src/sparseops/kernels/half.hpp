@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Rows of 16-bit floats that training reads and changes, one table per instruction set beside that of kernels.hpp.
+//
+// Rows are widened exactly and computed in float32, in the order of Kernels<float>: the bytes of the float kernel on the widened row.
+// Only `round` goes back to 16 bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels.hpp"
+
+namespace sparseops {
+enum class QuantizedKind : std::uint8_t;
+}
+
+namespace sparseops::detail {
+
+// The keys of Philox4x32-10's rounds, and the high half of its counter.
+struct RoundingKey {
+    std::uint64_t k0[10], k1[10], high;
+};
+
+// Elements that share a unit of four Philox blocks. Element j of a row takes the low 16 bits of a word of unit j / 128 that is rotated
+// right: with l = j % 16 it is word 2 (l / 8) + l % 2 of block l % 8 / 2, and with v = j % 128 / 16 the rotation is the v-th of 0, 16, 8,
+// 24, 4, 20, 12, 28. So each element's 16 bits are uniform, and the high four of those that share a word are independent.
+constexpr std::size_t rounding_unit = 128, blocks_of_unit = 4;
+
+struct HalfKernels {
+    // out = the n numbers of a row, exactly.
+    void (*widen)(const std::uint16_t* w, std::size_t n, float* out);
+    // As in Kernels<float>.
+    void (*path_dots)(const float* x, const std::uint16_t* rows, const std::int32_t* index, std::size_t count, std::size_t n, float* out);
+    void (*weighted_sum)(const float* weight, std::size_t weight_stride, const Rows<std::uint16_t>& rows, std::size_t count, std::size_t n,
+                         bool accumulate, float* out);
+    void (*weighted_sums)(const float* const* weight, const Rows<std::uint16_t>& rows, std::size_t count, std::size_t n, bool accumulate,
+                          float* const* out, std::size_t n_out);
+    // Steps as in Kernels<float>, but w stays: the row after the step goes to `grad`, in float32. SGD: w - lr (grad + decay w).
+    void (*sgd)(float* grad, float lr, float decay, const std::uint16_t* w, std::size_t n);
+    void (*adagrad)(float* grad, float lr, float eps, float decay, float* s, const std::uint16_t* w, std::size_t n);
+    void (*rowwise_adagrad)(float* grad, float lr, float eps, float decay, float* s, const std::uint16_t* w, std::size_t n);
+    void (*adam)(float* grad, float step, float root, float beta1, float rest1, float beta2, float rest2, float eps, float decay, float* m,
+                 float* v, const std::uint16_t* w, std::size_t n);
+    // w = x rounded to one of its two neighbors, with the probability that makes the mean x; numbers that 16 bits hold stay as they
+    // are. The mean is exact, but for float16 below 2^-14, where it is off by less than 2^-14 of a step of 2^-24. Beyond the largest
+    // finite number of the kind comes that number, never infinity; NaN stays NaN. Units are numbered from `unit`.
+    void (*round)(const float* x, std::size_t n, const RoundingKey& key, std::uint64_t unit, std::uint16_t* w);
+};
+
+struct HalfTable {
+    HalfKernels bfloat16, float16;
+};
+
+extern const HalfTable half_baseline;
+extern const HalfTable half_avx2;
+extern const HalfTable half_avx512;
+extern const HalfTable half_neon;
+
+// Of the table that goes with active_kernels(); kind: bfloat16 or float16.
+const HalfKernels& half_kernels(QuantizedKind kind);
+
+}  // namespace sparseops::detail
