@@ -227,12 +227,15 @@ class EarlyStopping:
 
     def follow(self, training: Iterator[Progress]) -> Iterator[Progress]:
         """Yield the reports of a training until it gets no better; then take the best weights."""
+        passes = 0
         for progress in training:
             yield progress
             passes, rest = divmod(progress.examples, self._rows)
             last = progress.examples == progress.total_examples
             if rest == 0 and (last or passes % self._every == 0) and self._is_over(passes, last):
                 break
+        if passes and not self.scores:  # a callback has ended it before the first score
+            self._is_over(passes, True)
         if self._copy is not None and self._best_at < len(self.scores):
             self.best = self._copy
 

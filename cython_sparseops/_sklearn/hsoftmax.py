@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import index
 from typing import Any, Self, cast
@@ -54,6 +54,12 @@ from cython_sparseops._models.progress import shown
 from cython_sparseops._models.topk import TopK
 from cython_sparseops._models.trees import tree_of
 from cython_sparseops._search import hsoftmax_search
+from cython_sparseops._sklearn.callbacks import (
+    CallbackSupportMixin,
+    begin,
+    by_epoch,
+    with_callbacks,
+)
 from cython_sparseops._sklearn.checks import as_count, check_settings, refuse_masked, weighty
 from cython_sparseops._sparse import SparseMatrix
 
@@ -73,7 +79,7 @@ _TRAINER_SETTINGS = (
 )
 
 
-class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classifier over a tree of classes: training and prediction cost about log(classes) per row.
 
     Sparse `X` (bags of words, hashed features) is averaged into `hidden_dim` numbers by a learned
@@ -147,7 +153,8 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     num_threads : int or None
         Never changes a result bit.
     verbose : int
-        0 is silent, 1 shows a progress bar on stderr.
+        0 is silent, 1 shows a progress bar on stderr. With scikit-learn 1.9 or newer
+        `set_callbacks` takes its callbacks as well; each pass is a task named ``"epoch"``.
 
     Attributes
     ----------
@@ -286,6 +293,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._fit(rows, labels, weight)
         return self
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def _fit(self, X: Any, labels: npt.NDArray[np.int64], sample_weight: Array | None) -> None:
         weight = row_weights(self.class_weight, self.classes_, labels, sample_weight)
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
@@ -304,14 +312,24 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.n_parts is not None:
             self._train_parts(X, labels, weight, seeds[1])
             return
+        epochs = self._epochs(len(labels))
+        fit, told = begin(self, epochs), dict[str, Any]()
+        if fit is not None:
+            told |= {"estimator": self, "X": X, "y": self.classes_[labels]}
+            told["metadata"] = None if sample_weight is None else {"sample_weight": sample_weight}
+            told["reconstruction_attributes"] = {}  # a copy of this one predicts as it is
+            fit.call_on_fit_task_begin(**told)
         self._train(
             X,
             labels,
             weight,
-            epochs=self._epochs(len(labels)),
+            epochs=epochs,
             lr_schedule=self.lr_schedule,
             held_out=held_out,
+            follow=lambda steps: by_epoch(steps, fit, len(labels), told) if told else steps,
         )
+        if fit is not None:
+            fit.call_on_fit_task_end(**told)
 
     def _epochs(self, rows: int) -> int:
         if self.epochs is not None:
@@ -775,6 +793,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int,
         lr_schedule: str,
         held_out: HeldOut | None = None,
+        follow: Callable[[Iterator[Progress]], Iterator[Progress]] = iter,
     ) -> None:
         if self._trainer is None:
             self._trainer = self._new_trainer(
@@ -788,7 +807,7 @@ class HSoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._trainer.epochs, self._trainer.lr_schedule = epochs, lr_schedule
         self._trainer.history = self.history_
         before = len(self.history_)
-        steps = self._trainer.fit(X, labels, sample_weight=weight)
+        steps = follow(self._trainer.fit(X, labels, sample_weight=weight))
         stopping = None
         if held_out is not None:
             rows = len(labels)

@@ -200,6 +200,7 @@ def test_the_command_and_the_estimators_call_nothing_compiled(path):
 # is itself imported late, and SciPy, which comes with scikit-learn, are imported where used.
 OPTIONAL = {
     ("sklearn.py", "scipy", "eager"),
+    ("_sklearn/callbacks.py", "sklearn", "eager"),
     ("_sklearn/hsoftmax.py", "sklearn", "eager"),
     ("_sklearn/hsoftmax.py", "scipy", "eager"),
     ("_sklearn/choose.py", "sklearn", "eager"),
