@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from cython_sparseops._arrays import Array
 from cython_sparseops._models.bag import Progress
 
-__all__ = ["CallbackSupportMixin", "begin", "by_epoch", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "Follow", "fit_task", "with_callbacks"]
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -20,44 +22,52 @@ except ImportError:
         return method
 
 
-def begin(estimator: Any, epochs: int) -> Any:
-    """Begin the task of the whole fit, inside a method `with_callbacks`; None without callbacks."""
-    if getattr(estimator, "_skl_callbacks", None):
-        return estimator._init_callback_context(max_subtasks=epochs)
-    return None
+Follow = Callable[[Iterator[Progress]], Iterator[Progress]]
 
 
-def by_epoch(
-    training: Iterator[Progress], fit: Any, rows: int, told: dict[str, Any]
-) -> Iterator[Progress]:
-    """Pass the reports of a training through, each of its passes a task of `fit`.
-
-    A callback that asks to stop ends the training after the pass.
+@contextmanager
+def fit_task(
+    estimator: Any, epochs: int, X: Any, y: Array, sample_weight: Array | None
+) -> Iterator[Follow]:
+    """The task of a whole fit, inside a method `with_callbacks`.
 
     Parameters
     ----------
-    training : iterator of Progress
-    fit : CallbackContext
-        The task of the whole fit.
-    rows : int
-        Examples in a pass.
-    told : dict
-        What the hooks are told: `estimator`, `X`, `y`, `metadata`, `reconstruction_attributes`.
+    estimator : BaseEstimator
+        What is trained; a copy of it must be able to predict.
+    epochs : int
+        Passes, at most.
+    X, y, sample_weight : array
+        What it is trained on.
 
     Yields
     ------
-    Progress
+    Follow
+        Makes each pass of a training a task. A callback that asks to stop ends the training after
+        the pass.
     """
-    done = False
-    while not done:
-        task = fit.subcontext(task_name="epoch")
-        task.call_on_fit_task_begin(**told)
-        for progress in training:
-            if over := progress.examples % rows == 0:
-                stop = task.call_on_fit_task_end(**told)
-                done = stop or progress.examples == progress.total_examples
-            yield progress
-            if over:
-                break
-        else:
-            return
+    if not getattr(estimator, "_skl_callbacks", None):
+        yield iter
+        return
+    fit = estimator._init_callback_context(max_subtasks=epochs)
+    told = {"estimator": estimator, "X": X, "y": y, "reconstruction_attributes": {}}
+    told["metadata"] = None if sample_weight is None else {"sample_weight": sample_weight}
+
+    def follow(training: Iterator[Progress]) -> Iterator[Progress]:
+        done = False
+        while not done:
+            task = fit.subcontext(task_name="epoch")
+            task.call_on_fit_task_begin(**told)
+            for progress in training:
+                if over := progress.examples % len(y) == 0:
+                    stop = task.call_on_fit_task_end(**told)
+                    done = stop or progress.examples == progress.total_examples
+                yield progress
+                if over:
+                    break
+            else:
+                return
+
+    fit.call_on_fit_task_begin(**told)
+    yield follow
+    fit.call_on_fit_task_end(**told)

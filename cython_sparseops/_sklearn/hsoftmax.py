@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import index
 from typing import Any, Self, cast
@@ -56,8 +56,8 @@ from cython_sparseops._models.trees import tree_of
 from cython_sparseops._search import hsoftmax_search
 from cython_sparseops._sklearn.callbacks import (
     CallbackSupportMixin,
-    begin,
-    by_epoch,
+    Follow,
+    fit_task,
     with_callbacks,
 )
 from cython_sparseops._sklearn.checks import as_count, check_settings, refuse_masked, weighty
@@ -313,23 +313,16 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
             self._train_parts(X, labels, weight, seeds[1])
             return
         epochs = self._epochs(len(labels))
-        fit, told = begin(self, epochs), dict[str, Any]()
-        if fit is not None:
-            told |= {"estimator": self, "X": X, "y": self.classes_[labels]}
-            told["metadata"] = None if sample_weight is None else {"sample_weight": sample_weight}
-            told["reconstruction_attributes"] = {}  # a copy of this one predicts as it is
-            fit.call_on_fit_task_begin(**told)
-        self._train(
-            X,
-            labels,
-            weight,
-            epochs=epochs,
-            lr_schedule=self.lr_schedule,
-            held_out=held_out,
-            follow=lambda steps: by_epoch(steps, fit, len(labels), told) if told else steps,
-        )
-        if fit is not None:
-            fit.call_on_fit_task_end(**told)
+        with fit_task(self, epochs, X, self.classes_[labels], sample_weight) as follow:
+            self._train(
+                X,
+                labels,
+                weight,
+                epochs=epochs,
+                lr_schedule=self.lr_schedule,
+                held_out=held_out,
+                follow=follow,
+            )
 
     def _epochs(self, rows: int) -> int:
         if self.epochs is not None:
@@ -793,7 +786,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         epochs: int,
         lr_schedule: str,
         held_out: HeldOut | None = None,
-        follow: Callable[[Iterator[Progress]], Iterator[Progress]] = iter,
+        follow: Follow = iter,
     ) -> None:
         if self._trainer is None:
             self._trainer = self._new_trainer(
