@@ -147,7 +147,7 @@ def _add_embedding(group: Any) -> None:
     group.add_argument("--dim", type=positive, help="of the embeddings (default 100)")
     group.add_argument("--epoch", type=positive, help="passes (default 5; more if data are few)")
     group.add_argument("--lr", type=float, help="(default 0.3; adam 0.02; sgd 8 / batch size)")
-    group.add_argument("--batch-size", type=positive, help="(default 256)")
+    group.add_argument("--batch-size", type=positive, help="(default 256 to 1024, by rows)")
     group.add_argument("--optimizer", choices=tuple(OPTIMIZERS), help="(default adagrad)")
     group.add_argument("--weight-decay", type=float, help="(default 0)")
     group.add_argument("--dropout", type=float, help="of features (default 0)")

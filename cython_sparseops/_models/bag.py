@@ -315,6 +315,8 @@ class BagTrainer:
 
     Attributes
     ----------
+    rows_seen : int
+        Rows of all calls of `fit`, those of several epochs once.
     history : list of Progress
         What `fit` has yielded. An interrupt never leaves it behind the weights.
 
@@ -384,7 +386,7 @@ class BagTrainer:
         self.label_smoothing = as_float("label_smoothing", label_smoothing)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
-        self.epochs_done = 0
+        self.epochs_done, self.rows_seen = 0, 0
         self.history: list[Progress] = []
         self._place: Array | None = None  # see _models/parts.py
         make = OPTIMIZERS[optimizer]
@@ -468,6 +470,7 @@ class BagTrainer:
         y = as_labels(labels, n)
         weight = as_weight("sample_weight", sample_weight, dtype, n)
         self._prepare()
+        self.rows_seen += n
         total, done = n * self.epochs, 0
         order = np.arange(n)
         piece = self._piece(data, y)
@@ -481,6 +484,24 @@ class BagTrainer:
                 self._run(data, y, weight, part, done, total)
                 at, done = at + len(part), done + len(part)
                 yield self.history[-1]
+
+    def set_batch_size(self, batch_size: int, lr: float) -> None:
+        """Go on with other minibatches, and their learning rate.
+
+        Parameters
+        ----------
+        batch_size : int
+        lr : float
+
+        Examples
+        --------
+        >>> trainer = BagTrainer(BagModel.create(Hierarchy.balanced(2), 1), optimizer="sgd")
+        >>> trainer.set_batch_size(512, 0.02)
+        >>> trainer.W_optimizer.lr
+        0.02
+        """
+        self.batch_size = as_integer("batch_size", batch_size, 1)
+        self.W_optimizer.lr = self.E_optimizer.lr = lr
 
     def _piece(self, data: Compressed | Array, y: Array) -> int:
         """Examples between two reports, whole batches: by what an example costs, not by a clock."""

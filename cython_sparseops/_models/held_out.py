@@ -17,7 +17,7 @@ from cython_sparseops._models.bag import BLOCK, BagModel, Progress, writable_cop
 LEAST_ROWS = 10_000  # with fewer, "auto" holds out none: each is dear, and tells little
 MOST_HELD_OUT = 2_000  # rows: more tell little more, and are missing where classes have few
 _PATIENCE = 2  # scores in a row that are no better than the best end the training
-_LEAST_STEPS = 100  # between two scores, where a pass has fewer
+_LEAST_STEPS = 80  # between two scores, where a pass has fewer
 _SCALE_STEP = 2 ** (1 / 8)  # of logits: finer gains nothing, and no rounding can tip the choice
 _MOST_SCALE_STEPS = 16  # a factor of 4: rows without a miss among them would ask for any
 
@@ -175,7 +175,7 @@ def held_out_rows(
 class EarlyStopping:
     """Follows a training by the loss of held-out rows, and keeps the weights of the best pass.
 
-    It takes a score after every pass, or after as many as make 100 steps, and ends the training
+    It takes a score after every pass, or after as many as make 80 steps, and ends the training
     after two scores in a row that are no better than the best.
 
     Parameters

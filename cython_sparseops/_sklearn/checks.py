@@ -44,10 +44,10 @@ def refuse_masked(**arrays: Any) -> None:
 
 def check_settings(classifier: Any) -> None:
     """Refuse settings of an HSoftmaxClassifier that its trainer would not see."""
-    for name in ("hidden_dim", "batch_size"):
-        as_count(name, getattr(classifier, name))
-    if classifier.epochs is not None:
-        as_count("epochs", classifier.epochs)
+    as_count("hidden_dim", classifier.hidden_dim)
+    for name in ("batch_size", "epochs"):
+        if getattr(classifier, name) is not None:
+            as_count(name, getattr(classifier, name))
     if not is_one_of(classifier.optimizer, OPTIMIZERS):
         raise ValueError(
             f"optimizer must be one of {tuple(OPTIMIZERS)}, got {classifier.optimizer!r}"

@@ -66,11 +66,12 @@ from cython_sparseops._sparse import SparseMatrix
 _SMOOTHING = 0.1  # scaled, a lower loss than 0 on four of five tasks, by 3 to 50 %
 _LEAST_EPOCHS = 5  # as fastText
 _LEAST_STEPS = 500  # weights start at zero: few rows need that many steps to be told apart
+_LEAST_BATCH, _MOST_BATCH = 256, 1024  # more rows share a node's rows, which are stepped less often
+_STEPS_OF_PASS = 80  # where there are rows enough for larger batches
 Rows = npt.ArrayLike | SparseMatrix
 # Parameters of the classifier that its trainer takes as they are.
 _TRAINER_SETTINGS = (
     "optimizer",
-    "batch_size",
     "weight_decay",
     "dropout",
     "replacement",
@@ -112,9 +113,11 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
     lr_schedule : {"linear", "constant"}
         Whether `lr` falls to 0 over a fit.
     epochs : int or None
-        Passes over the data, at most; None takes 5, or as many as make 500 steps.
-    batch_size : int
-        Rows per step.
+        Passes over the data, at most; None takes 5, or as many as make 500 steps (of 256 rows, if
+        `batch_size` is None).
+    batch_size : int or None, default None
+        Rows per step. None takes 256, and more where a pass has more than 20,480 rows: as many as
+        leave it 80 steps, at most 1,024. In `partial_fit` the rows of earlier calls count too.
     weight_decay : float
         L2 penalty, applied to the rows that a step touches.
     dropout : float in [0, 1]
@@ -132,7 +135,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         None takes 0.1 where rows are held out, which then tell how sure the model may be, and 0
         elsewhere. It gained about a point of accuracy on four of six tasks and cost none.
     early_stopping : bool or "auto", default "auto"
-        Hold out rows, look at their loss after every pass (or after 100 steps, if that is more),
+        Hold out rows, look at their loss after every pass (or after 80 steps, if that is more),
         stop after two looks without a gain, and keep the weights of the best pass. Otherwise the
         loss of new rows rises while that of the training rows falls: on WordNet from 5.1 to 5.7
         nats. Auto: with 10,000 rows or more, where those held out are not missed.
@@ -212,7 +215,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         lr: float | None = None,
         lr_schedule: str = "linear",
         epochs: int | None = None,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         weight_decay: float = 0.0,
         dropout: float = 0.0,
         replacement: int | str = "drop",
@@ -327,10 +330,16 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
     def _epochs(self, rows: int) -> int:
         if self.epochs is not None:
             return index(self.epochs)
-        return max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / self._steps(rows)))
+        batch = _LEAST_BATCH if self.batch_size is None else index(self.batch_size)
+        return max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / math.ceil(rows / batch)))
+
+    def _batch(self, rows: int) -> int:
+        if self.batch_size is not None:
+            return index(self.batch_size)
+        return min(max(_LEAST_BATCH, rows // _STEPS_OF_PASS), _MOST_BATCH)
 
     def _steps(self, rows: int) -> int:
-        return math.ceil(rows / index(self.batch_size))
+        return math.ceil(rows / self._batch(rows))
 
     def partial_fit(
         self,
@@ -755,6 +764,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         model: BagModel,
         seed: int,
         *,
+        batch_size: int,
         epochs: int,
         lr_schedule: str,
         has_held_out: bool,
@@ -768,14 +778,15 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
             epochs=epochs,
             lr_schedule=lr_schedule,
             label_smoothing=smoothing,
-            **self._settings(),
+            **self._settings(batch_size),
         )
 
-    def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _TRAINER_SETTINGS} | {"lr": self._lr()}
+    def _settings(self, batch_size: int) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in _TRAINER_SETTINGS}
+        return plain | {"batch_size": batch_size, "lr": self._lr(batch_size)}
 
-    def _lr(self) -> float:
-        return default_lr(self.optimizer, index(self.batch_size)) if self.lr is None else self.lr
+    def _lr(self, batch_size: int) -> float:
+        return default_lr(self.optimizer, batch_size) if self.lr is None else self.lr
 
     def _train(
         self,
@@ -788,10 +799,13 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         held_out: HeldOut | None = None,
         follow: Follow = iter,
     ) -> None:
+        seen = 0 if self._trainer is None else self._trainer.rows_seen
+        batch = self._batch(seen + len(labels))
         if self._trainer is None:
             self._trainer = self._new_trainer(
                 self.model_,
                 self._shuffle_seed,
+                batch_size=batch,
                 epochs=epochs,
                 lr_schedule=lr_schedule,
                 has_held_out=held_out is not None,
@@ -799,6 +813,8 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         self._trainer.model = self.model_
         self._trainer.epochs, self._trainer.lr_schedule = epochs, lr_schedule
         self._trainer.history = self.history_
+        if self.batch_size is None and batch != self._trainer.batch_size:  # of a longer stream
+            self._trainer.set_batch_size(batch, self._lr(batch))
         before = len(self.history_)
         steps = follow(self._trainer.fit(X, labels, sample_weight=weight))
         stopping = None
@@ -819,7 +835,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
             if len(self.history_) == before:
                 raise
             raise ValueError(
-                f"lr must be small enough to converge, got {self._lr()}: {error}"
+                f"lr must be small enough to converge, got {self._lr(batch)}: {error}"
             ) from error
         if stopping is not None:
             self.model_ = stopping.calibrated()
@@ -833,8 +849,14 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         if model.E is not None:
             self._train(X, labels, weight, epochs=1, lr_schedule="constant")
             X, epochs = model.hidden(X, num_threads=self.num_threads), max(1, epochs - 1)
-        settings = self._settings() | {"dropout": 0.0, "replacement": "drop"}
-        settings |= {"lr_schedule": self.lr_schedule, "epochs": epochs, "rng": seed}
+        settings = self._settings(self._batch(len(labels)))
+        settings |= {
+            "dropout": 0.0,
+            "replacement": "drop",
+            "lr_schedule": self.lr_schedule,
+            "epochs": epochs,
+            "rng": seed,
+        }
         settings["label_smoothing"] = self.label_smoothing or 0.0
         parts = as_count("n_parts", self.n_parts)
         self.history_ += train_parts(

@@ -245,6 +245,25 @@ def repeated(indptr, times):
     return np.concatenate([[0], np.cumsum(steps)])
 
 
+def test_minibatches_grow_with_the_rows(noisy):
+    """A pass of many rows, or a stream of them, has 80 steps of at most 1,024."""
+    X, y = noisy
+    rows = np.resize(np.arange(len(y)), 30_000)
+    whole = HSoftmaxClassifier(hidden_dim=4, epochs=1, early_stopping=False, random_state=0)
+    whole.fit(X[rows], y[rows])
+    assert whole._trainer.batch_size == 375
+    assert [whole._batch(n) for n in (1, 20_480, 50_000, 10**6)] == [256, 256, 625, 1024]
+    stream = HSoftmaxClassifier(hidden_dim=4, optimizer="sgd", random_state=0)
+    sizes = []
+    for start in range(0, 30_000, 10_000):
+        part = rows[start : start + 10_000]
+        stream.partial_fit(X[part], y[part], classes=np.unique(y))
+        sizes.append((stream._trainer.batch_size, stream._trainer.W_optimizer.lr))
+    assert sizes == [(256, 8 / 256), (256, 8 / 256), (375, 8 / 375)]
+    given = HSoftmaxClassifier(hidden_dim=4, epochs=1, batch_size=32, random_state=0)
+    assert given.fit(X[rows], y[rows])._trainer.batch_size == 32
+
+
 def test_balanced_weights_need_all_rows(noisy):
     with pytest.raises(ValueError, match="class_weight must be a dict or None for partial_fit"):
         HSoftmaxClassifier(class_weight="balanced").partial_fit(*noisy)
