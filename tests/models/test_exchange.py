@@ -14,6 +14,7 @@ ARRAYS = {
     "half": np.ones((3, 1), np.float16),
     "none": np.empty((0, 4), np.float32),
     "scalar": np.array(7, np.int64),
+    "slot": np.arange(3, dtype=np.uint16),  # SparseWeights has such: a label tree was not saved
 }
 
 
