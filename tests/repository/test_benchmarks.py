@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import data, run, tables, timing
+from benchmarks import data, instructions, run, tables, timing
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +93,11 @@ def test_synthetic_bags_have_every_row_and_text():
     assert bags.y.max() < 20
     words = [len(text.split()) for text in data.texts(bags.X)]
     assert words == np.asarray(bags.X.sum(axis=1)).ravel().astype(int).tolist() == [4] * 50
+
+
+def test_instructions_are_compared_case_by_case():
+    assert instructions.total("fn=(1) counted\n12 34\nsummary: 4200 1\n") == 4200
+    before, found = {"a": 1000, "b": 1000}, {"a": 1004, "b": 1006, "new": 5}
+    assert instructions.grown(found, before) == ["b"]
+    lines = instructions.table({"a": 1_500_000, "new": 5}, {"a": 1_000_000}).splitlines()
+    assert lines[2:] == ["| a | 1.50 | 1.00 | 1.500 |", "| new | 0.00 | | |"]
