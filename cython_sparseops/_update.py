@@ -494,6 +494,24 @@ def hsoftmax_update(
     return HSoftmaxUpdate(nll, dX)
 
 
+def step_rows(
+    optimizer: _Optimizer,
+    rows: Array | None,
+    dW: Array,
+    db: Array | None,
+    W: Array,
+    b: Array | None,
+    state: tuple[Array | None, ...] | None = None,
+) -> None:
+    """One step on these rows of W and b by dW and db, without rows on all; ready arrays alone.
+
+    The state is that of the optimizer, or (first, second, b_first, b_second).
+    """
+    settings = optimizer._settings()
+    settings.state = optimizer.prepare(W.shape, W.dtype) if state is None else state
+    core.step_rows(rows, dW, db, W, b, settings, resolve_threads(None))
+
+
 def estimate_memory(
     h: Hierarchy, dim: int, *, dtype: npt.DTypeLike = np.float32, optimizer: object = None
 ) -> int:

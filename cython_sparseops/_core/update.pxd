@@ -25,6 +25,9 @@ cdef extern from "<sparseops/update.hpp>" namespace "sparseops" nogil:
     void cpp_update "sparseops::hsoftmax_update" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, MatrixView[T] W, span[T] b,
             const Optimizer[T]& optimizer, span[T] nll, MatrixView[T] dX, int num_threads) except +
 
+    void cpp_step_rows "sparseops::step_rows" [T](span[const int64_t] rows, MatrixView[const T] dW, span[const T] db, MatrixView[T] W, span[T] b,
+            const Optimizer[T]& optimizer, int num_threads) except +
+
 
 cdef class Settings:
     """An optimizer for one call: its numbers, and its state for W and b, (first, second, b_first, b_second), each None or an array."""

@@ -78,3 +78,32 @@ cdef tuple step(HSoftmaxInput[real]* inp, Tree tree, W, b, labels, ignore_index,
         cpp_update(plan.get()[0], inp[0], W_view, b_view, steps, nll_view, dX_view, num_threads)
     count_steps(optimizer, steps.step + 1)
     return nll, dX
+
+
+def step_rows(rows, dW, db, W, b, Settings optimizer not None, int num_threads):
+    """Rows of W and b, and the state, are stepped by dW and db, and the owner counts; without rows all are."""
+    cdef Optimizer[float] narrow
+    cdef Optimizer[double] wide
+    if is_float64(W):
+        step_by(&wide, rows, dW, db, W, b, optimizer, num_threads)
+    else:
+        step_by(&narrow, rows, dW, db, W, b, optimizer, num_threads)
+
+
+cdef int step_by(Optimizer[real]* steps, rows, dW, db, W, b, Settings optimizer, int num_threads) except -1:
+    cdef span[const int64_t] rows_view
+    cdef MatrixView[const real] dW_view
+    cdef MatrixView[real] W_view
+    cdef span[const real] db_view
+    cdef span[real] b_view
+    if rows is not None:
+        take(rows, rows_view)
+    if b is not None:
+        take(db, db_view)
+        take(b, b_view)
+    take(dW, dW_view)
+    take(W, W_view)
+    set_optimizer[real](steps, optimizer)
+    with nogil:
+        cpp_step_rows(rows_view, dW_view, db_view, W_view, b_view, steps[0], num_threads)
+    return count_steps(optimizer, steps.step + 1)

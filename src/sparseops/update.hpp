@@ -43,4 +43,13 @@ void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<float>& in, c
                      const Optimizer<float>& optimizer, std::uint64_t seed, std::span<float> nll, MatrixView<float> dX,
                      int num_threads = 0);
 
+// The step on rows[i] of W and b by row i of dW and db; entries of the same row are summed first, in their order. With no rows, and
+// gradients of all rows of W, a step on all of them.
+//   rows in [0, W.rows), in any order · dW (rows, W.cols) · db and b empty, or one entry a row · O(rows log rows + rows · cols).
+//   Throws std::invalid_argument, with nothing written, unless these fit and gradients are finite and have room for their squares.
+//   Gradients overlap nothing that is written.
+template <Real T>
+void step_rows(std::span<const std::int64_t> rows, MatrixView<const T> dW, std::span<const T> db, MatrixView<T> W, std::span<T> b,
+               const Optimizer<T>& optimizer, int num_threads = 0);
+
 }  // namespace sparseops

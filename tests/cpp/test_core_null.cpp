@@ -182,9 +182,28 @@ void test_text() {
     refused("labels.offsets", 2, [&] { TextDictionary({bytes, offsets}, {bytes, lost<const std::int64_t>(2)}, {}, {}); });
 }
 
+void test_steps() {
+    std::vector<float> W{1, 2}, b{3, 4};
+    const std::vector<float> grad{5, 6};
+    Optimizer<float> o;
+    o.lr = 1;
+    const auto call = [&](std::span<const std::int64_t> rows, std::span<const float> dW, std::span<const float> db, std::span<float> w,
+                          std::span<float> bias) {
+        step_rows<float>(rows, {dW.data(), dW.size(), 1}, db, {w.data(), w.size(), 1}, bias, o);
+    };
+    const Ids rows{0, 1};
+    refused("rows", 2, [&] { call(lost<const std::int64_t>(2), grad, grad, W, b); });
+    refused("grad", 2, [&] { call(rows, lost<const float>(2), grad, W, b); });
+    refused("grad of b", 2, [&] { call(rows, grad, lost<const float>(2), W, b); });
+    refused("W", 2, [&] { call(rows, grad, grad, lost<float>(2), b); });
+    refused("b", 2, [&] { call(rows, grad, grad, W, lost<float>(2)); });
+    check(W == std::vector<float>{1, 2} && b == std::vector<float>{3, 4}, "a refusal should leave the weights");
+}
+
 }  // namespace
 
 int main() {
+    test_steps();
     test_trees();
     test_dropout();
     test_normalize();

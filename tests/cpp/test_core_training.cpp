@@ -123,7 +123,7 @@ void test_update_is_gradient_and_step() {
         std::vector<std::int64_t> rows(plan.touched_rows());
         plan.write_rows(rows);
         for (const Method method : methods) {
-            Trained<T> fused(h.rows(), p.dim, method, 17), apart = fused;
+            Trained<T> fused(h.rows(), p.dim, method, 17), apart = fused, listed = fused;
             std::vector<T> nll(p.n), dX(p.n * p.dim), nll2(p.n), dX2(p.n * p.dim), dW(rows.size() * p.dim), db(rows.size());
             const auto input = [&](Trained<T>& t) {
                 auto in = p.input();
@@ -132,6 +132,7 @@ void test_update_is_gradient_and_step() {
             };
             hsoftmax_update<T>(plan, input(fused), fused.view(), fused.b, fused.optimizer, nll, {dX.data(), p.n, p.dim});
             hsoftmax_gradient<T>(plan, input(apart), nll2, {dX2.data(), p.n, p.dim}, {dW.data(), rows.size(), p.dim}, db);
+            step_rows<T>(rows, {dW.data(), rows.size(), p.dim}, db, listed.view(), listed.b, listed.optimizer);
             for (std::size_t slot = 0; slot < rows.size(); ++slot) {
                 const auto row = static_cast<std::size_t>(rows[slot]);
                 step_row(apart.optimizer, row, dW.data() + slot * p.dim, apart.W.data() + row * p.dim, p.dim);
@@ -139,8 +140,63 @@ void test_update_is_gradient_and_step() {
             }
             check(fused == apart && same_bytes(nll, nll2) && same_bytes(dX, dX2), name,
                   ": the update should be the gradient and a step, method ", static_cast<int>(method));
+            check(fused == listed, name, ": the step on rows should be that of each, method ", static_cast<int>(method));
         }
     }
+}
+
+// Rows in any order, and named more than once: as the sums of their entries. Without names: all of them.
+template <class T>
+void test_step_on_rows_in_any_order() {
+    const std::size_t rows = 70, n = 19, entries = 200;
+    Random random(31);
+    const auto dW = random.vector<T>(entries * n);
+    const auto db = random.vector<T>(entries);
+    std::vector<std::int64_t> named(entries), all(rows);
+    for (auto& row : named) row = static_cast<std::int64_t>(random.below(rows));
+    std::vector<T> sums(rows * n, T(0)), b_sums(rows, T(0));
+    std::vector<std::uint8_t> met(rows, 0);
+    for (std::size_t i = 0; i < entries; ++i) {
+        const auto row = static_cast<std::size_t>(named[i]);
+        for (std::size_t j = 0; j < n; ++j) sums[row * n + j] = met[row] ? sums[row * n + j] + dW[i * n + j] : dW[i * n + j];
+        b_sums[row] += db[i];
+        met[row] = 1;
+    }
+    for (const Method method : methods) {
+        const Trained<T> start(rows, n, method, 32);
+        Trained<T> listed = start, each = start, whole = start, same = start;
+        step_rows<T>(named, {dW.data(), entries, n}, db, listed.view(), listed.b, listed.optimizer, 2);
+        for (std::size_t r = 0; r < rows; ++r) {
+            all[r] = static_cast<std::int64_t>(r);
+            if (!met[r]) continue;
+            auto grad = sums;
+            step_row<T>(each.optimizer, r, grad.data() + r * n, each.W.data() + r * n, n);
+            step_bias<T>(each.optimizer, r, b_sums[r], each.b.data());
+        }
+        check(listed == each, "entries of a row should be summed, method ", static_cast<int>(method));
+        step_rows<T>({}, {dW.data(), rows, n}, std::span(db).first(rows), whole.view(), whole.b, whole.optimizer);
+        step_rows<T>(all, {dW.data(), rows, n}, std::span(db).first(rows), same.view(), same.b, same.optimizer);
+        check(whole == same, "no rows should be all rows, method ", static_cast<int>(method));
+    }
+    Trained<T> t(rows, n, Method::adam, 33);
+    const Trained<T> before = t;
+    const auto refused = [&](const std::string& text, std::vector<std::int64_t> at, T first, T bias) {
+        auto grad = dW;
+        auto b_grad = db;
+        grad[0] = first, b_grad[1] = bias;
+        const std::size_t count = at.size();
+        check_refused(
+            text, [&] { step_rows<T>(at, {grad.data(), count, n}, std::span<const T>(b_grad).first(count), t.view(), t.b, t.optimizer); });
+        check(t == before, "after '", text, "' the parameters and their state should be as they were");
+    };
+    const T inf = std::numeric_limits<T>::infinity(), huge = std::numeric_limits<T>::max();
+    refused("rows must be in [0, 70), got 70 at index 1", {3, 70}, 1, 1);
+    refused("rows must be in [0, 70), got -1 at index 0", {-1, 3}, 1, 1);
+    refused("grad must be finite, got inf at row 0, column 0", {5, 3}, inf, 1);
+    refused("grad of b must be finite, got -inf at index 1", {5, 3}, 1, -inf);
+    refused(sizeof(T) == 4 ? "grad must keep its sums and their squares within float32, got entries of up to 3.40282347e+38"
+                           : "grad must keep its sums and their squares within float64, got entries of up to 1.79769313e+308",
+            {5, 3}, huge, 1);
 }
 
 // A bound that is too low would let a batch through that has no room.
@@ -345,6 +401,8 @@ int main() {
     test_formulas();
     test_update_is_gradient_and_step<float>();
     test_update_is_gradient_and_step<double>();
+    test_step_on_rows_in_any_order<float>();
+    test_step_on_rows_in_any_order<double>();
     test_norm_bound<float>();
     test_norm_bound<double>();
     test_update_refusals();

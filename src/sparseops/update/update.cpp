@@ -8,6 +8,7 @@
 #include <functional>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "../detail/require.hpp"
 #include "../hsoftmax/backward.hpp"
@@ -139,10 +140,31 @@ void update_rows(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, const Row
     hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, S::target, S::done, S::soon, false, S::ready}, num_threads);
 }
 
+// What corrects Adam's moments for bias: two powers, which cost as much as a short row, and are the same for all rows of a call.
+template <Real T>
+struct AdamCorrections {
+    double lr = 0, beta1 = 0, beta2 = 0;
+    std::int64_t at = 0;
+    T step = 0, root = 0;
+};
+template <Real T>
+std::pair<T, T> adam_corrections(const Optimizer<T>& o) {
+    thread_local AdamCorrections<T> last;
+    if (last.at != o.step || last.lr != o.lr || last.beta1 != o.beta1 || last.beta2 != o.beta2) {
+        const auto t = static_cast<double>(o.step);
+        last = {o.lr,
+                o.beta1,
+                o.beta2,
+                o.step,
+                within<T>(o.lr / (1 - std::pow(o.beta1, t))),
+                static_cast<T>(1 / std::sqrt(1 - std::pow(o.beta2, t)))};
+    }
+    return {last.step, last.root};
+}
+
 template <class K, Real T, class Row>
 void step_adam(const K& k, const Optimizer<T>& o, T* grad, double decay, T* m, T* v, Row* w, std::size_t n) {
-    const auto t = static_cast<double>(o.step);
-    const T step = within<T>(o.lr / (1 - std::pow(o.beta1, t))), root = static_cast<T>(1 / std::sqrt(1 - std::pow(o.beta2, t)));
+    const auto [step, root] = adam_corrections(o);
     k.adam(grad, step, root, static_cast<T>(o.beta1), static_cast<T>(1 - o.beta1), static_cast<T>(o.beta2), static_cast<T>(1 - o.beta2),
            least_eps(o), static_cast<T>(decay), m, v, w, n);
 }
