@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cython_sparseops._hsoftmax import hsoftmax, hsoftmax_gradient
 from .loss import as_batch
 from .module import HSoftmax, HSoftmaxOutput, as_hierarchy, bounds
 from .ops import array_of, as_rows
+from .tree import NAMES
 
 PARTS_PER_RANK = 4  # pieces: so many that the ranks get about equal work
 
@@ -107,6 +109,27 @@ class _Passing:
         self.hierarchy, self.start, self.own, self.exits = hierarchy, start, own, exits
 
 
+class _Place(nn.Module):  # type: ignore[misc]
+    """Which rows of which tree lie here, as a digest that goes into a state dict."""
+
+    def __init__(self, h: Hierarchy, rows: Array) -> None:
+        super().__init__()
+        digest = hashlib.sha256()
+        for array in (*(getattr(h, name) for name in NAMES), rows):
+            digest.update(np.array(len(array)).data)
+            digest.update(array.data)
+        self.digest = digest.hexdigest()
+
+    def is_that_of(self, state: Any) -> bool:
+        return isinstance(state, dict) and state.get("digest") == self.digest
+
+    def get_extra_state(self) -> dict[str, str]:
+        return {"digest": self.digest}
+
+    def set_extra_state(self, state: Any) -> None:
+        """It has been compared: the head does that before it loads weights."""
+
+
 class ShardedHSoftmax(nn.Module):  # type: ignore[misc]
     """A hierarchical softmax whose rows are shared out among the processes of a group.
 
@@ -145,6 +168,10 @@ class ShardedHSoftmax(nn.Module):  # type: ignore[misc]
     the rounding of sums over a path.
 
     Do not wrap it in DDP: wrap what is before it.
+
+    A ``state_dict`` holds the rows that lie here, to go on with the same tree, counts and number of
+    processes on the same rank: every process saves its own, and others' are refused. ``gather()``
+    saves for any number of processes.
 
     Examples
     --------
@@ -192,6 +219,7 @@ class ShardedHSoftmax(nn.Module):  # type: ignore[misc]
         self.bias = (
             nn.Parameter(torch.empty(own[0], dtype=dtype)) if as_flag("bias", bias) else None
         )
+        self.place = _Place(self.hierarchy, self._rows())
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -325,6 +353,19 @@ class ShardedHSoftmax(nn.Module):  # type: ignore[misc]
             self.weight.copy_(head.weight[rows])
             if self.bias is not None and head.bias is not None:
                 self.bias.copy_(head.bias[rows])
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, metadata: Any, strict: bool, *lists: Any
+    ) -> None:
+        """Refuse the rows of another tree or place, or load."""
+        name = f"{prefix}place._extra_state"
+        if name in state_dict and not self.place.is_that_of(state_dict[name]):
+            lists[-1].append(
+                f"{name} must be of the tree, the counts, the number of processes and the rank of "
+                f"this head, got another (gather() makes a head to save for any number of them)"
+            )
+            return
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *lists)
 
     def _rows(self) -> Array:
         """Places of the rows that lie here in the whole W."""

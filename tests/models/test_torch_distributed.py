@@ -229,3 +229,21 @@ def test_one_process_has_the_losses_of_a_plain_head(alone):
     loss = head(x.requires_grad_(), y).loss
     with pytest.raises(RuntimeError, match="no second derivative"):
         torch.autograd.grad(loss, x, create_graph=True)
+
+
+def test_a_state_dict_is_for_the_same_rows_of_the_same_tree(alone, tmp_path):
+    head = ShardedHSoftmax(COUNTS, D)
+    torch.save(head.state_dict(), tmp_path / "rank0.pt")
+    state = torch.load(tmp_path / "rank0.pt", weights_only=True)
+    same = ShardedHSoftmax(COUNTS, D)
+    same.load_state_dict(state)
+    assert torch.equal(same.weight, head.weight)
+    # balanced trees of as many classes, and other shares, have rows of the same shape
+    for other in (ShardedHSoftmax(300, D), ShardedHSoftmax(COUNTS, D, counts=COUNTS[::-1])):
+        before = other.weight.detach().clone()
+        with pytest.raises(RuntimeError, match="must be of the tree, the counts, the number of"):
+            other.load_state_dict(state)
+        assert torch.equal(other.weight, before)
+    del state["place._extra_state"]
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\).*place\._extra_state"):
+        same.load_state_dict(state)
