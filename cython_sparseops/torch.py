@@ -11,6 +11,7 @@ except ImportError as error:
 
 from cython_sparseops._torch.loss import hsoftmax
 from cython_sparseops._torch.module import HSoftmax, HSoftmaxOutput
+from cython_sparseops._torch.optimizers import RowAdagrad, RowAdam, RowSGD
 from cython_sparseops._torch.sharded import ShardedHSoftmax
 from cython_sparseops._torch.sparse import (
     SparseDropoutWithReplacement,
@@ -21,6 +22,9 @@ from cython_sparseops._torch.sparse import (
 __all__ = [
     "HSoftmax",
     "HSoftmaxOutput",
+    "RowAdagrad",
+    "RowAdam",
+    "RowSGD",
     "ShardedHSoftmax",
     "SparseDropoutWithReplacement",
     "embedding_bag",

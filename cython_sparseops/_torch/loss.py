@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cython_sparseops._hierarchy import Hierarchy
 
-from .ops import OPS, Loss
+from .ops import OPS, Call, Evaluate, Loss
 from .path import path_nll
 from .tree import TreeTensors, tree_tensors
 
@@ -95,7 +95,9 @@ def losses(
     sparse = sparse and W.is_leaf  # a view of W takes no sparse gradient
     compiling = torch.compiler.is_compiling()
     if not compiling and x.is_cpu and type(x) in _PLAIN and not _transforms_active():
-        found: tuple[Tensor, Tensor] = Loss.apply(x, W, b, target, tree, ignore_index, sparse, mean)
+        function = Evaluate if no_gradient(x, W, b) else Loss
+        call = Call(tree, ignore_index, sparse, mean)
+        found: tuple[Tensor, Tensor] = function.apply(x, W, b, target, call)
         return found
     if x.is_cpu and not _transforms_active():
         nll = OPS.hsoftmax_v1(x, W, b, target, tree.arrays, ignore_index, sparse)

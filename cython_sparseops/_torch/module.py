@@ -17,7 +17,7 @@ from cython_sparseops._search import hsoftmax_search
 from cython_sparseops._update import as_optimizer
 
 from .loss import Batch, as_batch, as_features, losses, no_gradient
-from .ops import OPS, Update, array_of, remember
+from .ops import OPS, Call, Update, array_of, remember
 from .path import path_log_prob
 from .recluster import cluster, expand, rows_for
 from .tree import TreeTensors, as_tensors, from_tensors
@@ -289,7 +289,7 @@ class HSoftmax(nn.Module):  # type: ignore[misc]
         """
         rows = self.rows
         batch = as_batch(x, target, rows.weight)
-        if rows.optimizer is not None and self.training:
+        if rows.optimizer is not None and self.training and torch.is_grad_enabled():
             output, loss = self._stepping(batch)
         else:
             output, loss = losses(
@@ -320,7 +320,7 @@ class HSoftmax(nn.Module):  # type: ignore[misc]
                 "a head with optimizer= must be trained by one process, for each would step a copy "
                 "of its own: take ShardedHSoftmax"
             )
-        anchor = torch.empty((), requires_grad=torch.is_grad_enabled())
+        anchor = torch.empty((), requires_grad=True)
         rows = self.rows
         found: tuple[Tensor, Tensor] = Update.apply(
             batch.x,
@@ -328,9 +328,7 @@ class HSoftmax(nn.Module):  # type: ignore[misc]
             rows.weight,
             rows.bias,
             batch.target,
-            rows.tree,
-            self.ignore_index,
-            self.optimizer,
+            Call(rows.tree, self.ignore_index, True, True, rows.optimizer),
         )
         return found
 

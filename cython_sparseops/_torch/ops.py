@@ -5,7 +5,7 @@ Eager mode takes the function: an operator with a gradient costs several times a
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from cython_sparseops._arrays import Array
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._hsoftmax import hsoftmax, hsoftmax_gradient
 from cython_sparseops._search import hsoftmax_search
-from cython_sparseops._update import hsoftmax_update
+from cython_sparseops._update import hsoftmax_update, step_rows
 
 from .path import path_nll
 from .tree import NAMES, TreeTensors, from_tensors
@@ -37,17 +37,21 @@ def as_rows(rows: Tensor, values: Tensor, size: torch.Size) -> Tensor:
 
 
 def kept_targets(target: Array, ignore_index: int) -> int:
+    if len(target) <= 16:  # where NumPy's calls cost more
+        return len(target) - int(target.tolist().count(ignore_index))
     return len(target) - int(np.count_nonzero(target == ignore_index))
 
 
-def _arrays(x: Tensor, W: Tensor, b: MaybeTensor, target: Tensor) -> Arrays:
-    return array_of(x), array_of(W), None if b is None else array_of(b), array_of(target)
+def arrays_of(x: Tensor, W: Tensor, b: MaybeTensor, target: Tensor) -> Arrays:
+    return array_of(x), array_of(W), None if b is None else array_of(b), target.numpy()
 
 
 def _mean(nll: Array, count: int) -> Tensor:
     """Over what is not ignored; NaN if all is, as in torch."""
-    total = np.add.reduce(nll)
-    return torch.from_numpy(np.array(total / count if count else np.nan, nll.dtype))
+    mean = np.add.reduce(nll, out=np.empty((), nll.dtype))
+    if count != 1:
+        np.divide(mean, count or np.nan, out=mean)
+    return torch.from_numpy(mean)
 
 
 def _uniform(upstream: Array) -> float | None:
@@ -58,77 +62,105 @@ def _uniform(upstream: Array) -> float | None:
     return float(first) if (upstream == first).all() else None
 
 
-class Loss(torch.autograd.Function):  # type: ignore[misc]
+class Call(NamedTuple):
+    """What is no tensor: one argument, for each costs a fraction of a microsecond."""
+
+    tree: TreeTensors
+    ignore_index: int
+    sparse: bool
+    mean: bool
+    optimizer: Any = None
+
+
+def _gradient_too(
+    ctx: Any, x: Tensor, W: Tensor, b: MaybeTensor, target: Tensor, call: Call
+) -> tuple[Tensor, Tensor]:
     """(nll (N,), mean of those that are not ignored), the former negative where `mean`.
 
-    The forward pass computes the gradient too, for the upstream that is likeliest, in one pass over
-    the tree: of the mean where `mean`, else of the sum. Another upstream that is uniform scales it;
-    what is not computes the gradient anew.
+    Keeps the gradient too, for the upstream that is likeliest, from one pass over the tree: of the
+    mean where `mean`, else of the sum.
+    """
+    arrays = arrays_of(x, W, b, target)
+    count = kept_targets(arrays[3], call.ignore_index)
+    upstream = None
+    if call.mean and count > 1:
+        upstream = np.full(len(arrays[3]), 1 / count, arrays[0].dtype)
+    nll, *found = hsoftmax_gradient(
+        *arrays,
+        call.tree.h,
+        grad_output=upstream,
+        sparse=call.sparse,
+        ignore_index=call.ignore_index,
+    )
+    ctx.found = found  # an attribute, for it is used once: a second backward pass computes its own
+    return _keep(ctx, nll, count, x, W, b, target, call)
+
+
+def _keep(
+    ctx: Any,
+    nll: Array,
+    count: int,
+    x: Tensor,
+    W: Tensor,
+    b: MaybeTensor,
+    target: Tensor,
+    call: Call,
+) -> tuple[Tensor, Tensor]:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, W, b, target)
+    ctx.call, ctx.count = call, count
+    return losses_of(nll, count, call.mean)
+
+
+def losses_of(nll: Array, count: int, mean: bool) -> tuple[Tensor, Tensor]:
+    """What a caller gets of the losses, which are used up."""
+    loss = _mean(nll, count)
+    return torch.from_numpy(np.negative(nll, out=nll) if mean else nll), loss
+
+
+class Loss(torch.autograd.Function):  # type: ignore[misc]
+    """The losses (N,) and their mean, and gradients.
+
+    An upstream that is uniform, but not the one that the forward pass took, scales its gradient;
+    what is not uniform computes it anew.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        W: Tensor,
-        b: MaybeTensor,
-        target: Tensor,
-        tree: TreeTensors,
-        ignore_index: int,
-        sparse: bool,
-        mean: bool,
-    ) -> tuple[Tensor, Tensor]:
-        ctx.set_materialize_grads(False)
-        arrays = _arrays(x, W, b, target)
-        count = kept_targets(arrays[3], ignore_index)
-        upstream = None
-        if mean and count > 1:
-            upstream = np.full(len(target), 1 / count, arrays[0].dtype)
-        nll, dx, rows, dW, db = hsoftmax_gradient(
-            *arrays, tree.h, grad_output=upstream, sparse=sparse, ignore_index=ignore_index
-        )
-        found = [dx, dW, db] if rows is None else [dx, dW, db, rows]
-        ctx.save_for_backward(x, W, b, target, *map(torch.from_numpy, found))
-        ctx.call = tree, ignore_index, sparse, mean, count
-        ctx.fresh = True
-        loss = _mean(nll, count)
-        return torch.from_numpy(np.negative(nll, out=nll) if mean else nll), loss
+    forward = staticmethod(_gradient_too)
 
     @staticmethod
     def backward(ctx: Any, g_nll: MaybeTensor, g_loss: MaybeTensor) -> tuple[MaybeTensor, ...]:
-        if g_nll is not None and ctx.call[3]:
+        call, count = ctx.call, ctx.count
+        if g_nll is not None and call.mean:
             g_nll = -g_nll
         if torch.is_grad_enabled():
             return _differentiable(ctx, g_nll, g_loss)
-        x, W, b, target, dx, dW, db, *rows = ctx.saved_tensors
-        tree, ignore_index, sparse, mean, count = ctx.call
-        scale = _scale(g_nll, g_loss, mean, count)
-        if scale is None or not ctx.fresh:
-            upstream = _upstream(g_nll, g_loss, count, len(target), array_of(x).dtype)
-            g = hsoftmax_gradient(
-                *_arrays(x, W, b, target),
-                tree.h,
-                grad_output=upstream,
-                sparse=sparse,
-                ignore_index=ignore_index,
-            )
-            found = (g.X, g.W, g.b) if g.rows is None else (g.X, g.W, g.b, g.rows)
-            dx, dW, db, *rows = map(torch.from_numpy, found)
+        x, W, b, target = ctx.saved_tensors
+        found, ctx.found = ctx.found, None  # the caller's from here on
+        scale = None if found is None else _scale(g_nll, g_loss, call.mean, count)
+        if scale is None:
+            arrays = arrays_of(x, W, b, target)
+            found = hsoftmax_gradient(
+                *arrays,
+                call.tree.h,
+                grad_output=_upstream(g_nll, g_loss, count, len(target), arrays[0].dtype),
+                sparse=call.sparse,
+                ignore_index=call.ignore_index,
+            )[1:]
         elif scale != 1:
-            for one in (dx, dW, db):
-                array = one.numpy()
-                np.multiply(array, array.dtype.type(scale), out=array)
-        ctx.fresh = False  # they are the caller's from here on
-        if rows:
-            touched = rows[0].unsqueeze(0)
-            dW = as_rows(touched, dW, W.size())
-            db = None if b is None else as_rows(touched, db, b.size())
+            for one in (found[0], found[2], found[3]):
+                np.multiply(one, one.dtype.type(scale), out=one)
+        dx, rows, dW, db = (None if one is None else torch.from_numpy(one) for one in found)
+        if rows is not None:
+            rows = rows.unsqueeze(0)
+            dW = as_rows(rows, dW, W.size())
+            db = None if b is None else as_rows(rows, db, b.size())
         wants = ctx.needs_input_grad
         return (
             dx if wants[0] else None,
             dW if wants[1] else None,
             db if wants[2] else None,
-            *[None] * 5,
+            None,
+            None,
         )
 
 
@@ -154,9 +186,9 @@ def _upstream(
 
 def _differentiable(ctx: Any, g_nll: MaybeTensor, g_loss: MaybeTensor) -> tuple[MaybeTensor, ...]:
     """The backward pass as a graph of its own, where it is to be differentiated again."""
-    x, W, b, target = ctx.saved_tensors[:4]
-    tree, ignore_index, _, _, count = ctx.call
-    nll = path_nll(x, W, b, target, tree, ignore_index)
+    x, W, b, target = ctx.saved_tensors
+    call, count = ctx.call, ctx.count
+    nll = path_nll(x, W, b, target, call.tree, call.ignore_index)
     upstream = torch.zeros_like(nll) if g_nll is None else g_nll
     if g_loss is not None and count:
         upstream = upstream + g_loss / count
@@ -164,38 +196,42 @@ def _differentiable(ctx: Any, g_nll: MaybeTensor, g_loss: MaybeTensor) -> tuple[
     found = torch.autograd.grad(
         nll, [(x, W, b)[i] for i in places], upstream, create_graph=True, allow_unused=True
     )  # of a tree with one class nothing depends on W
-    grads: list[MaybeTensor] = [None] * 8
+    grads: list[MaybeTensor] = [None] * 5
     for i, one in zip(places, found, strict=True):
         grads[i] = one
     return tuple(grads)
 
 
+class Evaluate(torch.autograd.Function):  # type: ignore[misc]
+    """The losses and their mean alone; a function, so that torch refuses forward-mode tangents."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, W: Tensor, b: MaybeTensor, target: Tensor, call: Call
+    ) -> tuple[Tensor, Tensor]:
+        arrays = arrays_of(x, W, b, target)
+        nll = hsoftmax(*arrays, call.tree.h, ignore_index=call.ignore_index)
+        return losses_of(nll, kept_targets(arrays[3], call.ignore_index), call.mean)
+
+
 class Update(torch.autograd.Function):  # type: ignore[misc]
     """As `Loss` of the mean with frozen W and b, which the backward pass steps by our optimizer.
 
-    `anchor` requires a gradient, so that there is a backward pass where x needs none.
+    `anchor` requires a gradient, so that there is a backward pass where x needs none. On trees of
+    narrow nodes the forward pass computes the gradient, as `Loss` does; wide ones touch so many
+    rows that it takes longer to keep their gradient than to compute the scores again.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        anchor: Tensor,
-        W: Tensor,
-        b: MaybeTensor,
-        target: Tensor,
-        tree: TreeTensors,
-        ignore_index: int,
-        optimizer: Any,
+        ctx: Any, x: Tensor, anchor: Tensor, W: Tensor, b: MaybeTensor, target: Tensor, call: Call
     ) -> tuple[Tensor, Tensor]:
-        ctx.set_materialize_grads(False)
-        arrays = _arrays(x, W, b, target)
-        nll = hsoftmax(*arrays, tree.h, ignore_index=ignore_index)
-        count = kept_targets(arrays[3], ignore_index)
-        ctx.save_for_backward(x, W, b, target)
-        ctx.call = tree, ignore_index, optimizer, count
-        loss = _mean(nll, count)
-        return torch.from_numpy(np.negative(nll, out=nll)), loss
+        if call.tree.few_rows:
+            return _gradient_too(ctx, x, W, b, target, call)
+        arrays, ctx.found = arrays_of(x, W, b, target), None
+        nll = hsoftmax(*arrays, call.tree.h, ignore_index=call.ignore_index)
+        count = kept_targets(arrays[3], call.ignore_index)
+        return _keep(ctx, nll, count, x, W, b, target, call)
 
     @staticmethod
     def backward(ctx: Any, g_nll: MaybeTensor, g_loss: MaybeTensor) -> tuple[MaybeTensor, ...]:
@@ -205,17 +241,24 @@ class Update(torch.autograd.Function):  # type: ignore[misc]
                 "(create_graph=True)"
             )
         x, W, b, target = ctx.saved_tensors
-        tree, ignore_index, optimizer, count = ctx.call
-        arrays = _arrays(x, W, b, target)
-        down = None if g_nll is None else -g_nll
-        upstream = _upstream(down, g_loss, count, len(target), arrays[0].dtype)
-        step = hsoftmax_update(
-            *arrays, tree.h, optimizer, grad_output=upstream, ignore_index=ignore_index
-        )
-        changed = [W] if b is None else [W, b]
-        torch.autograd.graph.increment_version(changed)
-        dx = torch.from_numpy(step.X) if ctx.needs_input_grad[0] else None
-        return (dx, *[None] * 7)
+        call, count = ctx.call, ctx.count
+        arrays = arrays_of(x, W, b, target)
+        found, ctx.found = ctx.found, None
+        g_nll = None if g_nll is None else -g_nll
+        if found is not None and _scale(g_nll, g_loss, True, count) == 1 and W.is_contiguous():
+            dx, rows, dW, db = found
+            step_rows(call.optimizer, rows, dW, None if b is None else db, *arrays[1:3])
+        else:
+            upstream = _upstream(g_nll, g_loss, count, len(target), arrays[0].dtype)
+            dx = hsoftmax_update(
+                *arrays,
+                call.tree.h,
+                call.optimizer,
+                grad_output=upstream,
+                ignore_index=call.ignore_index,
+            ).X
+        torch.autograd.graph.increment_version([W] if b is None else [W, b])
+        return (torch.from_numpy(dx) if ctx.needs_input_grad[0] else None, *[None] * 5)
 
 
 # ---- operators, whose tree travels as six tensors so that an exported program holds it
@@ -259,14 +302,14 @@ def _tree_of(tensors: list[Tensor]) -> Hierarchy:
 def _loss(
     x: Any, weight: Any, bias: Any, target: Any, tree: Any, ignore_index: Any, sparse: Any
 ) -> Any:
-    arrays = _arrays(x, weight, bias, target)
+    arrays = arrays_of(x, weight, bias, target)
     return torch.from_numpy(hsoftmax(*arrays, _tree_of(tree), ignore_index=ignore_index))
 
 
 def _gradient_of(grad: Any, args: Any, sparse: Any) -> Any:
     *tensors, tree, ignore_index = args
     return hsoftmax_gradient(
-        *_arrays(*tensors),
+        *arrays_of(*tensors),
         _tree_of(tree),
         grad_output=array_of(grad),
         sparse=sparse,

@@ -11,6 +11,7 @@ import torch
 from cython_sparseops._hierarchy import Hierarchy, as_tree
 
 NAMES = ("path_ptr", "path_node", "path_child", "child_ptr", "child", "row_ptr")
+FEW = 8  # rows: trees of such nodes take the core's way path by path
 WIDE = 512  # rows: wider nodes take a product of their own, narrower ones are gathered
 
 
@@ -40,6 +41,7 @@ class TreeTensors:
         widths = np.diff(h.row_ptr)
         logistic = (widths == 1) & (np.diff(h.child_ptr) == 2)
         self.all_logistic = bool(logistic.all())
+        self.few_rows = int(widths.max(initial=0)) <= FEW
         self.narrow = int(widths[widths <= WIDE].max(initial=1))
         self.wide = [
             (int(v), int(h.row_ptr[v]), int(widths[v])) for v in np.flatnonzero(widths > WIDE)
