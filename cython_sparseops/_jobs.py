@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from ._arrays import as_integer
+from ._runtime import get_num_threads
 
 ATTEMPTS = 3
 
@@ -22,6 +23,17 @@ def count_jobs(n_jobs: int | None) -> int:
     except ImportError as error:
         raise ImportError("n_jobs needs joblib: pip install joblib") from error
     return int(effective_n_jobs(None if n_jobs is None else as_integer("n_jobs", n_jobs)))
+
+
+def idle_threads(num_threads: int | None, jobs: int) -> int | None:
+    """How many threads what this process does alone may take: those of all workers, which wait.
+
+    No more than `get_num_threads` says, unless a worker has more.
+    """
+    if num_threads is None or jobs == 1:
+        return num_threads
+    own = as_integer("num_threads", num_threads, 1)
+    return max(own, min(own * jobs, get_num_threads()))
 
 
 def in_jobs(function: Callable[..., Any], tasks: Sequence[Any], n_jobs: int | None) -> list[Any]:

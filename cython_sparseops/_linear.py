@@ -24,7 +24,7 @@ from ._arrays import (
 )
 from ._core import linear as core
 from ._hierarchy import Hierarchy, as_tree
-from ._jobs import count_jobs, in_jobs
+from ._jobs import count_jobs, idle_threads, in_jobs
 from ._runtime import resolve_threads
 from ._sparse import SparseMatrix, as_class_lists, as_csr
 from ._sparse_weights import SparseWeights
@@ -170,9 +170,8 @@ def linear_train(
         as_flag("class_term", class_term),
         as_seed(rng),
     )
-    trainer = _trainer(h, start, arguments, num_threads)
-    shown = as_integer("verbose", verbose, 0)
-    shares = count_jobs(n_jobs)
+    shown, shares = as_integer("verbose", verbose, 0), count_jobs(n_jobs)
+    trainer = _trainer(h, start, arguments, idle_threads(num_threads, shares))
     if shares > 1 and trainer.tasks > 1:
         tasks = [(share, shares, h, start, arguments, num_threads) for share in range(shares)]
         for trained in in_jobs(_train_share, tasks, n_jobs):

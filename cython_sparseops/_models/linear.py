@@ -13,7 +13,7 @@ from cython_sparseops._arrays import Array
 from cython_sparseops._cluster import class_centroids
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._hsoftmax import hsoftmax_log_proba
-from cython_sparseops._jobs import count_jobs, in_jobs
+from cython_sparseops._jobs import count_jobs, idle_threads, in_jobs
 from cython_sparseops._linear import linear_train
 from cython_sparseops._models.file import (
     Arrays,
@@ -75,15 +75,18 @@ def train_trees(
 ) -> list[LinearTree]:
     """A tree of each shape and seed, trained; over joblib, whose workers never change a byte.
 
-    Workers get whole trees where there are as many, and otherwise shares of a tree, which itself is
-    then made by one.
+    Each worker gets as many whole trees as the others. Of the trees that are left over the workers
+    get shares; what one process has to do for these it does by the threads of all.
     """
-    if len(shapes) >= count_jobs(n_jobs):
-        return in_jobs(_train_tree, [(task, *shape) for shape in shapes], n_jobs)
-    trees = in_jobs(_tree_of, [(task, *shape) for shape in shapes], n_jobs)
-    return [
+    jobs = count_jobs(n_jobs)
+    whole = len(shapes) - len(shapes) % jobs
+    trees = in_jobs(_train_tree, [(task, *shape) for shape in shapes[:whole]], n_jobs)
+    rest = shapes[whole:]
+    alone = task._replace(num_threads=idle_threads(task.num_threads, jobs))
+    made = in_jobs(_tree_of, [(task if len(rest) > 1 else alone, *shape) for shape in rest], n_jobs)
+    return trees + [
         _train_rows(task, h, shape, seed, n_jobs)
-        for h, (shape, seed) in zip(trees, shapes, strict=True)
+        for h, (shape, seed) in zip(made, rest, strict=True)
     ]
 
 
