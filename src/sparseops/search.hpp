@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 
+#include "bag.hpp"
 #include "hsoftmax.hpp"
 
 namespace sparseops {
@@ -25,6 +26,13 @@ struct SearchOptions {
 template <Real T>
 void hsoftmax_search(const HierarchyView& h, const HSoftmaxInput<T>& in, const SearchOptions& options, MatrixView<std::int64_t> classes,
                      MatrixView<T> log_probs, std::span<T> bound, int num_threads = 0);
+
+// Search of the embedding bags of X (N, F) in E (F, H), H = D: block by block, so that no array of all bags lies between. Equal to
+// embedding_bag and hsoftmax_search, to the last bit. in.X is not looked at, and W is not sparse. Throws as both.
+template <Real T, Index I>
+void bag_search(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, const HierarchyView& h, const HSoftmaxInput<T>& in,
+                const SearchOptions& options, MatrixView<std::int64_t> classes, MatrixView<T> log_probs, std::span<T> bound,
+                int num_threads = 0);
 
 // One of several trees over the same classes, with its sparse W and the X that all share.
 struct SearchTree {

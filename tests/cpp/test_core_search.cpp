@@ -82,11 +82,57 @@ void test_ties(T spread, int arity) {
     check(bound[0] <= log_p[k - 1], "what was left should not be likelier than the results");
 }
 
+// Bags and search by blocks: the bytes of both after each other, whatever the threads.
+template <Real T, Index I>
+void test_bags() {
+    constexpr std::size_t n = 77, features = 50, dim = 9, k = 4;
+    std::vector<I> indptr{0}, indices;
+    std::vector<T> data, E(features * dim);
+    for (std::size_t i = 0; i < E.size(); ++i) E[i] = static_cast<T>(static_cast<int>(i * 7919 % 101) - 50) / T(50);
+    for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t j = 0; j < i % 7; ++j) {
+            indices.push_back(static_cast<I>((i * 31 + j * 17) % features));
+            data.push_back(static_cast<T>(1 + (i + j) % 5));
+        }
+        indptr.push_back(static_cast<I>(indices.size()));
+    }
+    const CsrView<const T, I> X{.indptr = indptr, .indices = indices, .data = data, .cols = features};
+    for (const auto& [name, tree] : trees()) {
+        const HierarchyIndex index(tree);
+        const HierarchyView& h = index.view();
+        Problem<T> p(h, n, dim, 3);
+        HSoftmaxInput<T> in = p.input();
+        std::vector<std::int64_t> classes(n * k), found(n * k);
+        std::vector<T> hidden(n * dim), log_p(n * k), log_probs(n * k), bound(n), left(n);
+        embedding_bag<T, I>(X, {E.data(), features, dim}, BagMode::mean, {hidden.data(), n, dim}, 1);
+        in.X = {hidden.data(), n, dim};
+        hsoftmax_search<T>(h, in, {.k = k}, {classes.data(), n, k}, {log_p.data(), n, k}, bound, 1);
+        in.X = {};
+        for (const int threads : {1, 2, 3}) {
+            bag_search<T, I>(X, {E.data(), features, dim}, BagMode::mean, h, in, {.k = k}, {found.data(), n, k}, {log_probs.data(), n, k},
+                             left, threads);
+            check(found == classes && log_probs == log_p && left == bound, name, ": bags searched by ", threads, " threads");
+        }
+        if (h.nodes() == 0) continue;
+        std::vector<T> far(E), large(data);  // row 3 is the first with this feature
+        std::fill_n(far.begin() + static_cast<std::ptrdiff_t>(indices[5]) * dim, dim, std::numeric_limits<T>::max());
+        for (T& x : large) x = T(1e30);
+        check_refused("X must be finite, got inf at row 3, column 0", [&] {
+            bag_search<T, I>({indptr, indices, large, features}, {far.data(), features, dim}, BagMode::sum, h, in, {.k = k},
+                             {found.data(), n, k}, {log_probs.data(), n, k}, left, 2);
+        });
+    }
+}
+
 }  // namespace
 
 int main() {
     test_search<float>();
     test_search<double>();
+    test_bags<float, std::int32_t>();
+    test_bags<float, std::int64_t>();
+    test_bags<double, std::int32_t>();
+    test_bags<double, std::int64_t>();
     for (const int arity : {2, 3}) {
         for (const float spread : {0.0f, 1e-9f, 1e-6f}) test_ties<float>(spread, arity);
         test_ties<double>(1e-9, arity);

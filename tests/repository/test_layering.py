@@ -90,12 +90,16 @@ LENT = {
     # The search walks through the nodes by the scores of the softmax and what they say of the
     # children, which are no contract.
     ("search.cpp", "hsoftmax/score.hpp"),
-    ("search.cpp", "hsoftmax/child_log_p.hpp"),
+    ("search/searcher.hpp", "hsoftmax/score.hpp"),
+    ("search/searcher.hpp", "hsoftmax/child_log_p.hpp"),
+    ("search/rows.hpp", "hsoftmax/sparse_score.hpp"),
+    ("search/rows.hpp", "hsoftmax/child_log_p.hpp"),
     ("search/blocks.cpp", "hsoftmax/score.hpp"),
     ("search/forest.cpp", "hsoftmax/score.hpp"),
     ("search/blocks.cpp", "hsoftmax/child_log_p.hpp"),
     ("search/forest.cpp", "hsoftmax/child_log_p.hpp"),
     ("search.cpp", "hsoftmax/backward.hpp"),  # the checks of its input
+    ("search/bags.cpp", "hsoftmax/backward.hpp"),
     ("search/forest.cpp", "hsoftmax/backward.hpp"),
     # A step is taken where the backward pass hands over the gradient of a row.
     ("update/update.cpp", "hsoftmax/backward.hpp"),

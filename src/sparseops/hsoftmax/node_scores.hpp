@@ -9,6 +9,7 @@
 
 #include "../detail/index.hpp"
 #include "../kernels/linear.hpp"
+#include "../kernels/prefetch.hpp"
 #include "../types.hpp"
 #include "../weights.hpp"
 
@@ -39,28 +40,54 @@ inline void add_feature(const SparseRowsView& W, std::size_t place, float x, flo
     for (auto e = ix(W.entry_ptr[place]); e < end; ++e) z[W.slot[e]] += x * W.weight[e];
 }
 
-// z[j] = Σ_f x_f w_fj + bias of the rows j of node v; the temperature is the caller's. By galloping through the features of
-// the node: O(entries of x · log), for one example at a node. The indices must be below W.features.
+// Searches of one rising list for several values go step by step together, without branches, so that their loads do not wait for each
+// other: at[j] is the place of find[j], if it is in the list. The list is not empty.
+template <Index I>
+void find_together(const std::int32_t* list, std::size_t size, const I* find, std::size_t n, std::uint32_t* at) noexcept {
+    std::fill_n(at, n, 0u);
+    for (std::size_t left = size; left > 1;) {
+        const std::size_t half = left / 2;
+        const std::int32_t* const middle = list + half - 1;
+        for (std::size_t j = 0; j < n; ++j) {
+            const auto below = static_cast<std::uint32_t>(middle[at[j]] < static_cast<std::int32_t>(find[j]));
+            at[j] += static_cast<std::uint32_t>(half) & (0u - below);
+        }
+        left -= half;
+    }
+}
+
+// z[j] = Σ_f x_f w_fj + bias of the rows j of node v; the temperature is the caller's. By search of the features of the node, for one
+// example at a node: O(entries of x · log). The indices must be below W.features.
 template <Index I>
 void node_scores(const SparseRowsView& W, std::size_t v, const SparseExample<I>& x, float* z) noexcept {
     start_scores(W, v, z);
-    const std::int32_t* const all = W.feature.data();
-    const std::int32_t* const first = all + W.feature_ptr[v];
-    const std::int32_t* const last = all + W.feature_ptr[v + 1];
-    const std::int32_t* at = first;
-    for (std::size_t j = 0; j < x.size; ++j) {
-        const auto f = static_cast<std::int32_t>(x.index[j]);
-        if (at == last || *at > f) {
-            if (at == first || at[-1] < f) continue;
-            at = first;  // the indices do not rise
+    const std::size_t first = ix(W.feature_ptr[v]), size = ix(W.feature_ptr[v + 1]) - first;
+    if (size == 0) return;
+    constexpr std::size_t some = 32;
+    const std::int32_t* const list = W.feature.data() + first;
+    std::uint32_t at[some];
+    float value[some];
+    std::size_t begin[some], end[some];
+    for (std::size_t from = 0; from < x.size; from += some) {
+        const std::size_t n = std::min(some, x.size - from);
+        find_together(list, size, x.index + from, n, at);
+        std::size_t found = 0;
+        for (std::size_t j = 0; j < n; ++j) {
+            const bool is_there = list[at[j]] == static_cast<std::int32_t>(x.index[from + j]);
+            at[found] = at[j];
+            value[found] = x.value[from + j];
+            found += is_there;
         }
-        std::ptrdiff_t step = 1;
-        while (last - at > step && at[step] < f) {
-            at += step;
-            step *= 2;
+        for (std::size_t j = 0; j < found; ++j) prefetch_line(W.entry_ptr.data() + first + at[j]);
+        for (std::size_t j = 0; j < found; ++j) {
+            begin[j] = ix(W.entry_ptr[first + at[j]]);
+            end[j] = ix(W.entry_ptr[first + at[j] + 1]);
+            prefetch_line(W.slot.data() + begin[j]);
+            prefetch_line(W.weight.data() + begin[j]);
         }
-        at = std::lower_bound(at, std::min(at + step + 1, last), f);
-        if (at < last && *at == f) add_feature(W, ix(at - all), x.value[j], z);
+        for (std::size_t j = 0; j < found; ++j) {
+            for (std::size_t e = begin[j]; e < end[j]; ++e) z[W.slot[e]] += value[j] * W.weight[e];
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 #include "../kernels/kernels.hpp"
 #include "pairs.hpp"
 #include "results.hpp"
+#include "rows.hpp"
 
 namespace sparseops::detail {
 namespace {
@@ -168,8 +169,14 @@ void search_blocks(const HierarchyView& h, const HSoftmaxInput<float>& in, const
     const int threads = std::max(1, team_size(num_threads, static_cast<double>(n) * scored * (entries_per_row(in.X) + 16) * 8));
     const Scorer<float> scorer(h, in.X, in.W, threads);
     const std::size_t block = rows_together(n, 8 * (results + width) + (options.beam ? 0 : h.nodes()), threads);
-    if (!options.beam && std::min(block, n) < shared_rows) width = 1;  // nothing is shared: best first
     FirstPlace bad;
+    if (!options.beam && std::min(block, n) < shared_rows) {
+        std::vector<RowSearch> searches(ix(threads), RowSearch(h, *scorer.sparse(), options));
+        parallel_for(n, threads, [&](std::size_t x, std::size_t worker) {
+            if (!searches[worker].run(x, classes.row(x), log_probs.row(x), &bound[x]) && in.check_finite) bad.report(x);
+        });
+        return require_finite_logits(bad);
+    }
     std::vector<BlockSearch> searches;
     searches.reserve(ix(threads));
     for (int t = 0; t < threads; ++t) searches.emplace_back(h, in, options, scorer, std::min(block, n), width, bad);
