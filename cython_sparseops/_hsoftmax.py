@@ -210,6 +210,21 @@ def hsoftmax(
     >>> hsoftmax(np.ones((2, 3)), np.zeros((3, 3)), None, [0, 3], h) / np.log(2)
     array([2., 2.])
     """
+    at_once: Array | None = core.hsoftmax_at_once(
+        X,
+        W,
+        b,
+        labels,
+        h,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        return_residuals,
+        check_finite,
+        num_threads,
+    )
+    if at_once is not None:
+        return at_once
     x, w, bias = as_scored_inputs(X, W, b)
     n = len(x)
     wanted = as_flag("return_residuals", return_residuals)
@@ -286,6 +301,23 @@ def hsoftmax_gradient(
     >>> g.rows, g.b
     (array([0]), array([0.5]))
     """
+    at_once: HSoftmaxGradient | None = core.gradient_at_once(
+        X,
+        W,
+        b,
+        labels,
+        h,
+        grad_output,
+        residuals,
+        sparse,
+        ignore_index,
+        label_smoothing,
+        check_finite,
+        num_threads,
+        HSoftmaxGradient,
+    )
+    if at_once is not None:
+        return at_once
     x, w, bias = as_inputs(X, W, b)
     n = len(x)
     check, touched = as_flag("check_finite", check_finite), as_flag("sparse", sparse)

@@ -62,3 +62,8 @@ cdef class SparseExamples:
 cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1
 # X is an array, or SparseExamples where W is Rows; W is an array, Quantized or Rows; b may be None.
 cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_finite) except -1
+# W and b of them alone.
+cdef int set_weights(HSoftmaxInput[real]* inp, Tree tree, W, b) except -1
+# Of arguments as a user gave them: None, or -1, if they are no Hierarchy, or not True or False, and None or a number.
+cdef Tree ready_tree(h)
+cdef int ready_threads(check_finite, num_threads)

@@ -1,4 +1,4 @@
-from cython_sparseops._core.ndarray cimport is_float64, new_matrix, new_roomy_matrix, new_vector, take, use_numpy
+from cython_sparseops._core.ndarray cimport are_all_ready, is_float64, is_ready_vector, new_matrix, new_roomy_matrix, new_vector, take, use_numpy
 from cython_sparseops._core.linear cimport Rows
 from cython_sparseops._core.quantize cimport Quantized
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
@@ -43,13 +43,20 @@ cdef class SparseExamples:
 
 
 cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_finite) except -1:
-    cdef MatrixView[const real] X_view, W_view
+    cdef MatrixView[const real] X_view
     if isinstance(X, SparseExamples):
         if real is float:
             inp.X = (<SparseExamples>X).view
     else:
         take(X, X_view)
         inp.X = Examples[real](X_view)
+    set_weights[real](inp, tree, W, b)
+    inp.check_finite = check_finite
+    return 0
+
+
+cdef int set_weights(HSoftmaxInput[real]* inp, Tree tree, W, b) except -1:
+    cdef MatrixView[const real] W_view
     if isinstance(W, Rows):
         inp.W = Weights[real]((<Rows>W).of(tree))
     elif isinstance(W, Quantized):
@@ -59,13 +66,58 @@ cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_fini
         inp.W = Weights[real](W_view)
     if b is not None:
         take(b, inp.b)
-    inp.check_finite = check_finite
     return 0
+
+
+# A batch of one costs little more than its call. So what needs no conversion is found out here, where that is a matter of
+# nanoseconds: a function *_at_once takes the arguments as a user gave them, and returns None where one is of another type than most.
+
+cdef Tree ready_tree(h):
+    """The tree of a Hierarchy."""
+    tree = getattr(h, "_tree", None)
+    return <Tree>tree if type(tree) is Tree else None
+
+
+cdef int ready_threads(check_finite, num_threads):
+    """For a compiled call: the number, 0 for None; -1 if one is of another type."""
+    if check_finite is not True and check_finite is not False:
+        return -1
+    if num_threads is None:
+        return 0
+    return num_threads if type(num_threads) is int and 0 < num_threads < 0x7fffffff else -1
+
+
+def hsoftmax_at_once(X, W, b, labels, h, weight, ignore_index, label_smoothing, return_residuals, check_finite, num_threads):
+    """The losses."""
+    cdef Tree tree = ready_tree(h)
+    cdef int threads = ready_threads(check_finite, num_threads)
+    if tree is None or threads < 0 or weight is not None or ignore_index is not None or return_residuals is not False:
+        return None
+    if type(label_smoothing) is not float or not are_all_ready(X, W, b) or not is_ready_vector(labels, len(X)):
+        return None
+    return loss(tree, X, W, b, labels, None, None, label_smoothing, check_finite, False, threads)[0]
+
+
+def gradient_at_once(X, W, b, labels, h, grad_output, residuals, sparse, ignore_index, label_smoothing, check_finite, num_threads,
+                     type kind not None):
+    """The sparse gradient, as a `kind` of tuple."""
+    cdef Tree tree = ready_tree(h)
+    cdef int threads = ready_threads(check_finite, num_threads)
+    if tree is None or threads < 0 or grad_output is not None or residuals is not None or sparse is not True or ignore_index is not None:
+        return None
+    if type(label_smoothing) is not float or not are_all_ready(X, W, b) or not is_ready_vector(labels, len(X)):
+        return None
+    return tuple.__new__(kind, gradients(tree, X, W, b, labels, None, None, label_smoothing, None, check_finite, True, threads))
 
 
 def hsoftmax(Tree tree not None, X, W, b, labels, ignore_index, weight, double label_smoothing, bint check_finite, bint return_residuals,
              int num_threads):
     """(nll, residuals), None if those are not wanted."""
+    return loss(tree, X, W, b, labels, ignore_index, weight, label_smoothing, check_finite, return_residuals, num_threads)
+
+
+cdef tuple loss(Tree tree, X, W, b, labels, ignore_index, weight, double label_smoothing, bint check_finite, bint return_residuals,
+                int num_threads):
     cdef HSoftmaxInput[float] narrow
     cdef HSoftmaxInput[double] wide
     if is_float64(X):
@@ -94,6 +146,11 @@ cdef tuple loss_of(HSoftmaxInput[real]* inp, Tree tree, labels, ignore_index, we
 def gradient(Tree tree not None, X, W, b, labels, ignore_index, grad_output, double label_smoothing, residuals, bint check_finite,
              bint sparse, int num_threads):
     """(nll, dX, rows, dW, db); if not sparse, rows is None and dW, db are of all of them."""
+    return gradients(tree, X, W, b, labels, ignore_index, grad_output, label_smoothing, residuals, check_finite, sparse, num_threads)
+
+
+cdef tuple gradients(Tree tree, X, W, b, labels, ignore_index, grad_output, double label_smoothing, residuals, bint check_finite, bint sparse,
+                     int num_threads):
     cdef HSoftmaxInput[float] narrow
     cdef HSoftmaxInput[double] wide
     if is_float64(X):

@@ -36,6 +36,19 @@ bool is_ready_for(PyObject* value, int ndim) {
 // Whether the type of an array, or of what stands for one, is float64; it is float32 otherwise.
 bool is_float64(PyObject* value) { return PyArray_Check(value) && PyArray_TYPE(reinterpret_cast<PyArrayObject*>(value)) == NPY_FLOAT64; }
 
+// Whether these are arrays (N, D), (R, D) and (R,), or None, of float32 or of float64 alone that need no conversion.
+bool are_ready(PyObject* X, PyObject* W, PyObject* b) {
+    if (!PyArray_CheckExact(X) || !PyArray_CheckExact(W) || (b != Py_None && !PyArray_CheckExact(b))) return false;
+    const auto all = [&]<class T>(T) { return is_ready_for<T>(X, 2) && is_ready_for<T>(W, 2) && (b == Py_None || is_ready_for<T>(b, 1)); };
+    return all(0.0f) || all(0.0);
+}
+
+// Whether this is a vector of n int64 that needs no conversion.
+bool is_ready_vector(PyObject* value, std::size_t n) {
+    return PyArray_CheckExact(value) && is_ready_for<std::int64_t>(value, 1) &&
+           PyArray_DIM(reinterpret_cast<PyArrayObject*>(value), 0) == static_cast<npy_intp>(n);
+}
+
 bool is_writable(PyObject* value) { return PyArray_Check(value) && PyArray_ISWRITEABLE(reinterpret_cast<PyArrayObject*>(value)); }
 
 // Whether two contiguous arrays have memory in common.
@@ -71,6 +84,30 @@ void set(PyObject* array, sparseops::MatrixView<T>& to) {
 template <class View>
 void take(PyObject* array, View& to) {
     set(array, to);
+}
+
+// Cython cannot put const into a template of fused types.
+template <class T, class I>
+using ConstCsr = sparseops::CsrView<const T, I>;
+
+// CSR rows of three vectors.
+template <class T, class I>
+void take_rows(PyObject* indptr, PyObject* indices, PyObject* data, std::size_t cols, ConstCsr<T, I>& to) {
+    set(indptr, to.indptr);
+    set(indices, to.indices);
+    set(data, to.data);
+    to.cols = cols;
+}
+
+// One row of two vectors; `ends` becomes its indptr.
+template <class T, class I>
+void take_row(PyObject* indices, PyObject* data, std::size_t cols, I* ends, ConstCsr<T, I>& to) {
+    set(indices, to.indices);
+    set(data, to.data);
+    ends[0] = 0;
+    ends[1] = static_cast<I>(to.data.size());
+    to.indptr = {ends, 2};
+    to.cols = cols;
 }
 
 template <class T>

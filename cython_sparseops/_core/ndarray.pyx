@@ -1,4 +1,4 @@
-from cython_sparseops._core.ndarray cimport PyArray_CheckExact, do_overlap, is_ready_for, is_writable, use_numpy
+from cython_sparseops._core.ndarray cimport PyArray_CheckExact, are_all_ready, do_overlap, is_ready_for, is_writable, use_numpy
 from cython_sparseops._core.types cimport int64_t
 
 use_numpy()
@@ -6,11 +6,7 @@ use_numpy()
 
 def are_ready(X, W, b):
     """Whether these are arrays (N, D), (R, D) and (R,), or None, of float32 or of float64 alone that need no conversion."""
-    if not (PyArray_CheckExact(X) and PyArray_CheckExact(W) and (b is None or PyArray_CheckExact(b))):
-        return False
-    if is_ready_for[float](X, 2):
-        return is_ready_for[float](W, 2) and (b is None or is_ready_for[float](b, 1))
-    return is_ready_for[double](X, 2) and is_ready_for[double](W, 2) and (b is None or is_ready_for[double](b, 1))
+    return are_all_ready(X, W, b)
 
 
 def is_ready(value):

@@ -235,3 +235,63 @@ def test_no_setting_of_numpy_reaches_a_conversion(dtype):
         list(trainer.fit(sparse, [0, 1], sample_weight=wide[:, 0]))
         Hierarchy.huffman(wide[0])
         Hierarchy.huffman(wide[0]).report(wide[0], dim=3)
+
+
+# ---- arrays that need no conversion go to the core in one step: the answers of those that need one
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_what_needs_no_conversion_gives_the_bytes_of_what_does(dtype, n):
+    rng = np.random.default_rng(0)
+    h = Hierarchy.huffman(range(1, 30))
+    W, b = rng.normal(size=(h.n_rows, 5)).astype(dtype), rng.normal(size=h.n_rows).astype(dtype)
+    X, y = rng.normal(size=(n, 5)).astype(dtype), rng.integers(0, 29, n)
+    at_once, apart = (X, W, b), (np.asfortranarray(X)[:, :], W[::1].view(), np.repeat(b, 2)[::2])
+    assert not apart[2].flags.c_contiguous
+    for bias in (True, False):
+        a, c = (args if bias else (*args[:2], None) for args in (at_once, apart))
+        if not bias:
+            c = (np.repeat(X, 2, axis=1)[:, ::2], *c[1:])
+        for options in ({}, {"label_smoothing": 0.1, "num_threads": 1, "check_finite": False}):
+            fast = cso.hsoftmax_gradient(*a, y, h, **options)
+            slow = cso.hsoftmax_gradient(*c, y.tolist(), h, **options)
+            assert type(fast) is type(slow) is cso.HSoftmaxGradient
+            assert [part.tobytes() for part in fast] == [part.tobytes() for part in slow]
+            fast = cso.hsoftmax(*a, y, h, **options)
+            assert fast.tobytes() == cso.hsoftmax(*c, y.tolist(), h, **options).tobytes()
+            options.pop("label_smoothing", None)
+            fast = cso.hsoftmax_search(*a, h, 3, **options)
+            slow = cso.hsoftmax_search(*c, h, np.int64(3), **options)
+            assert type(fast) is type(slow) is cso.SearchResult
+            assert [part.tobytes() for part in fast] == [part.tobytes() for part in slow]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"labels": np.array([2])}, ValueError, "labels must be in [0, 2), got 2 at index 0"),
+        ({"labels": np.array([0, 1])}, ValueError, "labels must have one entry a row of X, 1"),
+        ({"labels": np.array([0.0])}, TypeError, "labels must have an integer dtype"),
+        ({"h": "tree"}, TypeError, "h must be a Hierarchy, got 'tree'"),
+        ({"X": np.ones((1, 2))}, ValueError, "W must have shape (1, 2), got (1, 3)"),
+        ({"X": np.full((1, 3), np.nan)}, ValueError, "X must be finite, got nan"),
+        ({"b": np.zeros(2)}, ValueError, "b must have 1 entries, got 2"),
+        ({"num_threads": 0}, ValueError, "num_threads must be at least 1, got 0"),
+        ({"num_threads": True}, TypeError, "num_threads must be an integer"),
+        ({"check_finite": 2}, TypeError, "check_finite must be True or False, got 2"),
+        ({"label_smoothing": 1.0}, ValueError, "label_smoothing must be in [0, 1), got 1"),
+        ({"label_smoothing": "no"}, TypeError, "label_smoothing must be a real number"),
+    ],
+)
+def test_a_small_call_is_refused_as_a_large_one(change, error, message):
+    call = {"X": np.ones((1, 3)), "W": W, "b": B, "labels": np.array([1]), "h": TREE} | change
+    for operator in (cso.hsoftmax, cso.hsoftmax_gradient):
+        with pytest.raises(error) as refusal:
+            operator(**call)
+        assert message in str(refusal.value)
+    if "labels" in change or "label_smoothing" in change:
+        return
+    with pytest.raises(error) as refusal:
+        cso.hsoftmax_search(**{name: value for name, value in call.items() if name != "labels"})
+    assert message in str(refusal.value)
