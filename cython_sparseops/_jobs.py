@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from ._arrays import as_integer
@@ -72,6 +70,9 @@ def _numbered(i: int, function: Callable[..., Any], task: Any) -> tuple[int, Any
 
 
 def _is_a_lost_worker(error: BaseException) -> bool:
+    from concurrent.futures import CancelledError  # both take long to import, for no one else
+    from concurrent.futures.process import BrokenProcessPool
+
     lost: tuple[type[BaseException], ...] = (BrokenProcessPool, CancelledError)
     distributed = sys.modules.get("distributed")
     if distributed is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import stat
 import struct
 import zlib
@@ -127,7 +126,7 @@ def _replace(path: str, write: Callable[[IO[bytes]], None]) -> None:
     # A link of the system, such as /dev/stdout, may lead to a file without saying its name.
     if os.path.exists(path) and not (os.path.exists(target) and os.path.samefile(path, target)):
         raise ValueError(f"path must lead to a file that has a name, got {describe(path)}")
-    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.sops")
+    temporary = os.path.join(os.path.dirname(target), f".{os.urandom(8).hex()}.sops")
     try:
         with open(temporary, "xb") as file:
             with suppress(FileNotFoundError):
