@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,14 @@ from ._arrays import (
     as_flag,
     as_float,
     as_integer,
+    as_real,
 )
+from ._bag import as_mode
 from ._core import search as core
 from ._hierarchy import Hierarchy, as_tree
 from ._runtime import resolve_threads
 from ._scoring import as_examples, as_scoring
-from ._sparse import SparseMatrix
+from ._sparse import Compressed, SparseMatrix
 from ._sparse_weights import SparseWeights
 
 __all__ = ["SearchResult", "hsoftmax_search"]
@@ -110,6 +112,11 @@ def hsoftmax_search(
     >>> hsoftmax_search(np.ones((1, 1)), np.array([[3.0], [0.0], [1.0]]), None, h, 2).classes
     array([[3, 2]])
     """
+    at_once: SearchResult | None = core.search_at_once(
+        X, W, b, h, k, beam, edge_beam, nodes, min_prob, check_finite, num_threads, SearchResult
+    )
+    if at_once is not None:
+        return at_once
     tree, x, w, bias, check = as_scoring(X, W, b, h, check_finite)
     count = as_integer("k", k, 1)
     width = None if beam is None else as_integer("beam", beam, 1)
@@ -119,6 +126,64 @@ def hsoftmax_search(
     return SearchResult._make(
         core.search(tree, x, w, bias, count, width, edge, inner, least, check, threads)
     )
+
+
+def search_bags(
+    X: Compressed,
+    E: Array,
+    W: npt.ArrayLike | Weights,
+    b: npt.ArrayLike | None,
+    h: Hierarchy,
+    k: int,
+    mode: str,
+    num_threads: int | None = None,
+) -> tuple[npt.NDArray[np.int64], Array]:
+    """`hsoftmax_search` of the embedding bags of X, whose data are in the dtype of E.
+
+    Bags are made block by block, so that those of all rows never exist at one time.
+    """
+    if X.shape[1] != len(E):
+        raise ValueError(f"X must have {len(E)} columns, got {X.shape[1]}")
+    features = as_real("E", E, 2)
+    tree, _, w, bias, _ = as_scoring(features[:0], W, b, h, True)
+    classes, log_probs = core.bag_search(
+        tree,
+        X.indptr,
+        X.indices,
+        X.data,
+        features,
+        as_mode(mode),
+        w,
+        bias,
+        as_integer("k", k, 1),
+        resolve_threads(num_threads),
+    )
+    return classes, log_probs
+
+
+def row_search(
+    trees: Sequence[tuple[Hierarchy, Any]],
+    labels: Array,
+    kind: type[tuple[Any, ...]],
+    *,
+    bags: tuple[Array, Array, str] | None = None,
+    num_threads: int | None = None,
+) -> Callable[..., Any]:
+    """A compiled function (ids, weights, k) of one row: a `kind` of labels and log-probabilities.
+
+    It returns None where these are no vectors of integers and of the dtype of the model, of one
+    length, and an integer in [1, C]. With `bags`, embeddings, biases and mode, there is one tree,
+    of an array; otherwise all have `SparseWeights`.
+    """
+    threads = resolve_threads(num_threads)
+    if bags is not None:
+        E, b, mode = bags
+        (h, W), *_ = trees
+        tree, _, w, bias, _ = as_scoring(E[:0], W, b, h, True)
+        return core.RowSearch([tree], [w], bias, E, as_mode(mode), len(E), labels, kind, threads)
+    compiled, weights = [as_tree(h) for h, _ in trees], [W._compiled for _, W in trees]
+    features = trees[0][1].shape[1]
+    return core.RowSearch(compiled, weights, None, None, False, features, labels, kind, threads)
 
 
 def search_mean(

@@ -22,7 +22,6 @@ from cython_sparseops._arrays import (
     cast,
     describe,
 )
-from cython_sparseops._bag import as_mode, embed
 from cython_sparseops._models.bag import BagModel
 from cython_sparseops._models.file import KIND as BAG
 from cython_sparseops._models.file import (
@@ -37,7 +36,7 @@ from cython_sparseops._models.linear import KIND as LINEAR
 from cython_sparseops._models.linear import LinearFile, LinearModel, read_linear
 from cython_sparseops._models.text import features_of_file
 from cython_sparseops._models.vectorizer import NO_TEXT, text_rows
-from cython_sparseops._search import hsoftmax_search
+from cython_sparseops._search import hsoftmax_search, row_search, search_bags
 from cython_sparseops._sparse import Compressed, SparseMatrix, as_csr, as_stored, is_sparse
 
 __all__ = ["Prediction", "Predictor"]
@@ -119,11 +118,12 @@ class Predictor:
     ('bee', ['cat'])
     """
 
-    __slots__ = ("__weakref__", "_given", "_head", "_labels", "_names", "_text")
+    __slots__ = ("__weakref__", "_given", "_head", "_labels", "_names", "_one", "_text")
     _given: tuple[Any, ...]
     _head: _BagHead | _LinearHead
     _labels: Array
     _names: Mapping[str, int]
+    _one: Callable[..., Any] | None
     _text: Callable[[str], Any]
 
     def __init__(
@@ -151,7 +151,7 @@ class Predictor:
                 f"vectorizer must have the {head.n_features} features of the model, got {n_named}"
             )
         given = (model, classes, vectorizer, feature_names, num_threads)
-        values = (given, head, classes, names, text.row)
+        values = (given, head, classes, names, head.one_row(classes), text.row)
         for name, value in zip(self.__slots__[1:], values, strict=True):
             object.__setattr__(self, name, value)
         # What compiled rows remember of a tree is filled here, where no other thread can see it.
@@ -255,10 +255,15 @@ class Predictor:
         >>> predictor.top_k({0: 2.5}, k=2).labels
         ['yes', 'no']
         """
-        ids, weights = self._entries(row)
-        indptr = np.array((0, len(ids)), INT64)
-        found, log_probs = self._head.search(indptr, ids, weights, self._as_k(k))
-        return Prediction(self._labels[found[0]].tolist(), log_probs[0].tolist())
+        one: Any = self._one
+        if one is None:
+            return self.top_k_rows((row,), k)[0]
+        if type(row) is tuple and len(row) == 2:
+            found: Prediction | None = one(row[0], row[1], k)
+            if found is not None:
+                return found
+        converted: Prediction = one(*self._entries(row), self._as_k(k))
+        return converted
 
     def top_k_rows(self, rows: SparseMatrix | Iterable[Row], k: int = 5) -> list[Prediction]:
         """Return the k likeliest classes of each row: one call costs less than one for each.
@@ -392,16 +397,24 @@ class _BagHead:
         )
         self.n_classes, self.n_features = model.hierarchy.n_classes, model.n_features
         self.dtype, self.num_threads = model.W.dtype, num_threads
-        self._is_mean = as_mode(model.mode)
 
     def search(self, indptr: Array, ids: Array, weights: Array, k: int) -> tuple[Array, Array]:
         model, threads = self.model, self.num_threads
-        if model.E is None:
+        E, W, b, h = model.E, model.W, model.b, model.hierarchy
+        if E is None:
             hidden = self._dense(indptr, ids, weights)
-        else:
-            hidden = embed(indptr, ids, weights, model.E, self._is_mean, threads)
-        found = hsoftmax_search(hidden, model.W, model.b, model.hierarchy, k, num_threads=threads)
-        return found.classes, found.log_probs
+            found = hsoftmax_search(hidden, W, b, h, k, num_threads=threads)
+            return found.classes, found.log_probs
+        rows = Compressed(indptr, ids, weights, (len(indptr) - 1, self.n_features), "csr")
+        return search_bags(rows, E, W, b, h, k, model.mode, threads)
+
+    def one_row(self, labels: Array) -> Callable[..., Any] | None:
+        model = self.model
+        if model.E is None:
+            return None
+        bags = model.E, model.b, model.mode
+        trees = ((model.hierarchy, model.W),)
+        return row_search(trees, labels, Prediction, bags=bags, num_threads=self.num_threads)
 
     def _dense(self, indptr: Array, ids: Array, weights: Array) -> Array:
         wrong = np.flatnonzero((ids < 0) | (ids >= self.n_features))
@@ -424,6 +437,9 @@ class _LinearHead:
     def search(self, indptr: Array, ids: Array, weights: Array, k: int) -> tuple[Array, Array]:
         rows = Compressed(indptr, ids, weights, (len(indptr) - 1, self.n_features), "csr")
         return self.model.top_k(rows, k, num_threads=self.num_threads)
+
+    def one_row(self, labels: Array) -> Callable[..., Any] | None:
+        return row_search(self.model.trees, labels, Prediction, num_threads=self.num_threads)
 
 
 def _column_names(arrays: Arrays, metadata: Metadata, classes: Array) -> Array:

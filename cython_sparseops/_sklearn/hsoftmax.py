@@ -53,7 +53,7 @@ from cython_sparseops._models.predictor import Predictor
 from cython_sparseops._models.progress import shown
 from cython_sparseops._models.topk import TopK
 from cython_sparseops._models.trees import tree_of
-from cython_sparseops._search import hsoftmax_search
+from cython_sparseops._search import hsoftmax_search, search_bags
 from cython_sparseops._sklearn.callbacks import (
     CallbackSupportMixin,
     Follow,
@@ -61,7 +61,7 @@ from cython_sparseops._sklearn.callbacks import (
     with_callbacks,
 )
 from cython_sparseops._sklearn.checks import as_count, check_settings, refuse_masked, weighty
-from cython_sparseops._sparse import SparseMatrix
+from cython_sparseops._sparse import SparseMatrix, as_csr
 
 _SMOOTHING = 0.1  # scaled, a lower loss than 0 on four of five tasks, by 3 to 50 %
 _LEAST_EPOCHS = 5  # as fastText
@@ -540,6 +540,12 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         most = len(self.classes_)
         k = as_count("k", k, f"in [1, {most}], the number of classes", most)
         rows, model = self._check_rows(X), self.model_
+        if isinstance(model.E, np.ndarray):
+            bags = as_csr("X", self._model_input(rows), model.E.dtype)
+            found, log_probs = search_bags(
+                bags, model.E, model.W, model.b, model.hierarchy, k, model.mode, self.num_threads
+            )
+            return TopK(self.classes_[found], log_probs)
         found = np.empty((rows.shape[0], k), dtype=np.int64)
         log_probs = np.empty((rows.shape[0], k), dtype=model.W.dtype)
         for block, hidden in self._hidden_blocks(rows):

@@ -204,7 +204,7 @@ import json, sys
 import cython_sparseops as cso
 path, rows = sys.argv[1], [tuple(row) for row in json.loads(sys.argv[2])]
 found = cso.Predictor.load(path).top_k_rows(rows)
-assert not {"sklearn", "scipy"} & set(sys.modules)
+assert not {"sklearn", "scipy", "multiprocessing"} & set(sys.modules)
 print(json.dumps(found))
 """
 
@@ -311,3 +311,57 @@ def test_a_vectorizer_of_another_model_is_refused(fitted):
         fitted[0].predictor(CountVectorizer().fit(["ba be"]))
     with pytest.raises(TypeError, match="vectorizer must have a transform"):
         fitted[0].predictor(str.split)
+
+
+# ---- one row by one compiled call: the same answers and refusals as the other ways
+
+
+def test_ids_and_weights_of_every_type_are_one_row(fitted):
+    classifier, X, expected = fitted
+    predictor = classifier.predictor()
+    for i in range(5):
+        ids, weights = entries(X, i)
+        for kind in (np.int64, np.int32, np.uint8, np.int16):
+            for weight in (weights, weights.astype(np.float64), weights.tolist()):
+                for k in (5, np.int64(5)):
+                    found = predictor.top_k((ids.astype(kind), weight), k)
+                    assert type(found) is cso.Prediction
+                    assert found.labels == expected.labels[i].tolist()
+                    assert found.log_probs == expected.log_probs[i].tolist()
+        turned = np.ascontiguousarray(ids[::-1]), np.ascontiguousarray(weights[::-1])
+        assert set(predictor.top_k(turned).labels) == set(expected.labels[i].tolist())
+        gaps = np.repeat(ids, 2)[::2], np.repeat(weights, 2)[::2]
+        assert predictor.top_k(gaps).log_probs == expected.log_probs[i].tolist()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+@pytest.mark.parametrize(
+    ("ids", "weights", "k", "error", "message"),
+    [
+        ([99_999], [1], 5, ValueError, "must be in"),
+        ([-1], [1], 5, ValueError, "must be in"),
+        ([0], [np.nan], 5, ValueError, "finite"),
+        ([0], [np.inf], 5, ValueError, "finite"),
+        ([0, 1], [1], 5, ValueError, "weights must number 2, as ids, got 1"),
+        ([0], [1], 0, ValueError, "k must be in"),
+        ([0], [1], 10**30, ValueError, "k must be"),
+        ([0], [1], True, TypeError, "k must be an integer"),
+        ([0], [1], 2.0, TypeError, "k must be an integer"),
+    ],
+)
+def test_a_row_of_arrays_is_refused_as_others_are(fitted, kind, ids, weights, k, error, message):
+    predictor = fitted[0].predictor()
+    with pytest.raises(error, match=message):
+        predictor.top_k((np.array(ids, kind), np.array(weights, np.float32)), k)
+
+
+def test_rows_far_longer_than_the_lists_of_nodes():
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((300, 500), density=0.4, rng=rng, dtype=np.float32, format="csr")
+    y = rng.integers(0, 40, 300)
+    classifier = LabelTreeClassifier(random_state=0, C=10.0).fit(X, y)
+    together, predictor = classifier.top_k(X, 6), classifier.predictor()
+    for i in range(0, 300, 30):
+        found = predictor.top_k(entries(X, i), 6)
+        assert found.labels == together.labels[i].tolist()
+        assert found.log_probs == together.log_probs[i].tolist()
