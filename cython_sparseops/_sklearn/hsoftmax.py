@@ -6,8 +6,6 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from operator import index
 from typing import Any, Self, cast
 
 import numpy as np
@@ -61,13 +59,10 @@ from cython_sparseops._sklearn.callbacks import (
     with_callbacks,
 )
 from cython_sparseops._sklearn.checks import as_count, check_settings, refuse_masked, weighty
+from cython_sparseops._sklearn.schedule import batch_of, passes, unchanged_unless_trained
 from cython_sparseops._sparse import SparseMatrix, as_csr
 
 _SMOOTHING = 0.1  # scaled, a lower loss than 0 on four of five tasks, by 3 to 50 %
-_LEAST_EPOCHS = 5  # as fastText
-_LEAST_STEPS = 500  # weights start at zero: few rows need that many steps to be told apart
-_LEAST_BATCH, _MOST_BATCH = 256, 1024  # more rows share a node's rows, which are stepped less often
-_STEPS_OF_PASS = 80  # where there are rows enough for larger batches
 Rows = npt.ArrayLike | SparseMatrix
 # Parameters of the classifier that its trainer takes as they are.
 _TRAINER_SETTINGS = (
@@ -288,7 +283,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         >>> HSoftmaxClassifier().fit([[0.0], [1.0]], [0, 1]).predict([[2.0]]).tolist()
         [1]
         """
-        with self._unchanged_unless_trained():
+        with unchanged_unless_trained(self):
             check_settings(self)
             rows, given, weight = weighty(*self._check_training(X, y, sample_weight, reset=True))
             self.classes_ = class_list(self.hierarchy, given, classes)
@@ -315,7 +310,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         if self.n_parts is not None:
             self._train_parts(X, labels, weight, seeds[1])
             return
-        epochs = self._epochs(len(labels))
+        epochs = passes(self.epochs, self.batch_size, len(labels))
         with fit_task(self, epochs, X, self.classes_[labels], sample_weight) as follow:
             self._train(
                 X,
@@ -327,19 +322,8 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
                 follow=follow,
             )
 
-    def _epochs(self, rows: int) -> int:
-        if self.epochs is not None:
-            return index(self.epochs)
-        batch = _LEAST_BATCH if self.batch_size is None else index(self.batch_size)
-        return max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / math.ceil(rows / batch)))
-
     def _batch(self, rows: int) -> int:
-        if self.batch_size is not None:
-            return index(self.batch_size)
-        return min(max(_LEAST_BATCH, rows // _STEPS_OF_PASS), _MOST_BATCH)
-
-    def _steps(self, rows: int) -> int:
-        return math.ceil(rows / self._batch(rows))
+        return batch_of(self.batch_size, rows)
 
     def partial_fit(
         self,
@@ -387,7 +371,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         >>> classifier.partial_fit([[1.0]], ["bee"]).classes_.tolist()
         ['ant', 'bee', 'cat']
         """
-        with self._unchanged_unless_trained():
+        with unchanged_unless_trained(self):
             check_settings(self)
             first = not hasattr(self, "model_")
             if is_one_of(self.class_weight, ("balanced",)):
@@ -707,21 +691,6 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
-    @contextmanager
-    def _unchanged_unless_trained(self) -> Iterator[None]:
-        """A fit that is refused or interrupted before its first step leaves what was there."""
-        before = self.__dict__.copy()
-        history = before.get("history_", [])
-        steps = len(history)
-        try:
-            yield
-        except BaseException:
-            now = getattr(self, "history_", history)
-            if len(now) == (steps if now is history else 0):
-                self.__dict__.clear()
-                self.__dict__.update(before)
-            raise
-
     def _check_training(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[Any, Array, Any]:
@@ -830,7 +799,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
                 self.model_,
                 held_out,
                 rows=rows,
-                steps=self._steps(rows),
+                steps=math.ceil(rows / batch),
                 num_threads=self.num_threads,
             )
             steps = stopping.follow(steps)
@@ -851,7 +820,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         self, X: Any, labels: npt.NDArray[np.int64], weight: Array | None, seed: int
     ) -> None:
         """Train the tree by pieces; E of sparse rows in one pass before, over the whole tree."""
-        epochs, model = self._epochs(len(labels)), self.model_
+        epochs, model = passes(self.epochs, self.batch_size, len(labels)), self.model_
         if model.E is not None:
             self._train(X, labels, weight, epochs=1, lr_schedule="constant")
             X, epochs = model.hidden(X, num_threads=self.num_threads), max(1, epochs - 1)
