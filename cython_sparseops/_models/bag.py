@@ -506,11 +506,13 @@ class BagTrainer:
     def _piece(self, data: Compressed | Array, y: Array) -> int:
         """Examples between two reports, whole batches: by what an example costs, not by a clock."""
         h, sample = self.model.hierarchy, y[:: max(1, len(y) // 1000)]
-        ptr, rows = h.path_ptr, h.row_ptr
-        nodes = [h.path_node[ptr[c] : ptr[c + 1]] for c in sample if 0 <= c < h.n_classes]
-        touched = sum(int((rows[path + 1] - rows[path]).sum()) for path in nodes)
+        classes = sample[(sample >= 0) & (sample < h.n_classes)]
+        first, length = h.path_ptr[classes], h.path_ptr[classes + 1] - h.path_ptr[classes]
+        steps = np.arange(length.sum()) + np.repeat(first - np.cumsum(length) + length, length)
+        nodes = h.path_node[steps]
+        touched = int((h.row_ptr[nodes + 1] - h.row_ptr[nodes]).sum())
         entries = 0 if isinstance(data, np.ndarray) else len(data.indices) / max(1, len(y))
-        cost = self.model.W.shape[1] * (touched / max(1, len(nodes)) + entries + 1)
+        cost = self.model.W.shape[1] * (touched / max(1, len(classes)) + entries + 1)
         return max(1, int(_PIECE / cost / self.batch_size)) * self.batch_size
 
     def _factor(self, done: int, total: int) -> float:
