@@ -351,6 +351,8 @@ def as_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], *others: o
 
 def as_seed(rng: object) -> int:
     """A 64-bit seed from None (fresh), an integer, or a numpy.random.Generator (one draw of it)."""
+    if type(rng) is int and 0 <= rng < 1 << 64:
+        return rng
     if rng is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
     if isinstance(rng, np.random.Generator):
@@ -380,6 +382,12 @@ def as_floats(name: str, array: Array) -> Array:
     if array.flags.c_contiguous or array.flags.f_contiguous:
         return array
     return np.ascontiguousarray(array)
+
+
+def as_bytes(array: Array) -> Array:
+    """The memory of a contiguous matrix, row by row."""
+    rows, cols = array.shape
+    return array.reshape(-1).view(np.uint8).reshape(rows, cols * array.dtype.itemsize)
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:

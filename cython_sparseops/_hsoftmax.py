@@ -17,7 +17,6 @@ from ._arrays import (
     as_flag,
     as_float,
     as_ignored,
-    as_inputs,
     as_integer,
     as_integers,
     as_labels,
@@ -35,7 +34,7 @@ from ._arrays import (
 from ._core import hsoftmax as core
 from ._hierarchy import Hierarchy, as_tree
 from ._runtime import resolve_threads
-from ._scoring import as_scored_inputs, as_scoring
+from ._scoring import as_differentiable_inputs, as_scored_inputs, as_scoring
 from ._sparse import SparseMatrix
 
 __all__ = [
@@ -246,7 +245,7 @@ def hsoftmax(
 
 def hsoftmax_gradient(
     X: npt.ArrayLike,
-    W: npt.ArrayLike,
+    W: npt.ArrayLike | Weights,
     b: npt.ArrayLike | None,
     labels: npt.ArrayLike,
     h: Hierarchy,
@@ -264,7 +263,7 @@ def hsoftmax_gradient(
     Parameters
     ----------
     X, W, b, labels, h, ignore_index, label_smoothing, check_finite, num_threads
-        As for `hsoftmax`.
+        As for `hsoftmax`; of quantized W, bfloat16 and float16, whose gradient is float32.
     grad_output : array_like of shape (N,), optional
         Upstream gradient of each loss. Default: ones.
     residuals : array_like, optional
@@ -318,7 +317,7 @@ def hsoftmax_gradient(
     )
     if at_once is not None:
         return at_once
-    x, w, bias = as_inputs(X, W, b)
+    x, w, bias = as_differentiable_inputs(X, W, b)
     n = len(x)
     check, touched = as_flag("check_finite", check_finite), as_flag("sparse", sparse)
     upstream = None

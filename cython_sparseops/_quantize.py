@@ -14,6 +14,7 @@ from ._arrays import (
     Weights,
     aligned_empty,
     as_array,
+    as_bytes,
     as_integers,
     as_real,
     cast,
@@ -79,8 +80,9 @@ class QuantizedWeights:
     """Decision rows (R, D) as int8 with a scale per row, bfloat16 or float16, from `quantize`.
 
     They take the place of W in `hsoftmax`, `hsoftmax_log_proba`, `hsoftmax_node_log_proba`,
-    `hsoftmax_sample` and `hsoftmax_search`, where X and b are then taken as float32. They cannot be
-    trained. Immutable; pickles and copies.
+    `hsoftmax_sample` and `hsoftmax_search`, where X and b are then taken as float32; those of
+    bfloat16 and float16 also in `hsoftmax_gradient` and `hsoftmax_update`. The update changes them
+    where they lie; nothing else does. Pickles and copies.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ class QuantizedWeights:
     array([[ 0.5, -1. ]], dtype=float32)
     """
 
-    __slots__ = ("_compiled", "_data", "_scale")
+    __slots__ = ("_compiled", "_data", "_memory", "_scale")
 
     def __init__(self, data: Array, scale: Array | None = None) -> None:
         stored = as_array("data", data, bfloat16=True)
@@ -128,7 +130,10 @@ class QuantizedWeights:
         elif ((stored & _EXPONENT) == _EXPONENT).any():
             raise ValueError("data must be finite, got bits of nan or inf")
         self._data, self._scale = _read_only(stored), None if scale is None else _read_only(scale)
-        self._compiled = core.Quantized(kind, _bytes(self._data), self._data.shape[1], self._scale)
+        self._memory = stored  # what `hsoftmax_update` changes, if it may
+        self._compiled = core.Quantized(
+            kind, as_bytes(self._data), self._data.shape[1], self._scale
+        )
 
     @property
     def dtype(self) -> str:
@@ -150,6 +155,9 @@ class QuantizedWeights:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return QuantizedWeights, (self._data, self._scale)
+
+    def __copy__(self) -> QuantizedWeights:
+        return QuantizedWeights(self._data.copy(), self._scale)
 
     def dequantize(self, *, num_threads: int | None = None) -> npt.NDArray[np.float32]:
         """Return the float32 matrix that the stored rows stand for, exactly.
@@ -266,11 +274,6 @@ class QuantizedWeights:
         return QuantizeReport(nll[0] - nll[1], right[0] - right[1], *nll, *right)
 
 
-def _bytes(array: Array) -> Array:
-    rows, cols = array.shape
-    return array.reshape(-1).view(np.uint8).reshape(rows, cols * array.dtype.itemsize)
-
-
 def quantize(
     W: npt.ArrayLike, dtype: str = "int8", *, num_threads: int | None = None
 ) -> QuantizedWeights:
@@ -323,5 +326,5 @@ def quantize(
     w = cast(as_real("W", W, 2), FLOAT32)
     data = aligned_empty(w.shape, _STORED[dtype])
     scale = np.empty(len(w), FLOAT32) if dtype == "int8" else None
-    core.quantize(w, dtype, _bytes(data), scale, resolve_threads(num_threads))
+    core.quantize(w, dtype, as_bytes(data), scale, resolve_threads(num_threads))
     return QuantizedWeights(data, scale)

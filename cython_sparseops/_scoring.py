@@ -11,18 +11,21 @@ from ._arrays import (
     INT64,
     Array,
     as_array,
+    as_bytes,
     as_flag,
     as_inputs,
     as_real,
+    as_writable,
     cast,
     describe,
     is_bfloat16,
+    is_half,
     is_weights,
 )
 from ._core.hsoftmax import SparseExamples
 from ._core.linear import Rows
 from ._core.ndarray import are_ready
-from ._core.quantize import Quantized
+from ._core.quantize import HalfRows, Quantized
 from ._hierarchy import Hierarchy, as_tree
 from ._sparse import Compressed, as_csr, is_sparse
 
@@ -59,8 +62,39 @@ def _bfloat16_rows(W: object) -> Quantized | None:
     w = as_array("W", W, bfloat16=True)
     if w.ndim != 2:
         raise ValueError(f"W must have 2 dimensions, got {w.ndim}")
-    stored = np.ascontiguousarray(w).reshape(-1).view(np.uint8)
-    return Quantized("bfloat16", stored.reshape(len(w), 2 * w.shape[1]), w.shape[1], None)
+    return Quantized("bfloat16", as_bytes(np.ascontiguousarray(w)), w.shape[1], None)
+
+
+def as_differentiable_inputs(X: Any, W: object, b: object) -> tuple[Any, Any, Array | None]:
+    """As `as_scored_inputs`, of weights that have a gradient: floats, of 16 bits too."""
+    if is_weights(W) and W.dtype not in ("bfloat16", "float16"):
+        return as_inputs(X, W, b)  # refuses them
+    return as_scored_inputs(X, W, b)
+
+
+def as_half_rows(W: object) -> tuple[Array, HalfRows] | None:
+    """Rows of 16 bits that are to be changed in place: their memory, and they compiled.
+
+    None for arrays of another dtype.
+    """
+    if is_weights(W):
+        memory = getattr(W, "_memory", None)
+        if W.dtype not in ("bfloat16", "float16") or not isinstance(memory, np.ndarray):
+            raise TypeError(
+                "W must be a float array or weights of bfloat16 or float16 to be changed, "
+                f"got {W.dtype} weights"
+            )
+        if not memory.flags.writeable:
+            raise ValueError(
+                "W must be writeable to be changed in place, got read-only weights "
+                "(copy.copy(W) has memory of its own)"
+            )
+        return memory, HalfRows(W.dtype, as_bytes(memory), memory.shape[1])
+    if not (isinstance(W, np.ndarray) and is_half(W.dtype)):
+        return None
+    array = as_writable("W", W, 2, any_float=True)
+    kind = "bfloat16" if is_bfloat16(array.dtype) else "float16"
+    return array, HalfRows(kind, as_bytes(array), array.shape[1])
 
 
 def as_examples(X: Any) -> SparseExamples:

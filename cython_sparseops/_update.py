@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import (
+    FLOAT32,
     Array,
+    Weights,
     as_array,
     as_flag,
     as_float,
@@ -18,6 +20,7 @@ from ._arrays import (
     as_labels,
     as_real,
     as_real_dtype,
+    as_seed,
     as_vector,
     as_weight,
     as_writable,
@@ -29,6 +32,7 @@ from ._core import update as core
 from ._core.ndarray import are_ready, is_ready_in_place, overlap
 from ._hierarchy import Hierarchy, as_tree
 from ._runtime import resolve_threads
+from ._scoring import as_half_rows
 
 __all__ = ["SGD", "Adagrad", "Adam", "HSoftmaxUpdate", "estimate_memory", "hsoftmax_update"]
 
@@ -391,7 +395,7 @@ def as_optimizer(optimizer: object) -> _Optimizer:
 
 def hsoftmax_update(
     X: npt.ArrayLike,
-    W: Array,
+    W: Array | Weights,
     b: Array | None,
     labels: npt.ArrayLike,
     h: Hierarchy,
@@ -401,6 +405,7 @@ def hsoftmax_update(
     grad_output: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
+    rng: int | np.random.Generator | None = 0,
     check_finite: bool = True,
     num_threads: int | None = None,
 ) -> HSoftmaxUpdate:
@@ -412,10 +417,12 @@ def hsoftmax_update(
     Parameters
     ----------
     X : array_like of shape (N, D)
-        Cast to W's dtype.
-    W : ndarray of shape (R, D), float32 or float64
-        C-contiguous and writeable; changed.
-    b : ndarray of shape (R,) of the same dtype, or None
+        Cast to W's dtype, to float32 where W has 16 bits.
+    W : ndarray of shape (R, D), or QuantizedWeights
+        C-contiguous and writeable; changed. float32, float64, or 16 bits, which halve its memory
+        and what a step moves: an array of float16 or bfloat16 (of ml_dtypes), or what `quantize`
+        returns for these two.
+    b : ndarray of shape (R,) of the same dtype, float32 where W has 16 bits, or None
         Changed.
     labels, h, sample_weight, ignore_index, label_smoothing, num_threads
         As for `hsoftmax`.
@@ -424,6 +431,9 @@ def hsoftmax_update(
     grad_output : array_like of shape (N,), optional
         Upstream gradient of each loss, of any sign, where a larger model calls this in its backward
         pass; not with `sample_weight`, which scales the losses that are returned too.
+    rng : None, int or numpy.random.Generator, default 0
+        By what rows of 16 bits are rounded; without effect on others. An integer gives the same
+        bytes on every run: each call draws by it and the optimizer's ``step_count``.
     check_finite : bool, default True
         Refuse NaN and infinity before anything is written.
 
@@ -441,8 +451,20 @@ def hsoftmax_update(
 
     Notes
     -----
+    Rows of 16 bits: sums, steps and the optimizer's state are float32. Each touched row is widened,
+    stepped (with decay), and rounded once to one of its two neighbors of 16 bits, by chance, with
+    the mean at the row itself: steps far below half an ulp add up, where rounding to nearest would
+    drop them. Element (i, j) draws 16 bits by (rng, step_count, i, j); numbers that 16 bits hold
+    stay as they are; beyond the largest finite one, 65,504 or 3.39e38, comes that one. In float16
+    what is below 2⁻¹⁴ has steps of 2⁻²⁴, and the mean is off by less than 2⁻¹⁴ of one.
+
     W, b and the optimizer belong to one call at a time. Threads that share them need a lock of
     their own: without it steps get lost, and the result is no longer the same on every run.
+
+    References
+    ----------
+    Gupta, Agrawal, Gopalakrishnan and Narayanan, "Deep learning with limited numerical precision",
+    2015.
 
     Examples
     --------
@@ -454,20 +476,23 @@ def hsoftmax_update(
     >>> bool(step() > step())
     True
     """
-    w = as_writable("W", W, 2)
+    half = None if is_ready_in_place(W, 2) else as_half_rows(W)
+    w: Array = as_writable("W", W, 2) if half is None else half[0]
+    rows, dtype = (w, w.dtype) if half is None else (half[1], FLOAT32)
     bias = None if b is None else as_writable("b", b, 1)
-    if bias is not None and bias.dtype != w.dtype:
-        raise TypeError(f"b must have the dtype of W, {w.dtype}, got {bias.dtype}")
+    if bias is not None and bias.dtype != dtype:
+        of_w = f"the dtype of W, {dtype}" if half is None else "float32 where W has 16 bits"
+        raise TypeError(f"b must have {of_w}, got {bias.dtype}")
     if bias is not None and overlap(w, bias):
         raise ValueError("b must not overlap W, got two views of one memory")
     as_optimizer(optimizer)
-    x: Array = X if are_ready(X, w, bias) else cast(as_real("X", X, 2), w.dtype)  # type: ignore[assignment]
+    x: Array = X if are_ready(X, w, bias) else cast(as_real("X", X, 2), dtype)  # type: ignore[assignment]
     n = x.shape[0]
-    weight = as_weight("sample_weight", sample_weight, w.dtype, n)
+    weight = as_weight("sample_weight", sample_weight, dtype, n)
     if grad_output is not None:
         if weight is not None:
             raise ValueError("grad_output must be None where sample_weight is given, got both")
-        weight = as_vector("grad_output", grad_output, w.dtype, n)
+        weight = as_vector("grad_output", grad_output, dtype, n)
     if overlap(x, w) or (bias is not None and overlap(x, bias)):
         x = x.copy()
     if weight is not None:
@@ -480,12 +505,24 @@ def hsoftmax_update(
     settings = optimizer._settings()
     if w.shape != (h.n_rows, x.shape[1]):
         raise ValueError(f"W must have shape ({h.n_rows}, {x.shape[1]}), got {w.shape}")
-    fresh = not optimizer.state
-    settings.state = optimizer.prepare(w.shape, w.dtype)
+    seed, fresh = as_seed(rng), not optimizer.state
+    settings.state = optimizer.prepare(w.shape, dtype)
     try:
         scale = grad_output is None
         nll, dX = core.update(
-            tree, x, w, bias, y, ignored, weight, scale, smoothing, settings, check, threads
+            tree,
+            x,
+            rows,
+            bias,
+            y,
+            ignored,
+            weight,
+            scale,
+            smoothing,
+            settings,
+            seed,
+            check,
+            threads,
         )
     except BaseException:
         if fresh and optimizer.step_count != settings.step:  # refused: not bound to this W

@@ -1,6 +1,6 @@
 from cython_sparseops._core.hierarchy cimport HierarchyView, Tree
 from cython_sparseops._core.linear cimport SparseRowsView
-from cython_sparseops._core.quantize cimport QuantizedView
+from cython_sparseops._core.quantize cimport HalfView, QuantizedView
 from cython_sparseops._core.types cimport CsrView, MatrixView, int32_t, int64_t, real, span, uint64_t
 
 from libcpp cimport bool as cbool
@@ -13,6 +13,8 @@ cdef extern from "<sparseops/weights.hpp>" namespace "sparseops" nogil:
         Weights(MatrixView[const T] rows)
         Weights(QuantizedView rows)
         Weights(SparseRowsView rows)
+
+    QuantizedView as_quantized "static_cast<sparseops::QuantizedView>"(const HalfView& rows)
 
 cdef extern from "<sparseops/hsoftmax.hpp>" namespace "sparseops" nogil:
     cppclass HSoftmaxPlan:
@@ -60,7 +62,7 @@ cdef class SparseExamples:
 
 
 cdef int make_plan(unique_ptr[HSoftmaxPlan]& plan, Tree tree, labels, ignore_index) except -1
-# X is an array, or SparseExamples where W is Rows; W is an array, Quantized or Rows; b may be None.
+# X is an array, or SparseExamples where W is Rows; W is an array, Quantized, HalfRows or Rows; b may be None.
 cdef int set_input(HSoftmaxInput[real]* inp, Tree tree, X, W, b, bint check_finite) except -1
 # W and b of them alone.
 cdef int set_weights(HSoftmaxInput[real]* inp, Tree tree, W, b) except -1

@@ -1,6 +1,6 @@
 from cython_sparseops._core.ndarray cimport are_all_ready, is_float64, is_ready_vector, new_matrix, new_roomy_matrix, new_vector, take, use_numpy
 from cython_sparseops._core.linear cimport Rows
-from cython_sparseops._core.quantize cimport Quantized
+from cython_sparseops._core.quantize cimport HalfRows, Quantized
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
 from cython_sparseops._core.types cimport as_const_csr, as_const_span, as_matrix, share_thread_pool
 
@@ -61,6 +61,8 @@ cdef int set_weights(HSoftmaxInput[real]* inp, Tree tree, W, b) except -1:
         inp.W = Weights[real]((<Rows>W).of(tree))
     elif isinstance(W, Quantized):
         inp.W = Weights[real]((<Quantized>W).view)
+    elif isinstance(W, HalfRows):
+        inp.W = Weights[real](as_quantized((<HalfRows>W).view))
     else:
         take(W, W_view)
         inp.W = Weights[real](W_view)

@@ -1,5 +1,5 @@
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
-from cython_sparseops._core.types cimport as_const_matrix, as_const_span, as_matrix, as_span, share_thread_pool, uint8_t
+from cython_sparseops._core.types cimport as_const_matrix, as_const_span, as_matrix, as_span, share_thread_pool, uint8_t, uint16_t
 
 share_thread_pool(thread_pool_of_runtime())
 
@@ -23,6 +23,15 @@ cdef class Quantized:
         self.view.cols = cols
         if scale is not None:
             self.view.scale = as_const_span(&scale[0], scale.shape[0])
+
+
+cdef class HalfRows:
+    def __cinit__(self, str kind not None, uint8_t[:, ::1] data, size_t cols):
+        self.kept = data
+        self.view.kind = kind_of(kind)
+        self.view.data = <uint16_t*>&data[0, 0]
+        self.view.rows = data.shape[0]
+        self.view.cols = cols
 
 
 def quantize(const float[:, ::1] W, str kind not None, uint8_t[:, ::1] data, float[::1] scale, int num_threads):

@@ -1,5 +1,6 @@
 from cython_sparseops._core.hsoftmax cimport HSoftmaxInput, HSoftmaxPlan
-from cython_sparseops._core.types cimport MatrixView, int64_t, real, span
+from cython_sparseops._core.quantize cimport HalfView
+from cython_sparseops._core.types cimport MatrixView, int64_t, real, span, uint64_t
 
 cdef extern from "<sparseops/update.hpp>" namespace "sparseops" nogil:
     enum class Method:
@@ -24,6 +25,8 @@ cdef extern from "<sparseops/update.hpp>" namespace "sparseops" nogil:
 
     void cpp_update "sparseops::hsoftmax_update" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, MatrixView[T] W, span[T] b,
             const Optimizer[T]& optimizer, span[T] nll, MatrixView[T] dX, int num_threads) except +
+    void cpp_update_halves "sparseops::hsoftmax_update"(const HSoftmaxPlan& plan, const HSoftmaxInput[float]& inp, const HalfView& W, span[float] b,
+            const Optimizer[float]& optimizer, uint64_t seed, span[float] nll, MatrixView[float] dX, int num_threads) except +
 
     void cpp_step_rows "sparseops::step_rows" [T](span[const int64_t] rows, MatrixView[const T] dW, span[const T] db, MatrixView[T] W, span[T] b,
             const Optimizer[T]& optimizer, int num_threads) except +

@@ -1,8 +1,9 @@
 from cython_sparseops._core.hierarchy cimport Tree
 from cython_sparseops._core.hsoftmax cimport make_plan, set_input
 from cython_sparseops._core.ndarray cimport is_float64, new_matrix, new_vector, take, use_numpy
+from cython_sparseops._core.quantize cimport HalfRows, HalfView
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
-from cython_sparseops._core.types cimport share_thread_pool
+from cython_sparseops._core.types cimport share_thread_pool, uint64_t
 
 from libcpp.memory cimport unique_ptr
 
@@ -46,26 +47,32 @@ cdef int count_steps(Settings settings, int64_t step) except -1:
 
 
 def update(Tree tree not None, X, W, b, labels, ignore_index, weight, bint scale_loss, double label_smoothing,
-           Settings optimizer not None, bint check_finite, int num_threads):
-    """(nll, dX); W, b and the state are stepped, and so is the owner's count: no interrupt comes in between."""
+           Settings optimizer not None, uint64_t seed, bint check_finite, int num_threads):
+    """(nll, dX); W, b and the state are stepped, and so is the owner's count: no interrupt comes in between. W: an array, or HalfRows,
+    which are rounded by the seed."""
     cdef HSoftmaxInput[float] narrow
     cdef HSoftmaxInput[double] wide
     if is_float64(X):
         set_input[double](&wide, tree, X, W, b, check_finite)
         wide.scale_loss = scale_loss
-        return step(&wide, tree, W, b, labels, ignore_index, weight, label_smoothing, optimizer, num_threads)
+        return step(&wide, tree, W, b, labels, ignore_index, weight, label_smoothing, optimizer, seed, num_threads)
     set_input[float](&narrow, tree, X, W, b, check_finite)
     narrow.scale_loss = scale_loss
-    return step(&narrow, tree, W, b, labels, ignore_index, weight, label_smoothing, optimizer, num_threads)
+    return step(&narrow, tree, W, b, labels, ignore_index, weight, label_smoothing, optimizer, seed, num_threads)
 
 
 cdef tuple step(HSoftmaxInput[real]* inp, Tree tree, W, b, labels, ignore_index, weight, double label_smoothing, Settings optimizer,
-                int num_threads):
+                uint64_t seed, int num_threads):
     cdef unique_ptr[HSoftmaxPlan] plan
     cdef Optimizer[real] steps
     cdef MatrixView[real] W_view, dX_view
+    cdef HalfView halves
     cdef span[real] b_view, nll_view
-    take(W, W_view)
+    cdef bint is_half = isinstance(W, HalfRows)
+    if is_half:
+        halves = (<HalfRows>W).view
+    else:
+        take(W, W_view)
     if b is not None:
         take(b, b_view)
     set_optimizer[real](&steps, optimizer)
@@ -75,7 +82,10 @@ cdef tuple step(HSoftmaxInput[real]* inp, Tree tree, W, b, labels, ignore_index,
     make_plan(plan, tree, labels, ignore_index)
     nll, dX = new_vector(inp.X.rows(), False, nll_view), new_matrix(inp.X.rows(), inp.X.cols(), False, dX_view)
     with nogil:
-        cpp_update(plan.get()[0], inp[0], W_view, b_view, steps, nll_view, dX_view, num_threads)
+        if not is_half:
+            cpp_update(plan.get()[0], inp[0], W_view, b_view, steps, nll_view, dX_view, num_threads)
+        elif real is float:
+            cpp_update_halves(plan.get()[0], inp[0], halves, b_view, steps, seed, nll_view, dX_view, num_threads)
     count_steps(optimizer, steps.step + 1)
     return nll, dX
 

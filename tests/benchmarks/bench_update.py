@@ -68,7 +68,8 @@ def rows(n_classes, threads, times, against):
     more = {"classes": n_classes, "batch": SIZE, "work": "update"}
     sgd = times["SGD"]
     out = [
-        row(f"{name} SGD", who, sgd, ms, threads, goal_of(who, threads), **more)
+        row(f"{name} {kind}", who, times[kind], ms, threads, goal_of(who, threads), **more)
+        for kind in ("SGD", "SGD, bfloat16")
         for who, ms in against.items()
     ]
     out += [
@@ -94,13 +95,16 @@ def ours(n_classes, labels, rng):
     data = [x for x, _ in batches(rng, n_classes, SIZE, DIM)]
     steps = [labels[i : i + SIZE] for i in range(0, len(labels) - SIZE + 1, SIZE)]
     optimizers = {
-        "SGD": cso.SGD(1e-3),
-        "Adagrad": cso.Adagrad(1e-3),
-        "Adagrad rowwise": cso.Adagrad(1e-3, rowwise=True),
+        "SGD": (cso.SGD(1e-3), None),
+        "SGD, bfloat16": (cso.SGD(1e-3), "bfloat16"),
+        "Adagrad": (cso.Adagrad(1e-3), None),
+        "Adagrad rowwise": (cso.Adagrad(1e-3, rowwise=True), None),
+        "Adagrad rowwise, bfloat16": (cso.Adagrad(1e-3, rowwise=True), "bfloat16"),
     }
 
-    def loop(optimizer):
+    def loop(optimizer, kind):
         W, b = cso.init_weights(h, DIM, rng=0)
+        W = W if kind is None else cso.quantize(W, kind)
 
         def seconds(epochs):
             start = time.perf_counter()
@@ -111,7 +115,7 @@ def ours(n_classes, labels, rng):
 
         return lambda: more_epochs(seconds, SIZE * len(steps))
 
-    return {name: loop(optimizer) for name, optimizer in optimizers.items()}
+    return {name: loop(*settings) for name, settings in optimizers.items()}
 
 
 def fasttext_loop(fasttext, labels, threads):

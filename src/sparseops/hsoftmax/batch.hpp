@@ -50,7 +50,6 @@ struct Batch {
           out(out_),
           k(kernels<T>()),
           X(in.X.dense() ? *in.X.dense() : MatrixView<const T>{}),
-          W(out.gradient ? require_float_rows(in.W) : MatrixView<const T>{}),
           score(h, in.X, in.W, team_size(num_threads, static_cast<double>(X.size()))),
           size(plan.order().size()),
           dim(in.X.cols()),
@@ -135,7 +134,7 @@ struct Batch {
     const HSoftmaxInput<T>& in;
     const Outputs<T> out;
     const Kernels<T>& k;
-    const MatrixView<const T> X, W;  // W of a gradient
+    const MatrixView<const T> X;
     const Scorer<T> score;
     const std::size_t size, dim;    // examples that are not ignored; columns of X
     const bool losses_in_one_call;  // all nodes are logistic, or have two rows each and no soft target: one kernel takes many

@@ -100,6 +100,7 @@ void hsoftmax_backward(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, std
     require(!plan.hierarchy().independent, "h must have logistic or softmax nodes for a gradient, got independent nodes");
     require_batch(plan, in, std::span<const T>(nll));
     detail::require_matrix("dX", dX, plan.examples(), in.X.cols());
+    detail::require_float_rows(in.W);
     run<T>(Batch<T>(plan, in, {nll, {}, true, dX.data, sink.at_once ? &sink : nullptr}, num_threads), &sink);
 }
 

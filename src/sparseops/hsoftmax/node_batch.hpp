@@ -154,7 +154,7 @@ private:
             }
             for (std::size_t j = 0; j < k; j += row_tile_) {
                 const std::size_t n = std::min(row_tile_, k - j);
-                batch_.k.weighted_sums(delta, {batch_.W.row(h_.row(ix(node.node)) + j), dim, nullptr}, n, dim, node.z > 0 || j > 0, out, m);
+                batch_.score.row_sums(delta, h_.row(ix(node.node)) + j, n, node.z > 0 || j > 0, out, m);
                 for (std::size_t s = 0; s < m; ++s) delta[s] += n;
             }
         }

@@ -36,6 +36,7 @@ public:
             worker.products.resize(longest + 3);  // as many as `Scorer::path` may overwrite
             worker.rows.resize(h_.logistic ? 0 : longest * block_);
         }
+        if (batch.out.gradient && batch.in.residuals.empty() && batch.score.has_half_rows()) make_room_for_widened(longest);
         batch.allocate(batch.out.gradient && !takes_rows_, batch.out.residuals.empty() ? block_ : chunk_, workers_);
     }
 
@@ -77,7 +78,41 @@ private:
 
     struct Worker : Scratch<T> {
         std::vector<std::int32_t> rows;  // on the paths of a block
+        // Rows of 16 bits that several examples of a block pass are widened once: those rows, and which are on its paths.
+        std::unique_ptr<T[]> widened;
+        std::vector<std::int32_t> place;
     };
+
+    void make_room_for_widened(std::size_t longest) {
+        std::size_t most = 0;
+        for (std::size_t first = 0; first < batch_.size; first += block_) {
+            std::size_t rows = batch_.at(std::min(batch_.size, first + block_)) - batch_.at(first);
+            for (std::size_t s = first + 1; s < std::min(batch_.size, first + block_); ++s) rows -= ix(batch_.plan.shared_rows()[s]);
+            most = std::max(most, rows);
+        }
+        for (Worker& worker : workers_) {
+            worker.widened = std::make_unique_for_overwrite<T[]>(most * batch_.dim);
+            worker.place.resize(longest * block_);
+        }
+        widens_ = true;
+    }
+
+    // Widens the rows on the way of example s that are not on that of the one before; returns the places of all of them. `next`: of
+    // the first that is free.
+    const std::int32_t* widen_path(std::size_t s, std::size_t first, std::span<const std::int32_t> rows, std::size_t& next,
+                                   Worker& worker) {
+        std::int32_t* const place = worker.place.data() + (batch_.at(s) - batch_.at(first));
+        std::size_t d = 0;
+        if (s > first) {
+            d = ix(batch_.plan.shared_rows()[s]);
+            std::memcpy(place, worker.place.data() + (batch_.at(s - 1) - batch_.at(first)), d * sizeof *place);
+        }
+        for (; d < rows.size(); ++d, ++next) {
+            place[d] = static_cast<std::int32_t>(next);
+            batch_.score.widen(ix(rows[d]), worker.widened.get() + next * batch_.dim);
+        }
+        return place;
+    }
 
     std::size_t last(std::size_t c) const { return std::min(batch_.size, (c + 1) * chunk_); }
 
@@ -99,11 +134,16 @@ private:
     void compute_logits(std::size_t first, std::size_t end, Worker& worker) {
         T* products = worker.products.data();
         const std::span<const T> b = batch_.in.b;
+        std::size_t widened = 0;
         for (std::size_t s = first; s < end; ++s) {
             prefetch_path(s + prefetch_distance_);
             const auto rows = path_rows(s, first, worker);
             T* z = batch_.logits(s, worker);
-            batch_.score.path(batch_.example(s), rows.data(), rows.size(), products);
+            if (widens_)
+                batch_.k.path_dots(batch_.X.row(batch_.example(s)), worker.widened.get(), widen_path(s, first, rows, widened, worker),
+                                   rows.size(), batch_.dim, products);
+            else
+                batch_.score.path(batch_.example(s), rows.data(), rows.size(), products);
             if (b.empty())
                 std::memcpy(z, products, rows.size() * sizeof(T));
             else
@@ -115,8 +155,13 @@ private:
         const std::size_t dim = batch_.dim;
         for (std::size_t s = first; s < end; ++s) {
             const auto rows = path_rows(s, first, worker);
-            batch_.k.weighted_sum(batch_.logits(s, worker), 1, {batch_.W.data, dim, rows.data()}, rows.size(), dim, false,
-                                  batch_.out.dX + batch_.example(s) * dim);
+            T* const dX = batch_.out.dX + batch_.example(s) * dim;
+            if (widens_)
+                batch_.k.weighted_sum(batch_.logits(s, worker), 1,
+                                      {worker.widened.get(), dim, worker.place.data() + (batch_.at(s) - batch_.at(first))}, rows.size(),
+                                      dim, false, dX);
+            else
+                batch_.score.path_sum(batch_.logits(s, worker), rows.data(), rows.size(), dX);
         }
     }
 
@@ -176,6 +221,7 @@ private:
     std::vector<Worker> workers_;
     std::optional<WalkSums<T>> sums_;  // of a gradient, if they fit
     bool takes_rows_ = false;          // `score` hands rows to the sink as it goes
+    bool widens_ = false;              // see Worker
 };
 
 }  // namespace sparseops::detail

@@ -12,6 +12,7 @@
 #include "../detail/parallel.hpp"
 #include "../detail/require.hpp"
 #include "../hsoftmax.hpp"
+#include "../kernels/half.hpp"
 #include "../kernels/kernels.hpp"
 #include "../kernels/prefetch.hpp"
 #include "../kernels/quantized.hpp"
@@ -35,10 +36,10 @@ inline const char* name_of(QuantizedKind kind) {
     return kind == QuantizedKind::int8 ? "int8" : kind == QuantizedKind::bfloat16 ? "bfloat16" : "float16";
 }
 
-// W as a gradient needs it.
+// A gradient needs rows of floats, of any width.
 template <Real T>
-MatrixView<const T> require_float_rows(const Weights<T>& W) {
-    if (const auto* rows = W.dense()) return *rows;
+void require_float_rows(const Weights<T>& W) {
+    if (W.dense() || (W.quantized() && W.quantized()->kind != QuantizedKind::int8)) return;
     refuse("W must be a float array for a gradient, got ", W.sparse() ? "sparse" : name_of(W.quantized()->kind), " weights");
 }
 
@@ -81,7 +82,10 @@ public:
         q_ = *W.quantized();
         require(std::is_same_v<T, float>, "X must be float32, as W has ", name_of(q_.kind), " weights, got float64");
         quantized_ = &quantized_kernels();
-        if (q_.kind != QuantizedKind::int8) return;
+        if (q_.kind != QuantizedKind::int8) {
+            half_ = &half_kernels(q_.kind);
+            return;
+        }
         constexpr std::int64_t most = 0x7fffffff;  // of a sum of products with weights of at most 128
         levels_ = static_cast<std::int32_t>(
             std::min<std::int64_t>(32767, most / (128 * static_cast<std::int64_t>(std::max<std::size_t>(1, X_.cols)))));
@@ -122,7 +126,30 @@ public:
         if (!quantized_) [[likely]]
             return k_.path_dots(X_.row(x), W_.data, w, count, W_.cols, out);
         const auto row = static_cast<std::int32_t>(x);
-        if constexpr (std::is_same_v<T, float>) quantized_dots({0, &row}, 1, {0, w}, count, out, count);
+        if constexpr (std::is_same_v<T, float>) {
+            if (half_) return half_->path_dots(X_.row(x), half_rows(), w, count, q_.cols, out);
+            quantized_dots({0, &row}, 1, {0, w}, count, out, count);
+        }
+    }
+
+    // The gradient of X, of W with float rows: out[0..D) = Σ_j weight[j] · W[w[j]].
+    void path_sum(const T* weight, const std::int32_t* w, std::size_t count, T* out) const {
+        if (!half_) [[likely]]
+            return k_.weighted_sum(weight, 1, {W_.data, W_.cols, w}, count, W_.cols, false, out);
+        if constexpr (std::is_same_v<T, float>) half_->weighted_sum(weight, 1, {half_rows(), q_.cols, w}, count, q_.cols, false, out);
+    }
+    // The same of `count` rows from `first` on, for n outputs; added to them if `accumulate`.
+    void row_sums(const T* const* weight, std::size_t first, std::size_t count, bool accumulate, T* const* out, std::size_t n) const {
+        if (!half_) [[likely]]
+            return k_.weighted_sums(weight, rows(W_, {first}), count, W_.cols, accumulate, out, n);
+        if constexpr (std::is_same_v<T, float>)
+            half_->weighted_sums(weight, rows(half_rows(), q_.cols, {first}), count, q_.cols, accumulate, out, n);
+    }
+
+    bool has_half_rows() const noexcept { return half_ != nullptr; }
+    // A row of those in float32.
+    void widen(std::size_t row, T* to) const {
+        if constexpr (std::is_same_v<T, float>) half_->widen(half_rows() + row * q_.cols, q_.cols, to);
     }
 
     void prefetch_input(std::size_t x) const {
@@ -137,12 +164,13 @@ public:
             detail::prefetch(static_cast<const std::int8_t*>(q_.data) + row * q_.cols, q_.cols);
             prefetch_line(&q_.scale[row]);
         } else {
-            detail::prefetch(static_cast<const std::uint16_t*>(q_.data) + row * q_.cols, q_.cols);
+            detail::prefetch(half_rows() + row * q_.cols, q_.cols);
         }
     }
 
 private:
     bool is_int8() const noexcept { return quantized_ && q_.kind == QuantizedKind::int8; }
+    const std::uint16_t* half_rows() const noexcept { return static_cast<const std::uint16_t*>(q_.data); }
 
     template <class E>
     static Rows<E> rows(const E* data, std::size_t stride, Pick p) {
@@ -170,7 +198,7 @@ private:
             return;
         }
         const auto dots = q_.kind == QuantizedKind::bfloat16 ? quantized_->bfloat16_dots : quantized_->float16_dots;
-        dots(rows(X_, x), nx, rows(static_cast<const std::uint16_t*>(q_.data), q_.cols, w), nw, q_.cols, out, stride);
+        dots(rows(X_, x), nx, rows(half_rows(), q_.cols, w), nw, q_.cols, out, stride);
     }
 
     void view_sparse(const Examples<T>& X, const SparseRowsView& W) {
@@ -192,6 +220,7 @@ private:
     QuantizedView q_;
     const Kernels<T>& k_;
     const QuantizedKernels* quantized_ = nullptr;
+    const HalfKernels* half_ = nullptr;           // of bfloat16 and float16
     std::shared_ptr<const OrderedRows> ordered_;  // sparse: X
     std::optional<SparseScorer> sparse_;
     std::vector<std::int16_t> x_;  // int8: X, a row every stride_, or one row

@@ -8,7 +8,6 @@
 
 #include "../detail/require.hpp"
 #include "../runtime.hpp"
-#include "../weights.hpp"
 #include "half.hpp"
 #include "kernels.hpp"
 #include "linear.hpp"
@@ -142,10 +141,7 @@ const KernelTable& active_kernels() { return *chosen().table; }
 const StreamTable& stream_kernels() { return *chosen().stream; }
 const QuantizedKernels& quantized_kernels() { return *chosen().quantized; }
 const LinearKernels& linear_kernels() { return *chosen().linear; }
-const HalfKernels& half_kernels(QuantizedKind kind) {
-    const HalfTable& table = *chosen().half;
-    return kind == QuantizedKind::bfloat16 ? table.bfloat16 : table.float16;
-}
+const HalfTable& half_table() { return *chosen().half; }
 }  // namespace detail
 
 const char* version() noexcept { return SPARSEOPS_VERSION; }

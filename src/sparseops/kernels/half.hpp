@@ -10,10 +10,6 @@
 
 #include "kernels.hpp"
 
-namespace sparseops {
-enum class QuantizedKind : std::uint8_t;
-}
-
 namespace sparseops::detail {
 
 // The keys of Philox4x32-10's rounds, and the high half of its counter.
@@ -56,7 +52,13 @@ extern const HalfTable half_avx2;
 extern const HalfTable half_avx512;
 extern const HalfTable half_neon;
 
-// Of the table that goes with active_kernels(); kind: bfloat16 or float16.
-const HalfKernels& half_kernels(QuantizedKind kind);
+// The table that goes with active_kernels().
+const HalfTable& half_table();
+
+// Its kernels for a kind, QuantizedKind::bfloat16 or float16.
+template <class Kind>
+const HalfKernels& half_kernels(Kind kind) {
+    return kind == Kind::bfloat16 ? half_table().bfloat16 : half_table().float16;
+}
 
 }  // namespace sparseops::detail
