@@ -24,6 +24,8 @@ FLOAT64 = np.dtype(np.float64)
 INT32 = np.dtype(np.int32)
 INT64 = np.dtype(np.int64)
 REALS, INDICES = (FLOAT32, FLOAT64), (INT32, INT64)
+HALVES = ("bfloat16", "float16")
+STORAGE = ("float32", "float64", *HALVES)  # of rows that are trained
 _ARRAY = np.ndarray
 _READY = 0x101  # bits of flags.num: C-contiguous and aligned
 KEY = {
@@ -127,6 +129,20 @@ def as_real_dtype(dtype: Any) -> np.dtype[Any]:
         found = describe(dtype) if real is None else real
         raise TypeError(f"dtype must be float32 or float64, got {found}")
     return real
+
+
+def as_storage(dtype: Any) -> str:
+    """One of `STORAGE`, from what names it."""
+    if is_one_of(dtype, HALVES):
+        return str(dtype)
+    try:
+        named = None if dtype is None else np.dtype(dtype)
+    except (TypeError, ValueError, AttributeError):
+        named = None
+    if named is not None and named.name in STORAGE:
+        return str(named.name)
+    found = describe(dtype) if named is None else named
+    raise TypeError(f"dtype must be one of {', '.join(STORAGE)}, got {found}")
 
 
 def cast(array: Array, dtype: np.dtype[Any]) -> Array:

@@ -5,14 +5,29 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import INDICES, REALS, Array, as_real, describe, is_one_of, specialized
+from ._arrays import (
+    FLOAT32,
+    HALVES,
+    INDICES,
+    REALS,
+    STORAGE,
+    Array,
+    Weights,
+    as_real,
+    describe,
+    is_one_of,
+    is_weights,
+    specialized,
+)
 from ._core import bag as core
 from ._runtime import resolve_threads
 from ._sparse import SparseMatrix, as_csr
 
 __all__ = ["embedding_bag"]
 
+Rows = Array | Weights
 _EMBED = specialized(core.embedding_bag, INDICES, REALS)
+_EMBED_HALVES = specialized(core.embed_halves, INDICES)
 
 
 def as_mode(mode: str) -> bool:
@@ -22,7 +37,11 @@ def as_mode(mode: str) -> bool:
 
 
 def embedding_bag(
-    X: SparseMatrix, E: npt.ArrayLike, *, mode: str = "mean", num_threads: int | None = None
+    X: SparseMatrix,
+    E: npt.ArrayLike | Weights,
+    *,
+    mode: str = "mean",
+    num_threads: int | None = None,
 ) -> Array:
     """Sum or average the embeddings of each row's features.
 
@@ -30,8 +49,8 @@ def embedding_bag(
     ----------
     X : CSR matrix of shape (N, F)
         Feature weights; int32 or int64 indices.
-    E : array_like of shape (F, H), float32 or float64
-        Embeddings.
+    E : array_like of shape (F, H), float32 or float64, or QuantizedWeights
+        Embeddings; quantized ones of bfloat16 or float16, whose sums are float32.
     mode : {"mean", "sum"}
         ``Σ_j x_ij E_j``, for the mean divided by ``Σ_j |x_ij|``.
     num_threads : int, optional
@@ -57,17 +76,33 @@ def embedding_bag(
     >>> embedding_bag(csr_array([[0.0, 1.0, 3.0]]), np.array([[9.0], [4.0], [8.0]]))
     array([[7.]])
     """
-    weights = as_real("E", E, 2)
-    csr = as_csr("X", X, weights.dtype)
+    weights: Rows
+    if is_weights(E):
+        if E.dtype not in HALVES:
+            raise TypeError(f"E must be {', '.join(STORAGE)}, got {E.dtype} weights")
+        csr, weights = as_csr("X", X, FLOAT32), E
+    else:
+        weights = as_real("E", E, 2)
+        csr = as_csr("X", X, weights.dtype)
     if csr.shape[1] != weights.shape[0]:
         raise ValueError(f"X must have {weights.shape[0]} columns, got {csr.shape[1]}")
     return embed(*csr[:3], weights, as_mode(mode), num_threads)
 
 
 def embed(
-    indptr: Array, indices: Array, data: Array, E: Array, mean: bool, num_threads: int | None
+    indptr: Array,
+    indices: Array,
+    data: Array,
+    E: Rows,
+    mean: bool,
+    num_threads: int | None,
 ) -> Array:
-    """`embedding_bag` of arrays that are ready: indices of one width, data of the dtype of E."""
-    out = np.empty((len(indptr) - 1, E.shape[1]), E.dtype)
-    _EMBED[indptr.dtype, E.dtype](indptr, indices, data, E, mean, out, resolve_threads(num_threads))
+    """`embedding_bag` of arrays that are ready: indices of one width, data of the dtype of sums."""
+    threads, shape = resolve_threads(num_threads), (len(indptr) - 1, E.shape[1])
+    if is_weights(E):
+        out = np.empty(shape, FLOAT32)
+        _EMBED_HALVES[indptr.dtype](indptr, indices, data, E._compiled, mean, out, threads)
+    else:
+        out = np.empty(shape, E.dtype)
+        _EMBED[indptr.dtype, E.dtype](indptr, indices, data, E, mean, out, threads)
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +37,7 @@ _STORED: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(np.int16),
     "float16": np.dtype(np.float16),
 }
+_BLOCK = 4096  # rows that are checked at a time
 _EXPONENT = 0x7F80  # bits of bfloat16: all set in NaN and infinity
 _KIND = {dtype: kind for kind, dtype in _STORED.items()}
 
@@ -74,6 +75,11 @@ def _read_only(array: Array) -> Array:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _blocks(array: Array) -> Iterator[Array]:
+    """Rows by the thousands: what is computed of them stays small."""
+    return (array[start : start + _BLOCK] for start in range(0, len(array), _BLOCK))
 
 
 class QuantizedWeights:
@@ -127,7 +133,7 @@ class QuantizedWeights:
             require_finite("scale", scale)
         elif kind == "float16":
             require_finite("data", stored)
-        elif ((stored & _EXPONENT) == _EXPONENT).any():
+        elif any(((part & _EXPONENT) == _EXPONENT).any() for part in _blocks(stored)):
             raise ValueError("data must be finite, got bits of nan or inf")
         self._data, self._scale = _read_only(stored), None if scale is None else _read_only(scale)
         self._memory = stored  # what `hsoftmax_update` changes, if it may

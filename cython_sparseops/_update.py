@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ._arrays import (
     FLOAT32,
+    HALVES,
     Array,
     Weights,
     as_array,
@@ -19,8 +20,8 @@ from ._arrays import (
     as_integer,
     as_labels,
     as_real,
-    as_real_dtype,
     as_seed,
+    as_storage,
     as_vector,
     as_weight,
     as_writable,
@@ -550,7 +551,7 @@ def step_rows(
 
 
 def estimate_memory(
-    h: Hierarchy, dim: int, *, dtype: npt.DTypeLike = np.float32, optimizer: object = None
+    h: Hierarchy, dim: int, *, dtype: Any = np.float32, optimizer: object = None
 ) -> int:
     """Estimate the bytes of a head that is trained: tree, W, b and the optimizer's state.
 
@@ -562,7 +563,8 @@ def estimate_memory(
     h : Hierarchy
     dim : int
         D.
-    dtype : float32 or float64
+    dtype : float32, float64, "bfloat16" or "float16"
+        Of W. Of 16 bits b and the state are float32.
     optimizer : SGD, Adagrad or Adam, optional
         Default: no state.
 
@@ -581,9 +583,10 @@ def estimate_memory(
     True
     """
     as_tree(h)
-    width, item = as_integer("dim", dim, 1), as_real_dtype(dtype).itemsize
+    width, kind = as_integer("dim", dim, 1), as_storage(dtype)
+    item = 8 if kind == "float64" else 4
     tree = sum(array.nbytes for array in h.to_arrays().values()) + 4 * (2 * h.n_nodes + h.n_classes)
     state = 0
     if optimizer is not None:
         state = as_optimizer(optimizer).state_bytes(h.n_rows, width, item)
-    return tree + h.n_rows * (width + 1) * item + state
+    return tree + h.n_rows * (width * (2 if kind in HALVES else item) + item) + state

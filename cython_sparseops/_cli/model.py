@@ -317,7 +317,7 @@ def _describe_embedding(classifier: HSoftmaxClassifier, hierarchy: str | None) -
     tree, model = classifier.hierarchy_, classifier.model_
     values: dict[str, Any] = {
         "hidden dim": None if model.E is None else int(model.E.shape[1]),
-        "dtype": str(model.W.dtype),
+        "dtype": model.storage,
         "tree": hierarchy or "given",
         "inner nodes": tree.n_nodes,
         "rows of W": tree.n_rows,

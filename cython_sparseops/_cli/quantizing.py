@@ -13,7 +13,7 @@ from cython_sparseops import load_arrays, quantize, save_arrays
 from cython_sparseops._cli.fasttext_text import END
 from cython_sparseops._cli.model import CliModel
 from cython_sparseops._cli.streams import InputError
-from cython_sparseops._models.bag import BagModel
+from cython_sparseops._models.bag import BagModel, plain_rows
 from cython_sparseops._models.file import prefixed
 from cython_sparseops._text import FastTextFeatures, Strings
 
@@ -48,11 +48,11 @@ def save_quantized(model: CliModel, path: str, cutoff: int) -> None:
     )
     if not isinstance(bag, BagModel) or bag.E is None or not is_fasttext:
         raise InputError("model must be one of `sparseops supervised`, got another")
-    E, source = bag.E, model.source
+    E, source = plain_rows(bag.E), model.source
     if 0 < cutoff < len(E) and isinstance(features, FastTextFeatures):
         kept = _longest(E, features, cutoff)
         E, source = E[kept.rows], source._replace(text=kept.features)
-    smaller = BagModel(bag.hierarchy, E, bag.W, bag.b, mode=bag.mode)
+    smaller = BagModel(bag.hierarchy, E, plain_rows(bag.W), bag.b, mode=bag.mode)
     classifier, before = model.classifier, model.classifier.n_features_in_
     classifier.model_, classifier.n_features_in_ = smaller, len(E)
     try:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cython_sparseops._arrays import HALVES
 from cython_sparseops._cli import readers as data
 from cython_sparseops._cli.arguments import (
     Commands,
@@ -41,6 +42,7 @@ EMBEDDING = {
     "weight_decay": "weight_decay",
     "dropout": "dropout",
     "max_norm": "max_norm",
+    "dtype": "dtype",
 }
 LINEAR = {"trees": "n_trees", "loss": "loss", "C": "C", "threshold": "threshold"}
 
@@ -152,6 +154,7 @@ def _add_embedding(group: Any) -> None:
     group.add_argument("--weight-decay", type=float, help="(default 0)")
     group.add_argument("--dropout", type=float, help="of features (default 0)")
     group.add_argument("--max-norm", type=float, help="longest row of weights (default: any)")
+    group.add_argument("--dtype", choices=("float32", *HALVES), help="of weights (default float32)")
 
 
 class Trained(NamedTuple):

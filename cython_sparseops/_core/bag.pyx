@@ -1,4 +1,5 @@
 from cython_sparseops._core.hierarchy cimport HierarchyView, Tree
+from cython_sparseops._core.quantize cimport HalfRows, HalfView, Quantized, QuantizedView
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
 from cython_sparseops._core.types cimport (
     CsrView,
@@ -47,6 +48,14 @@ cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
             const BagSchedule& schedule, int num_threads) except +
     double cpp_dense_train "sparseops::dense_train" [T](const HierarchyView& h, MatrixView[const T] X, span[const int64_t] labels, span[const T] sample_weight,
             span[const int64_t] order, MatrixView[T] W, span[T] b, Optimizer[T]& W_optimizer, const BagSchedule& schedule, int num_threads) except +
+    void cpp_embed_halves "sparseops::embedding_bag" [I](CsrView[const float, I] X, const QuantizedView& E, BagMode mode, MatrixView[float] out,
+            int num_threads) except +
+    double cpp_train_halves "sparseops::bag_train" [I](const HierarchyView& h, CsrView[const float, I] X, span[const int64_t] labels,
+            span[const float] sample_weight, span[const int64_t] order, BagMode mode, const HalfView& E, const HalfView& W, span[float] b,
+            Optimizer[float]& E_optimizer, Optimizer[float]& W_optimizer, const BagSchedule& schedule, int num_threads) except +
+    double cpp_train_dense_halves "sparseops::dense_train"(const HierarchyView& h, MatrixView[const float] X, span[const int64_t] labels,
+            span[const float] sample_weight, span[const int64_t] order, const HalfView& W, span[float] b, Optimizer[float]& W_optimizer,
+            const BagSchedule& schedule, int num_threads) except +
 
 share_thread_pool(thread_pool_of_runtime())
 
@@ -57,6 +66,14 @@ def embedding_bag(const index[::1] indptr, const index[::1] indices, const real[
         cpp_embedding_bag(as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.shape[0]),
                           as_const_matrix(&E[0, 0], E.shape[0], E.shape[1]), mode,
                           as_matrix(&out[0, 0], out.shape[0], out.shape[1]), num_threads)
+
+
+def embed_halves(const index[::1] indptr, const index[::1] indices, const float[::1] data, Quantized E not None, bint mean, float[:, ::1] out,
+                 int num_threads):
+    cdef BagMode mode = BagMode.mean if mean else BagMode.sum
+    with nogil:
+        cpp_embed_halves(as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.view.rows), E.view, mode,
+                         as_matrix(&out[0, 0], out.shape[0], out.shape[1]), num_threads)
 
 
 def shuffled_order(uint64_t seed, uint64_t epoch, int64_t[::1] order):
@@ -126,6 +143,48 @@ def dense_train(Tree tree not None, const real[:, ::1] X, real[:, ::1] W, real[:
             nll = cpp_dense_train(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]), as_const_span(&labels[0], labels.shape[0]),
                                   weights, as_const_span(&order[0], order.shape[0]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
                                   as_span(&b[0], b.shape[0]), W_steps, schedule.of, schedule.num_threads)
+    finally:
+        count_steps(W_optimizer, W_steps.step)
+    keep(record, order.shape[0], schedule.of.total, nll)
+
+
+def train_halves(Tree tree not None, const index[::1] indptr, const index[::1] indices, const float[::1] data, HalfRows E not None,
+                 HalfRows W not None, float[::1] b, *, bint mean, const int64_t[::1] labels, const float[::1] weight,
+                 const int64_t[::1] order, Settings E_optimizer not None, Settings W_optimizer not None, Schedule schedule not None, record):
+    """`bag_train` with E and W in 16 bits."""
+    cdef Optimizer[float] E_steps, W_steps
+    cdef span[const float] weights
+    cdef BagMode mode = BagMode.mean if mean else BagMode.sum
+    cdef double nll = 0
+    set_optimizer[float](&E_steps, E_optimizer)
+    set_optimizer[float](&W_steps, W_optimizer)
+    if weight is not None:
+        weights = as_const_span(&weight[0], weight.shape[0])
+    try:
+        with nogil:
+            nll = cpp_train_halves(tree.view[0], as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.view.rows),
+                                   as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]), mode,
+                                   E.view, W.view, as_span(&b[0], b.shape[0]), E_steps, W_steps, schedule.of, schedule.num_threads)
+    finally:
+        count_steps(E_optimizer, E_steps.step)
+        count_steps(W_optimizer, W_steps.step)
+    keep(record, order.shape[0], schedule.of.total, nll)
+
+
+def train_dense_halves(Tree tree not None, const float[:, ::1] X, HalfRows W not None, float[::1] b, *, const int64_t[::1] labels,
+                       const float[::1] weight, const int64_t[::1] order, Settings W_optimizer not None, Schedule schedule not None, record):
+    """`dense_train` with W in 16 bits."""
+    cdef Optimizer[float] W_steps
+    cdef span[const float] weights
+    cdef double nll = 0
+    set_optimizer[float](&W_steps, W_optimizer)
+    if weight is not None:
+        weights = as_const_span(&weight[0], weight.shape[0])
+    try:
+        with nogil:
+            nll = cpp_train_dense_halves(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]),
+                                         as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]), W.view,
+                                         as_span(&b[0], b.shape[0]), W_steps, schedule.of, schedule.num_threads)
     finally:
         count_steps(W_optimizer, W_steps.step)
     keep(record, order.shape[0], schedule.of.total, nll)

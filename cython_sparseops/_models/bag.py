@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cython_sparseops._arrays import (
+    FLOAT32,
+    HALVES,
     INDICES,
     REALS,
     Array,
@@ -23,6 +26,7 @@ from cython_sparseops._arrays import (
     as_real,
     as_real_dtype,
     as_seed,
+    as_storage,
     as_weight,
     cast,
     describe,
@@ -34,7 +38,9 @@ from cython_sparseops._core import bag as core
 from cython_sparseops._dropout import as_rate
 from cython_sparseops._hierarchy import Hierarchy, as_tree
 from cython_sparseops._hsoftmax import uniform
+from cython_sparseops._quantize import QuantizedWeights, quantize
 from cython_sparseops._runtime import resolve_threads
+from cython_sparseops._scoring import as_half_rows
 from cython_sparseops._sparse import Compressed, SparseMatrix, as_csr
 from cython_sparseops._update import SGD, Adagrad, Adam
 
@@ -42,6 +48,8 @@ __all__ = ["BagModel", "BagTrainer", "Progress"]
 
 _TRAIN = specialized(core.bag_train, INDICES, REALS)
 _DENSE_TRAIN = specialized(core.dense_train, REALS)
+_TRAIN_HALVES = specialized(core.train_halves, INDICES)
+Rows = Array | QuantizedWeights
 BLOCK = 4096  # rows that a model reads or predicts at a time: a block fits in the caches
 _PIECE = 1 << 24  # multiply-adds between two reports: some 50 ms of one core
 
@@ -83,11 +91,11 @@ class BagModel:
     Parameters
     ----------
     hierarchy : Hierarchy
-    E : ndarray of shape (F, H), or None
+    E : ndarray or QuantizedWeights of shape (F, H), or None
         Embeddings of features; D = H then.
-    W : ndarray of shape (R, D), float32 or float64
+    W : ndarray of shape (R, D), float32 or float64, or QuantizedWeights, bfloat16 or float16
     b : ndarray of shape (R,)
-        E and b have the dtype of W.
+        E and b have the dtype of W; b is float32 where W has 16 bits.
     mode : {"mean", "sum"}
         As for `embedding_bag`.
 
@@ -104,11 +112,12 @@ class BagModel:
     """
 
     def __init__(
-        self, hierarchy: Hierarchy, E: Array | None, W: Array, b: Array, *, mode: str = "mean"
+        self, hierarchy: Hierarchy, E: Rows | None, W: Rows, b: Array, *, mode: str = "mean"
     ) -> None:
         as_tree(hierarchy)
         as_mode(mode)
-        W, b, E = as_plain("W", W), as_plain("b", b), None if E is None else as_plain("E", E)
+        W, E = _as_rows("W", W), None if E is None else _as_rows("E", E)
+        b = as_plain("b", b)
         if (
             W.shape[0] != hierarchy.n_rows
             or b.shape != (hierarchy.n_rows,)
@@ -118,9 +127,20 @@ class BagModel:
                 f"W must have {hierarchy.n_rows} rows, as b entries, and the columns of E, got "
                 f"{W.shape} and {b.shape}"
             )
-        if W.dtype not in REALS or b.dtype != W.dtype or (E is not None and E.dtype != W.dtype):
+        real = FLOAT32 if isinstance(W, QuantizedWeights) else W.dtype
+        if real not in REALS or b.dtype != real or (E is not None and E.dtype != W.dtype):
             raise TypeError(f"W must be float32 or float64 and E and b alike, got {W.dtype}")
         self.hierarchy, self.E, self.W, self.b, self.mode = hierarchy, E, W, b, mode
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the model computes in: float32, or float64 where W is."""
+        return self.b.dtype
+
+    @property
+    def storage(self) -> str:
+        """How E and W are stored: float32, float64, bfloat16 or float16."""
+        return str(self.W.dtype)
 
     @classmethod
     def create(
@@ -130,7 +150,7 @@ class BagModel:
         *,
         hidden_dim: int | None = None,
         mode: str = "mean",
-        dtype: npt.DTypeLike = np.float32,
+        dtype: Any = np.float32,
         rng: int | np.random.Generator | None = None,
     ) -> BagModel:
         """Build an untrained model: E uniform in ±1/H, W and b zero, so that the first step is the
@@ -145,7 +165,9 @@ class BagModel:
             H; None: no embedding, the tree takes X itself.
         mode : {"mean", "sum"}
             As for `embedding_bag`.
-        dtype : float32 or float64
+        dtype : float32, float64, "bfloat16" or "float16"
+            Of E and W. Of 16 bits sums and steps are float32, and the rows that a step changes are
+            rounded at random, with the right mean.
         rng : None, int or numpy.random.Generator
             The seed of E.
 
@@ -167,11 +189,19 @@ class BagModel:
         features, seed = as_integer("n_features", n_features, 1), as_seed(rng)
         width = features if hidden_dim is None else as_integer("hidden_dim", hidden_dim, 1)
         as_tree(hierarchy)
-        real = as_real_dtype(dtype)
+        kind = as_storage(dtype)
+        real = FLOAT32 if kind in HALVES else as_real_dtype(kind)
+        b = np.zeros(hierarchy.n_rows, real)
+        E: Rows | None = None
+        if kind in HALVES:
+            if hidden_dim is not None:
+                E = _uniform_halves((features, width), kind, seed, 1 / width)
+            return cls(hierarchy, E, _zero_halves((hierarchy.n_rows, width), kind), b, mode=mode)
+        if hidden_dim is not None:
+            E = uniform((features, width), real, seed, 1 / width)
         W = aligned_empty((hierarchy.n_rows, width), real)
         W[:] = 0
-        E = None if hidden_dim is None else uniform((features, width), real, seed, 1 / width)
-        return cls(hierarchy, E, W, np.zeros(hierarchy.n_rows, real), mode=mode)
+        return cls(hierarchy, E, W, b, mode=mode)
 
     @property
     def n_features(self) -> int:
@@ -204,7 +234,7 @@ class BagModel:
             return embedding_bag(
                 cast_to(SparseMatrix, X), self.E, mode=self.mode, num_threads=num_threads
             )
-        x = cast(as_real("X", X, 2), self.W.dtype)
+        x = cast(as_real("X", X, 2), self.dtype)
         if x.shape[1] != self.W.shape[1]:
             raise ValueError(f"X must have {self.W.shape[1]} columns, got {x.shape[1]}")
         return x
@@ -215,15 +245,22 @@ class BagModel:
         Returns
         -------
         dict of str to ndarray
-            W, b, and E if there is one.
+            W, b, and E if there is one; of 16 bits ``W.data`` and ``E.data``, as of
+            `QuantizedWeights`.
 
         Examples
         --------
         >>> list(BagModel.create(Hierarchy.balanced(2), 5, hidden_dim=3).to_arrays())
         ['E', 'W', 'b']
         """
-        arrays = {"W": self.W, "b": self.b}
-        return arrays if self.E is None else {"E": self.E, **arrays}
+        rows = {"W": self.W} if self.E is None else {"E": self.E, "W": self.W}
+        arrays: dict[str, Array] = {}
+        for name, held in rows.items():
+            if isinstance(held, QuantizedWeights):
+                arrays |= {f"{name}.{part}": array for part, array in held.to_arrays().items()}
+            else:
+                arrays[name] = held
+        return {**arrays, "b": self.b}
 
     @classmethod
     def from_arrays(
@@ -252,15 +289,54 @@ class BagModel:
         >>> BagModel.from_arrays(model.hierarchy, model.to_arrays()).n_features
         5
         """
+        rows = {}
+        for name in ("E", "W"):
+            if f"{name}.data" in arrays:
+                rows[name] = QuantizedWeights(arrays[f"{name}.data"], arrays.get(f"{name}.scale"))
+        held: dict[str, Any] = {**arrays, **rows}
         for name in ("W", "b"):
-            if name not in arrays:
+            if name not in held:
                 raise ValueError(
                     f"arrays must hold {name}, got {', '.join(sorted(arrays)) or 'none'}"
                 )
-        E = arrays.get("E")
-        if arrays["W"].ndim != 2 or (E is not None and E.ndim != 2):
+        E, W = held.get("E"), held["W"]
+        if len(W.shape) != 2 or (E is not None and len(E.shape) != 2):
             raise ValueError("W must have 2 dimensions, and E too")
-        return cls(hierarchy, E, arrays["W"], arrays["b"], mode=mode)
+        return cls(hierarchy, E, W, held["b"], mode=mode)
+
+
+def plain_rows(rows: Rows) -> Array:
+    """Rows as an array, those of 16 bits in float32."""
+    return rows.dequantize() if isinstance(rows, QuantizedWeights) else rows
+
+
+def _as_rows(name: str, value: Any) -> Rows:
+    if not isinstance(value, QuantizedWeights):
+        return as_plain(name, value)
+    if value.dtype not in HALVES:
+        raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {value.dtype}")
+    return value
+
+
+def _empty_halves(shape: tuple[int, int], kind: str) -> Array:
+    return aligned_empty(shape, np.dtype(np.int16 if kind == "bfloat16" else np.float16))
+
+
+def _zero_halves(shape: tuple[int, int], kind: str) -> QuantizedWeights:
+    bits = _empty_halves(shape, kind)
+    bits[:] = 0
+    return QuantizedWeights(bits)
+
+
+def _uniform_halves(shape: tuple[int, int], kind: str, seed: int, bound: float) -> QuantizedWeights:
+    """What `uniform` gives, rounded, without a float32 array of that size."""
+    bits, generator = _empty_halves(shape, kind), np.random.Generator(np.random.Philox(seed))
+    for start in range(0, shape[0], BLOCK):
+        part = generator.random((min(BLOCK, shape[0] - start), shape[1]), np.float32)
+        part -= 0.5
+        part *= 2 * bound
+        bits[start : start + BLOCK] = quantize(part, kind).to_arrays()["data"]
+    return QuantizedWeights(bits)
 
 
 OPTIMIZERS: dict[str, Callable[..., SGD | Adagrad | Adam]] = {
@@ -397,16 +473,20 @@ class BagTrainer:
     def _prepare(self) -> None:
         """Make the state of the optimizers; copy what cannot be written, such as mapped arrays."""
         model = self.model
-        for name, array in model.to_arrays().items():
-            if not array.flags.writeable:
-                setattr(model, name, writable_copy(array))
+        for name in ("E", "W", "b"):
+            held = getattr(model, name)
+            if isinstance(held, QuantizedWeights):
+                if not held._memory.flags.writeable:
+                    setattr(model, name, copy.copy(held))
+            elif held is not None and not held.flags.writeable:
+                setattr(model, name, writable_copy(held))
         for optimizer in (self.W_optimizer, self.E_optimizer):
             for name, array in optimizer.state.items():
                 if not array.flags.writeable:
                     optimizer.state[name] = writable_copy(array)
-        self.W_state = self.W_optimizer.prepare(model.W.shape, model.W.dtype)
+        self.W_state = self.W_optimizer.prepare(model.W.shape, model.dtype)
         self.E_state = (
-            None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.E.dtype)
+            None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.dtype)
         )
 
     def _as_dropout(self, dropout: object, replacement: int | str) -> tuple[float, int]:
@@ -459,7 +539,7 @@ class BagTrainer:
         >>> [progress.epoch for progress in run][-1]
         10
         """
-        dtype = self.model.W.dtype
+        dtype = self.model.dtype
         data: Compressed | Array
         data = cast(as_real("X", X, 2), dtype) if self.model.E is None else as_csr("X", X, dtype)
         n, columns = data.shape
@@ -554,14 +634,25 @@ class BagTrainer:
             "record": (self.history, Progress, self.epochs_done, after, lr),
         }
         tree = as_tree(model.hierarchy)
+        half_W = None if isinstance(model.W, np.ndarray) else as_half_rows(model.W)
         if isinstance(data, np.ndarray):
-            _DENSE_TRAIN[data.dtype](tree, data, model.W, model.b, **run)
+            if half_W is None:
+                _DENSE_TRAIN[data.dtype](tree, data, model.W, model.b, **run)
+            else:
+                core.train_dense_halves(tree, data, half_W[1], model.b, **run)
             return
-        E_optimizer = self._settings(self.E_optimizer, self.E_state)
-        _TRAIN[data.indptr.dtype, data.data.dtype](
-            tree, data.indptr, data.indices, data.data, model.E, model.W, model.b,
-            mean=model.mode == "mean", E_optimizer=E_optimizer, **run,
-        )  # fmt: skip
+        run |= {
+            "mean": model.mode == "mean",
+            "E_optimizer": self._settings(self.E_optimizer, self.E_state),
+        }
+        rows = data.indptr, data.indices, data.data
+        if half_W is None:
+            train = _TRAIN[data.indptr.dtype, data.data.dtype]
+            train(tree, *rows, model.E, model.W, model.b, **run)
+            return
+        half_E = as_half_rows(model.E)
+        assert half_E is not None  # as W
+        _TRAIN_HALVES[data.indptr.dtype](tree, *rows, half_E[1], half_W[1], model.b, **run)
 
     def _settings(self, optimizer: SGD | Adagrad | Adam, state: object) -> core.Settings:
         settings = optimizer._settings()

@@ -331,7 +331,7 @@ def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
 
 
 def restored(arrays: Arrays) -> Arrays:
-    """The arrays of a model, those that were stored as `QuantizedWeights` in float32.
+    """The arrays of a model, those that were stored as int8 `QuantizedWeights` in float32.
 
     Examples
     --------
@@ -339,13 +339,12 @@ def restored(arrays: Arrays) -> Arrays:
     >>> restored(rows)["W"]
     array([[1., 1.]], dtype=float32)
     """
-    packed = {name: under(name, arrays) for name in ("E", "W")}
-    whole = {
-        name: QuantizedWeights.from_arrays(parts).dequantize()
-        for name, parts in packed.items()
-        if parts
-    }
-    return {name: array for name, array in arrays.items() if "." not in name} | whole
+    whole = dict(arrays)
+    for name in ("E", "W"):
+        if f"{name}.scale" in arrays:
+            whole[name] = QuantizedWeights.from_arrays(under(name, arrays)).dequantize()
+            del whole[f"{name}.data"], whole[f"{name}.scale"]
+    return whole
 
 
 def _plain_pairs(class_weight: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cython_sparseops._arrays import Array, aligned_empty
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._models.bag import BagModel, BagTrainer
+from cython_sparseops._quantize import QuantizedWeights, quantize
 from cython_sparseops._search import hsoftmax_search
 
 Numbers = npt.NDArray[np.int64]
@@ -171,14 +172,18 @@ def grow_model(model: BagModel, grown: Grown) -> BagModel:
            [0., 0., 0.]])
     """
     h, old = grown.hierarchy, model.hierarchy
-    W, b = _spread(model.W, grown), _spread(model.b, grown)
+    halves = isinstance(model.W, QuantizedWeights)
+    stored = model.W.to_arrays()["data"] if isinstance(model.W, QuantizedWeights) else model.W
+    W, b = _spread(stored, grown), _spread(model.b, grown)
     wider = np.flatnonzero(np.diff(h.row_ptr)[: old.n_nodes] > np.diff(old.row_ptr))
     for node in wider.tolist():
         first, end = int(old.row_ptr[node]), int(old.row_ptr[node + 1])
         new = slice(int(h.row_ptr[node]) + end - first, int(h.row_ptr[node + 1]))
-        W[new] = model.W[first:end].mean(axis=0, dtype=np.float64)
+        rows = QuantizedWeights(stored[first:end]).dequantize() if halves else stored[first:end]
+        mean = rows.mean(axis=0, dtype=np.float64)
+        W[new] = quantize(mean[None], model.storage).to_arrays()["data"] if halves else mean
         b[new] = model.b[first:end].mean(dtype=np.float64)
-    return BagModel(h, model.E, W, b, mode=model.mode)
+    return BagModel(h, model.E, QuantizedWeights(W) if halves else W, b, mode=model.mode)
 
 
 def grow_trainer(trainer: BagTrainer, model: BagModel, grown: Grown) -> BagTrainer:

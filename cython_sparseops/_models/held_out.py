@@ -12,7 +12,8 @@ import numpy.typing as npt
 from cython_sparseops._arrays import Array, aligned_empty
 from cython_sparseops._core import bag as core
 from cython_sparseops._hsoftmax import hsoftmax
-from cython_sparseops._models.bag import BLOCK, BagModel, Progress, writable_copy
+from cython_sparseops._models.bag import BLOCK, BagModel, Progress, Rows, writable_copy
+from cython_sparseops._quantize import QuantizedWeights, quantize
 
 LEAST_ROWS = 10_000  # with fewer, "auto" holds out none: each is dear, and tells little
 MOST_HELD_OUT = 2_000  # rows: more tell little more, and are missing where classes have few
@@ -93,7 +94,7 @@ class HeldOut(NamedTuple):
     def _loss(
         self, model: BagModel, hidden: list[Array], steps: int, num_threads: int | None
     ) -> float:
-        scale = model.W.dtype.type(_SCALE_STEP**steps)
+        scale = model.dtype.type(_SCALE_STEP**steps)
         total = 0.0
         for block, rows in enumerate(hidden):
             part = slice(block * BLOCK, block * BLOCK + len(rows))
@@ -209,15 +210,15 @@ class EarlyStopping:
         self._rows, self._every = rows, max(1, math.ceil(_LEAST_STEPS / steps))
         self._best_at, self._steps = 0, 0
         self._copy: BagModel | None = None
+        self._copied: dict[str, Array] = {}
         self._best = Fit(math.inf, 0)
 
     def calibrated(self) -> BagModel:
         """The best model, its W and b scaled as held-out rows ask for."""
-        best, scale = self.best, self.best.W.dtype.type(self._best.scale)
+        best, scale = self.best, self.best.dtype.type(self._best.scale)
         if self._best.steps == 0:
             return best
-        W = aligned_empty(best.W.shape, best.W.dtype)
-        np.multiply(best.W, scale, out=W)
+        W = scaled(best.W, scale)
         return BagModel(best.hierarchy, best.E, W, best.b * scale, mode=best.mode)
 
     @property
@@ -255,7 +256,22 @@ class EarlyStopping:
         if self._copy is None:
             arrays = {name: writable_copy(a) for name, a in self._model.to_arrays().items()}
             tree, mode = self._model.hierarchy, self._model.mode
-            self._copy = BagModel.from_arrays(tree, arrays, mode=mode)
+            self._copy, self._copied = BagModel.from_arrays(tree, arrays, mode=mode), arrays
             return
-        for name, array in self._copy.to_arrays().items():
+        for name, array in self._copied.items():
             np.copyto(array, self._model.to_arrays()[name])
+
+
+def scaled(W: Rows, scale: Any) -> Rows:
+    """Rows times a number; of 16 bits each product is rounded to nearest."""
+    if isinstance(W, np.ndarray):
+        out = aligned_empty(W.shape, W.dtype)
+        np.multiply(W, scale, out=out)
+        return out
+    stored = W.to_arrays()["data"]
+    bits = aligned_empty(stored.shape, stored.dtype)
+    for start in range(0, len(bits), BLOCK):
+        rows = slice(start, start + BLOCK)
+        product = QuantizedWeights(stored[rows]).dequantize() * scale
+        bits[rows] = quantize(product, W.dtype).to_arrays()["data"]
+    return QuantizedWeights(bits)

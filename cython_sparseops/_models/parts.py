@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cython_sparseops._arrays import Array
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._jobs import in_jobs
-from cython_sparseops._models.bag import BagModel, BagTrainer, Progress
+from cython_sparseops._models.bag import BagModel, BagTrainer, Progress, plain_rows
 
 
 class TrainedPiece(NamedTuple):
@@ -38,7 +38,8 @@ def train_parts(
 ) -> list[Progress]:
     """Train W and b of a model by the pieces of its tree; one entry of history an epoch.
 
-    X holds what feeds the tree: what `model.hidden` gives, where there is an E, which stays.
+    The model has float rows. X holds what feeds the tree: what `model.hidden` gives, where there is
+    an E, which stays.
 
     The settings are those of `BagTrainer`, the seed as ``rng``. `n_parts` may change last bits (see
     `Hierarchy.split`), `n_jobs` and the backend never do.
@@ -46,10 +47,11 @@ def train_parts(
     counts = np.bincount(labels, minlength=model.hierarchy.n_classes).astype(float)
     plan = model.hierarchy.split(n_parts, counts=counts)
     place = plan._class_place[labels]
+    W = plain_rows(model.W)
     trained = in_jobs(
         train_piece,
         [
-            (piece.hierarchy, model.W[piece.rows], model.b[piece.rows], X, place, bounds, weight,
+            (piece.hierarchy, W[piece.rows], model.b[piece.rows], X, place, bounds, weight,
              dict(settings))
             for piece, bounds in zip(plan.pieces, plan._places, strict=True)
         ],
@@ -97,4 +99,4 @@ def train_piece(
         lr, loss = at.lr, loss + at.nll * (at.examples - before) / len(place)
         epochs.append((lr, loss))
         before = at.examples
-    return TrainedPiece(model.W, model.b, epochs)
+    return TrainedPiece(plain_rows(model.W), model.b, epochs)

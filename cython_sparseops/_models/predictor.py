@@ -36,6 +36,7 @@ from cython_sparseops._models.linear import KIND as LINEAR
 from cython_sparseops._models.linear import LinearFile, LinearModel, read_linear
 from cython_sparseops._models.text import features_of_file
 from cython_sparseops._models.vectorizer import NO_TEXT, text_rows
+from cython_sparseops._quantize import QuantizedWeights
 from cython_sparseops._search import hsoftmax_search, row_search, search_bags
 from cython_sparseops._sparse import Compressed, SparseMatrix, as_csr, as_stored, is_sparse
 
@@ -396,7 +397,7 @@ class _BagHead:
             mode=model.mode,
         )
         self.n_classes, self.n_features = model.hierarchy.n_classes, model.n_features
-        self.dtype, self.num_threads = model.W.dtype, num_threads
+        self.dtype, self.num_threads = model.dtype, num_threads
 
     def search(self, indptr: Array, ids: Array, weights: Array, k: int) -> tuple[Array, Array]:
         model, threads = self.model, self.num_threads
@@ -406,11 +407,15 @@ class _BagHead:
             found = hsoftmax_search(hidden, W, b, h, k, num_threads=threads)
             return found.classes, found.log_probs
         rows = Compressed(indptr, ids, weights, (len(indptr) - 1, self.n_features), "csr")
+        if isinstance(E, QuantizedWeights):
+            hidden = model.hidden(rows, num_threads=threads)
+            found = hsoftmax_search(hidden, W, b, h, k, num_threads=threads)
+            return found.classes, found.log_probs
         return search_bags(rows, E, W, b, h, k, model.mode, threads)
 
     def one_row(self, labels: Array) -> Callable[..., Any] | None:
         model = self.model
-        if model.E is None:
+        if model.E is None or isinstance(model.E, QuantizedWeights):
             return None
         bags = model.E, model.b, model.mode
         trees = ((model.hierarchy, model.W),)
@@ -450,7 +455,9 @@ def _column_names(arrays: Arrays, metadata: Metadata, classes: Array) -> Array:
     return unpack_labels(under("names", arrays), source["name_dtype"])
 
 
-def _frozen(array: Array) -> Array:
+def _frozen(array: Any) -> Any:
+    if isinstance(array, QuantizedWeights):
+        return QuantizedWeights(_frozen(array._memory))
     if not array.flags.writeable:
         return array
     own = aligned_empty(array.shape, array.dtype)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cython_sparseops._arrays import Array, as_float, as_plain, is_one_of
+from cython_sparseops._arrays import HALVES, STORAGE, Array, as_float, as_plain, is_one_of
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._models.bag import OPTIMIZERS
 from cython_sparseops._models.class_weight import check_class_weight
@@ -61,11 +61,17 @@ def check_settings(classifier: Any) -> None:
     fraction = as_float("validation_fraction", classifier.validation_fraction)
     if not 0 < fraction < 1:
         raise ValueError(f"validation_fraction must be in (0, 1), got {fraction}")
+    if classifier.dtype is not None and not is_one_of(classifier.dtype, STORAGE):
+        raise ValueError(f"dtype must be one of {STORAGE} or None, got {classifier.dtype!r}")
     check_class_weight(classifier.class_weight)
     if classifier.n_parts is not None:
         as_count("n_parts", classifier.n_parts)
         if classifier.early_stopping not in (False, "auto"):
             raise ValueError("early_stopping must be False or 'auto' with n_parts, got True")
+        if is_one_of(classifier.dtype, HALVES):
+            raise ValueError(
+                f"dtype must be None, 'float32' or 'float64' with n_parts, got {classifier.dtype!r}"
+            )
     if not isinstance(classifier.hierarchy, Hierarchy) and not is_one_of(
         classifier.hierarchy, TREES
     ):

@@ -121,6 +121,11 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         Leave dropped features out, or put this column of `X` in their place.
     max_norm : float or None
         Rows of the embedding and of the tree that a step leaves longer are scaled down to it.
+    dtype : {"float32", "float64", "bfloat16", "float16"} or None, default None
+        How the embedding and the rows of the tree are stored; None takes that of `X`. In 16 bits
+        they take half the memory of float32, in training, in files and in prediction: sums and
+        steps are float32, and what a step changes is rounded at random, with the right mean, so
+        that small steps add up.
     class_weight : dict, "balanced" or None, default None
         Multiplies the weights of the rows of a class. A dict has weights by label, 1 for those that
         it lacks; only their ratios count. Balanced: the same for all rows of a class together, as
@@ -174,13 +179,13 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
 
     Notes
     -----
-    float64 `X` gives a float64 model and float32 a float32 model; a sparse `X` of integers gives
-    float32, a dense one float64. The same `random_state` gives the same bytes whatever
-    `num_threads`. Held-out rows count so that small classes have the share that they have in
-    training; at the end `W` and `b` are multiplied by the number that makes the loss of these rows
-    least: smoothing makes a model less sure than it may be, too many passes more. Interrupting
-    `fit` (Ctrl-C) leaves a usable model of the steps done so far, and what was there before if no
-    step was; so does a refused `fit`.
+    Without `dtype` float64 `X` gives a float64 model and float32 a float32 model; a sparse `X` of
+    integers gives float32, a dense one float64. The same `random_state` gives the same bytes
+    whatever `num_threads`. Held-out rows count so that small classes have the share that they have
+    in training; at the end `W` and `b` are multiplied by the number that makes the loss of these
+    rows least: smoothing makes a model less sure than it may be, too many passes more.
+    Interrupting `fit` (Ctrl-C) leaves a usable model of the steps done so far, and what was there
+    before if no step was; so does a refused `fit`.
 
     References
     ----------
@@ -215,6 +220,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         dropout: float = 0.0,
         replacement: int | str = "drop",
         max_norm: float | None = None,
+        dtype: str | None = None,
         class_weight: ClassWeight = None,
         label_smoothing: float | None = None,
         early_stopping: bool | str = "auto",
@@ -236,6 +242,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         self.dropout = dropout
         self.replacement = replacement
         self.max_norm = max_norm
+        self.dtype = dtype
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self.early_stopping = early_stopping
@@ -321,9 +328,6 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
                 held_out=held_out,
                 follow=follow,
             )
-
-    def _batch(self, rows: int) -> int:
-        return batch_of(self.batch_size, rows)
 
     def partial_fit(
         self,
@@ -482,7 +486,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         """
         check_is_fitted(self)
         rows, model = self._check_rows(X), self.model_
-        out = np.empty((rows.shape[0], len(self.classes_)), dtype=model.W.dtype)
+        out = np.empty((rows.shape[0], len(self.classes_)), dtype=model.dtype)
         for block, hidden in self._hidden_blocks(rows):
             hsoftmax_log_proba(
                 hidden,
@@ -531,7 +535,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
             )
             return TopK(self.classes_[found], log_probs)
         found = np.empty((rows.shape[0], k), dtype=np.int64)
-        log_probs = np.empty((rows.shape[0], k), dtype=model.W.dtype)
+        log_probs = np.empty((rows.shape[0], k), dtype=model.dtype)
         for block, hidden in self._hidden_blocks(rows):
             found[block], log_probs[block], _ = hsoftmax_search(
                 hidden, model.W, model.b, model.hierarchy, k, num_threads=self.num_threads
@@ -575,7 +579,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
             )
         rows, model = self._check_rows(X), self.model_
         found = np.empty(rows.shape[0], dtype=np.int64)
-        log_probs = np.empty(rows.shape[0], dtype=model.W.dtype)
+        log_probs = np.empty(rows.shape[0], dtype=model.dtype)
         for block, hidden in self._hidden_blocks(rows):
             best = hsoftmax_search(
                 hidden,
@@ -697,7 +701,9 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         refuse_masked(X=X, sample_weight=sample_weight)
         refuse_text("X", X)
         y = label_array("y", y)
-        dtype = [np.float32, np.float64] if issparse(X) else [np.float64, np.float32]
+        dtype: Any = [np.float32, np.float64] if issparse(X) else [np.float64, np.float32]
+        if self.dtype is not None:
+            dtype = np.float64 if self.dtype == "float64" else np.float32
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=dtype, reset=reset)
         with warnings.catch_warnings():  # that there are many classes is no surprise here
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
@@ -732,7 +738,8 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
 
     def _new_model(self, X: Any, tree: Hierarchy, seeds: list[int]) -> BagModel:
         width = int(self.hidden_dim) if issparse(X) else None
-        return BagModel.create(tree, X.shape[1], hidden_dim=width, dtype=X.dtype, rng=seeds[0])
+        dtype = self.dtype or X.dtype
+        return BagModel.create(tree, X.shape[1], hidden_dim=width, dtype=dtype, rng=seeds[0])
 
     def _new_trainer(
         self,
@@ -775,7 +782,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         follow: Follow = iter,
     ) -> None:
         seen = 0 if self._trainer is None else self._trainer.rows_seen
-        batch = self._batch(seen + len(labels))
+        batch = batch_of(self.batch_size, seen + len(labels))
         if self._trainer is None:
             self._trainer = self._new_trainer(
                 self.model_,
@@ -824,7 +831,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         if model.E is not None:
             self._train(X, labels, weight, epochs=1, lr_schedule="constant")
             X, epochs = model.hidden(X, num_threads=self.num_threads), max(1, epochs - 1)
-        settings = self._settings(self._batch(len(labels)))
+        settings = self._settings(batch_of(self.batch_size, len(labels)))
         settings |= {
             "dropout": 0.0,
             "replacement": "drop",
@@ -867,11 +874,11 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         check_is_fitted(self)
         refuse_masked(X=X)
         refuse_text("X", X)
-        return validate_data(self, X, accept_sparse="csr", dtype=self.model_.W.dtype, reset=False)
+        return validate_data(self, X, accept_sparse="csr", dtype=self.model_.dtype, reset=False)
 
     def _model_input(self, X: Any) -> Any:
         """Return the model the kind of rows that it was made for."""
-        dtype = self.model_.W.dtype
+        dtype = self.model_.dtype
         if self.model_.E is not None:
             return X if issparse(X) and X.dtype == dtype else csr_array(X, dtype=dtype)
         return convert(X.toarray() if issparse(X) else X, dtype)

@@ -2,35 +2,33 @@
 #include "bag.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <cstring>
 #include <functional>
 #include <iterator>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <vector>
 
+#include "bag/bags.hpp"
+#include "bag/rows.hpp"
 #include "detail/csr.hpp"
 #include "detail/index.hpp"
 #include "detail/parallel.hpp"
 #include "detail/random.hpp"
 #include "detail/require.hpp"
-#include "dropout/bits.hpp"
 #include "kernels/kernels.hpp"
-#include "kernels/prefetch.hpp"
 #include "update/steps.hpp"
 
 namespace sparseops {
 namespace {
 
+using detail::Bags;
+using detail::ByFeature;
 using detail::ix;
 using detail::require;
 
 constexpr std::size_t example_block = 32;
 constexpr std::size_t feature_block = 32;
-constexpr std::size_t prefetch_distance = 4;  // in examples of X, and in rows of E
+constexpr std::size_t prefetch_distance = 4;  // in rows of E
 
 template <Real T, Index I>
 void require_bags(CsrView<const T, I> X, std::size_t features) {
@@ -45,127 +43,19 @@ void require_bags(CsrView<const T, I> X, std::size_t features) {
     require(bad == X.data.size(), "X must be finite, got ", bad < X.data.size() ? X.data[bad] : T(0), " at stored value ", bad);
 }
 
-// The features of some examples with their weights in the bag: x_ij, divided by Σ|x_ij| for the mean.
-template <Real T>
-struct Bags {
-    std::vector<std::size_t> start;
-    std::vector<std::int32_t> feature;
-    std::vector<T> weight;
-
-    // drops.rate 0: every feature stays. Otherwise those whose draw, at their place in X, drops are left out, or become
-    // `replacement` if that is not negative.
-    template <Index I, class ExampleOf>
-    void fill(CsrView<const T, I> X, std::size_t n, BagMode mode, ExampleOf example_of, Drops drops = {}, std::int64_t replacement = -1) {
-        start.assign(n + 1, 0);
-        for (std::size_t i = 0; i < n; ++i) {
-            const auto row = example_of(i);
-            start[i + 1] = start[i] + ix(X.indptr[row + 1] - X.indptr[row]);
-        }
-        feature.resize(start[n]);
-        weight.resize(start[n]);
-        std::size_t to = 0;
-        for (std::size_t i = 0; i < n; ++i) {
-            const auto from = ix(X.indptr[example_of(i)]), count = start[i + 1] - start[i];
-            const std::size_t first = to;
-            if (i + prefetch_distance < n) {
-                const auto later = ix(X.indptr[example_of(i + prefetch_distance)]),
-                           length = start[i + prefetch_distance + 1] - start[i + prefetch_distance];
-                detail::prefetch(X.indices.data() + later, length);
-                detail::prefetch(X.data.data() + later, length);
-            }
-            if (drops.rate > 0) {
-                dropped_.resize((count + 63) / 64);
-                drops.first = from;
-                draw_drops(drops, count, dropped_);
-            }
-            T sum = 0;
-            for (std::size_t j = 0; j < count; ++j) {
-                const bool drop = drops.rate > 0 && ((dropped_[j / 64] >> (j % 64)) & 1);
-                if (drop && replacement < 0) continue;
-                feature[to] = drop ? static_cast<std::int32_t>(replacement) : static_cast<std::int32_t>(X.indices[from + j]);
-                weight[to] = X.data[from + j];
-                sum += std::abs(X.data[from + j]);
-                ++to;
-            }
-            start[i] = first;
-            if (mode == BagMode::sum || !(sum > 0)) continue;
-            if (!std::isnormal(T(1) / sum)) sum = bring_into_range(std::span(weight).subspan(first, to - first));
-            const T inverse = T(1) / sum;
-            for (std::size_t j = first; j < to; ++j) weight[j] *= inverse;
-        }
-        start[n] = to;
-        feature.resize(to);
-        weight.resize(to);
-    }
-
-private:
-    // Scales weights so that the largest is in [1, 2), and returns their sum.
-    static T bring_into_range(std::span<T> w) {
-        T largest = 0, sum = 0;
-        for (const T v : w) largest = std::max(largest, std::abs(v));
-        const int exponent = std::ilogb(largest);
-        for (T& v : w) sum += std::abs(v = std::scalbn(v, -exponent));
-        return sum;
-    }
-
-    std::vector<std::uint64_t> dropped_;
-};
-
-template <Real T>
-void sum_bags(const Bags<T>& bags, MatrixView<const T> E, T* out, int num_threads) {
-    const std::size_t n = bags.start.size() - 1, dim = E.cols;
-    const auto& k = detail::kernels<T>();
+// `E`: RowSums or HalfSums.
+template <Real T, class Sums>
+void sum_bags(const Bags<T>& bags, const Sums& E, T* out, int num_threads) {
+    const std::size_t n = bags.start.size() - 1, dim = E.cols();
     const int threads = detail::team_size(num_threads, static_cast<double>(bags.feature.size()) * static_cast<double>(dim + 32));
     detail::parallel_for((n + example_block - 1) / example_block, threads, [&](std::size_t block, std::size_t) {
         for (std::size_t i = block * example_block; i < std::min(n, (block + 1) * example_block); ++i) {
             const std::size_t from = bags.start[i];
-            for (std::size_t j = bags.start[i + 1]; i + 1 < n && j < bags.start[i + 2]; ++j)
-                detail::prefetch(E.row(ix(bags.feature[j])), dim);
-            k.weighted_sum(bags.weight.data() + from, 1, {E.data, dim, bags.feature.data() + from}, bags.start[i + 1] - from, dim, false,
-                           out + i * dim);
+            for (std::size_t j = bags.start[i + 1]; i + 1 < n && j < bags.start[i + 2]; ++j) E.prefetch(ix(bags.feature[j]));
+            E.sum(bags.weight.data() + from, bags.feature.data() + from, bags.start[i + 1] - from, out + i * dim);
         }
     });
 }
-
-// The entries of a minibatch by feature: stable, so that each feature's gradient is summed in example order.
-template <Real T>
-struct ByFeature {
-    struct Entry {
-        std::int32_t feature, example;
-        T weight;
-    };
-    std::vector<Entry> entries, other;
-    std::vector<std::size_t> first;  // of each feature that occurs, + the end
-    std::vector<std::int32_t> example;
-    std::vector<T> weight;
-
-    void invert(const Bags<T>& bags, std::size_t features) {
-        const std::size_t n = bags.start.size() - 1;
-        entries.clear();
-        for (std::size_t i = 0; i < n; ++i) {
-            for (std::size_t j = bags.start[i]; j < bags.start[i + 1]; ++j)
-                entries.push_back({bags.feature[j], static_cast<std::int32_t>(i), bags.weight[j]});
-        }
-        other.resize(entries.size());
-        constexpr unsigned bits = 10, mask = (1u << bits) - 1;
-        for (unsigned shift = 0; shift < 31 && (features - 1) >> shift; shift += bits) {
-            std::array<std::size_t, mask + 2> start{};
-            for (const Entry& e : entries) ++start[((static_cast<std::uint32_t>(e.feature) >> shift) & mask) + 1];
-            std::partial_sum(start.begin(), start.end(), start.begin());
-            for (const Entry& e : entries) other[start[(static_cast<std::uint32_t>(e.feature) >> shift) & mask]++] = e;
-            entries.swap(other);
-        }
-        first.clear();
-        example.resize(entries.size());
-        weight.resize(entries.size());
-        for (std::size_t i = 0; i < entries.size(); ++i) {
-            if (i == 0 || entries[i].feature != entries[i - 1].feature) first.push_back(i);
-            example[i] = entries[i].example;
-            weight[i] = entries[i].weight;
-        }
-        first.push_back(entries.size());
-    }
-};
 
 // Of no row of E is the gradient larger than what all bags weigh, each times its own.
 template <Real T>
@@ -185,22 +75,21 @@ void require_room(const Bags<T>& bags, const std::vector<T>& d_hidden, const Opt
             8 * sizeof(T), ", got gradients of up to ", gradient);
 }
 
-// Steps every row of E that the minibatch uses, by the gradient Σ weight · d_hidden[example].
-template <Real T>
-void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, MatrixView<T> E, const Optimizer<T>& optimizer, int num_threads,
+// Steps every row of E that the minibatch uses, by the gradient Σ weight · d_hidden[example]. `E`: RowSteps or HalfSteps.
+template <Real T, class Steps>
+void step_embedding(const ByFeature<T>& by, const std::vector<T>& d_hidden, std::size_t dim, const Steps& E, int num_threads,
                     detail::PerWorker<T>& gradient) {
-    const std::size_t used = by.first.size() - 1, dim = E.cols;
+    const std::size_t used = by.first.size() - 1;
     const auto& k = detail::kernels<T>();
     const int threads = detail::team_size(num_threads, static_cast<double>(by.entries.size() + 3 * used) * static_cast<double>(dim));
     detail::parallel_for((used + feature_block - 1) / feature_block, threads, [&](std::size_t block, std::size_t worker) {
         T* grad = gradient[worker];
         for (std::size_t u = block * feature_block; u < std::min(used, (block + 1) * feature_block); ++u) {
             const std::size_t from = by.first[u];
-            if (u + prefetch_distance < used) prefetch_row(optimizer, ix(by.entries[by.first[u + prefetch_distance]].feature), E);
+            if (u + prefetch_distance < used) E.prefetch(ix(by.entries[by.first[u + prefetch_distance]].feature));
             k.weighted_sum(by.weight.data() + from, 1, {d_hidden.data(), dim, by.example.data() + from}, by.first[u + 1] - from, dim, false,
                            grad);
-            const auto row = ix(by.entries[from].feature);
-            step_row(optimizer, row, grad, E.row(row), dim);
+            E.step(ix(by.entries[from].feature), grad);
         }
     });
 }
@@ -259,11 +148,17 @@ private:
 };
 
 // The step that both models share: hidden rows in, their gradient and the loss out, W and b stepped.
-template <Real T>
+template <Real T, class Table>
 class TreeStep {
 public:
-    TreeStep(MatrixView<T> W, std::span<T> b, Optimizer<T>& optimizer, double label_smoothing, int num_threads)
-        : W_(W), b_(b), optimizer_(optimizer), lr_(optimizer.lr), label_smoothing_(label_smoothing), num_threads_(num_threads) {}
+    TreeStep(const Table& W, std::span<T> b, Optimizer<T>& optimizer, const BagSchedule& schedule, int num_threads)
+        : W_(W),
+          b_(b),
+          optimizer_(optimizer),
+          lr_(optimizer.lr),
+          label_smoothing_(schedule.label_smoothing),
+          seed_(schedule.seed),
+          num_threads_(num_threads) {}
     ~TreeStep() { optimizer_.lr = lr_; }
     TreeStep(const TreeStep&) = delete;
     TreeStep& operator=(const TreeStep&) = delete;
@@ -279,10 +174,14 @@ public:
     // `ready`: a check that may throw, once d_hidden is there and before anything is written.
     double run(const Prepared<T>& batch, double factor, const std::function<void()>& ready = {}) {
         const std::size_t n = batch.examples.size();
-        const HSoftmaxInput<T> in{
-            .X = {hidden.data(), n, W_.cols}, .W = W_, .b = b_, .sample_weight = batch.weight, .label_smoothing = label_smoothing_};
+        const HSoftmaxInput<T> in{.X = {hidden.data(), n, W_.cols},
+                                  .W = detail::weights_of(W_),
+                                  .b = b_,
+                                  .sample_weight = batch.weight,
+                                  .label_smoothing = label_smoothing_};
         optimizer_.lr = lr_ * factor;
-        hsoftmax_update(*batch.plan, in, W_, b_, optimizer_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols}, ready, num_threads_);
+        detail::update_tree(*batch.plan, in, W_, b_, optimizer_, seed_, std::span<T>(nll_), {d_hidden.data(), n, W_.cols}, ready,
+                            num_threads_);
         ++optimizer_.step;
         double sum = 0;
         for (const T v : nll_) sum += static_cast<double>(v);
@@ -290,10 +189,11 @@ public:
     }
 
 private:
-    MatrixView<T> W_;
+    Table W_;
     std::span<T> b_;
     Optimizer<T>& optimizer_;
     double lr_, label_smoothing_;
+    std::uint64_t seed_;
     int num_threads_;
     std::vector<T> nll_;
 };
@@ -325,13 +225,8 @@ double each_batch(std::span<const std::int64_t> order, const BagSchedule& s, int
     return sum;
 }
 
-}  // namespace
-
-template <Real T, Index I>
-void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, MatrixView<T> out, int num_threads) {
-    require_bags(X, E.rows);
-    detail::require_data("E", E.data, E.size());
-    detail::require_matrix("out", out, X.rows(), E.cols);
+template <Real T, Index I, class Sums>
+void embed(CsrView<const T, I> X, const Sums& E, BagMode mode, MatrixView<T> out, int num_threads) {
     constexpr std::size_t row_block = 4096;  // bags laid out at once
     Bags<T> bags;
     for (std::size_t from = 0; from < X.rows(); from += row_block) {
@@ -340,18 +235,19 @@ void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, M
     }
 }
 
-template <Real T, Index I>
-double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
-                 std::span<const std::int64_t> order, BagMode mode, MatrixView<T> E, MatrixView<T> W, std::span<T> b,
-                 Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule, int num_threads) {
+// Table: MatrixView<T> or HalfView.
+template <Real T, Index I, class Table>
+double train_bags(const HierarchyView& h, CsrView<const T, I> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
+                  std::span<const std::int64_t> order, BagMode mode, const Table& E, const Table& W, std::span<T> b,
+                  Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule, int num_threads) {
     if (schedule.check_input) require_bags(X, E.rows);
     require_training(h, X.rows(), labels, sample_weight, order, schedule);
-    detail::require_data("E", E.data, E.size());
-    detail::require_matrix("W", W, h.rows(), E.cols);
+    detail::require_rows("E", E, E.rows, E.cols);
+    detail::require_rows("W", W, h.rows(), E.cols);
     require_optimizer(E_optimizer, E.rows, E.cols, false);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
     num_threads = detail::team_size(num_threads, std::numeric_limits<double>::infinity());  // settled once: what is set may change
-    TreeStep<T> tree(W, b, W_optimizer, schedule.label_smoothing, num_threads);
+    TreeStep<T, Table> tree(W, b, W_optimizer, schedule, num_threads);
     require(schedule.dropout >= 0 && schedule.dropout <= 1, "dropout must be in [0, 1], got ", schedule.dropout);
     require(schedule.replacement < static_cast<std::int64_t>(E.rows), "replacement must be below ", E.rows, ", got ", schedule.replacement);
     const Drops drops{schedule.seed, 0, schedule.dropout, DropPurpose::ids, schedule.epoch};
@@ -365,10 +261,10 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
     };
     const auto step = [&](const Prepared<T>& batch, double factor) {
         tree.resize(batch.examples.size());
-        sum_bags(batch.bags, MatrixView<const T>(E), tree.hidden.data(), num_threads);
+        sum_bags(batch.bags, detail::sums_of(E), tree.hidden.data(), num_threads);
         E_optimizer.lr = lr * factor;
         const double nll = tree.run(batch, factor, [&] { require_room(batch.bags, tree.d_hidden, E_optimizer, E.cols); });
-        step_embedding(batch.by, tree.d_hidden, E, E_optimizer, num_threads, gradient);
+        step_embedding(batch.by, tree.d_hidden, E.cols, detail::steps_of(E, E_optimizer, schedule.seed), num_threads, gradient);
         ++E_optimizer.step;
         return nll;
     };
@@ -378,16 +274,16 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
     return sum;
 }
 
-template <Real T>
-double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
-                   std::span<const std::int64_t> order, MatrixView<T> W, std::span<T> b, Optimizer<T>& W_optimizer,
+template <Real T, class Table>
+double train_dense(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
+                   std::span<const std::int64_t> order, const Table& W, std::span<T> b, Optimizer<T>& W_optimizer,
                    const BagSchedule& schedule, int num_threads) {
     require_training(h, X.rows, labels, sample_weight, order, schedule);
     require(X.cols == W.cols, "X must have ", W.cols, " columns, got ", X.cols);
     detail::require_data("X", X.data, X.size());
-    detail::require_matrix("W", W, h.rows(), X.cols);
+    detail::require_rows("W", W, h.rows(), X.cols);
     require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
-    TreeStep<T> tree(W, b, W_optimizer, schedule.label_smoothing, num_threads);
+    TreeStep<T, Table> tree(W, b, W_optimizer, schedule, num_threads);
     const auto prepare = [&](Prepared<T>& batch) {
         if (!schedule.place.empty()) batch.select(schedule.place);
         batch.plan_for(h, labels, sample_weight);
@@ -400,6 +296,52 @@ double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<cons
         return tree.run(batch, factor);
     };
     return each_batch<T>(order, schedule, num_threads, 256, prepare, step);
+}
+
+}  // namespace
+
+template <Real T, Index I>
+void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, MatrixView<T> out, int num_threads) {
+    require_bags(X, E.rows);
+    detail::require_data("E", E.data, E.size());
+    detail::require_matrix("out", out, X.rows(), E.cols);
+    embed(X, detail::RowSums<T>(E), mode, out, num_threads);
+}
+
+template <Index I>
+void embedding_bag(CsrView<const float, I> X, const QuantizedView& E, BagMode mode, MatrixView<float> out, int num_threads) {
+    detail::require_rows("E", E, E.rows, E.cols);
+    require_bags(X, E.rows);
+    detail::require_matrix("out", out, X.rows(), E.cols);
+    embed(X, detail::HalfSums(E), mode, out, num_threads);
+}
+
+template <Real T, Index I>
+double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
+                 std::span<const std::int64_t> order, BagMode mode, MatrixView<T> E, MatrixView<T> W, std::span<T> b,
+                 Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule, int num_threads) {
+    return train_bags(h, X, labels, sample_weight, order, mode, E, W, b, E_optimizer, W_optimizer, schedule, num_threads);
+}
+
+template <Index I>
+double bag_train(const HierarchyView& h, CsrView<const float, I> X, std::span<const std::int64_t> labels,
+                 std::span<const float> sample_weight, std::span<const std::int64_t> order, BagMode mode, const HalfView& E,
+                 const HalfView& W, std::span<float> b, Optimizer<float>& E_optimizer, Optimizer<float>& W_optimizer,
+                 const BagSchedule& schedule, int num_threads) {
+    return train_bags(h, X, labels, sample_weight, order, mode, E, W, b, E_optimizer, W_optimizer, schedule, num_threads);
+}
+
+template <Real T>
+double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
+                   std::span<const std::int64_t> order, MatrixView<T> W, std::span<T> b, Optimizer<T>& W_optimizer,
+                   const BagSchedule& schedule, int num_threads) {
+    return train_dense(h, X, labels, sample_weight, order, W, b, W_optimizer, schedule, num_threads);
+}
+
+double dense_train(const HierarchyView& h, MatrixView<const float> X, std::span<const std::int64_t> labels,
+                   std::span<const float> sample_weight, std::span<const std::int64_t> order, const HalfView& W, std::span<float> b,
+                   Optimizer<float>& W_optimizer, const BagSchedule& schedule, int num_threads) {
+    return train_dense(h, X, labels, sample_weight, order, W, b, W_optimizer, schedule, num_threads);
 }
 
 template void embedding_bag(CsrView<const float, std::int32_t>, MatrixView<const float>, BagMode, MatrixView<float>, int);
@@ -423,5 +365,14 @@ template double dense_train(const HierarchyView&, MatrixView<const float>, std::
 template double dense_train(const HierarchyView&, MatrixView<const double>, std::span<const std::int64_t>, std::span<const double>,
                             std::span<const std::int64_t>, MatrixView<double>, std::span<double>, Optimizer<double>&, const BagSchedule&,
                             int);
+
+template void embedding_bag(CsrView<const float, std::int32_t>, const QuantizedView&, BagMode, MatrixView<float>, int);
+template void embedding_bag(CsrView<const float, std::int64_t>, const QuantizedView&, BagMode, MatrixView<float>, int);
+template double bag_train(const HierarchyView&, CsrView<const float, std::int32_t>, std::span<const std::int64_t>, std::span<const float>,
+                          std::span<const std::int64_t>, BagMode, const HalfView&, const HalfView&, std::span<float>, Optimizer<float>&,
+                          Optimizer<float>&, const BagSchedule&, int);
+template double bag_train(const HierarchyView&, CsrView<const float, std::int64_t>, std::span<const std::int64_t>, std::span<const float>,
+                          std::span<const std::int64_t>, BagMode, const HalfView&, const HalfView&, std::span<float>, Optimizer<float>&,
+                          Optimizer<float>&, const BagSchedule&, int);
 
 }  // namespace sparseops

@@ -8,6 +8,7 @@
 #include "hierarchy.hpp"
 #include "types.hpp"
 #include "update.hpp"
+#include "weights.hpp"
 
 namespace sparseops {
 
@@ -17,6 +18,10 @@ enum class BagMode { mean, sum };
 // Throws std::invalid_argument on shapes that do not fit and on indices out of range.
 template <Real T, Index I>
 void embedding_bag(CsrView<const T, I> X, MatrixView<const T> E, BagMode mode, MatrixView<T> out, int num_threads = 0);
+
+// The same with E in bfloat16 or float16, summed in float32.
+template <Index I>
+void embedding_bag(CsrView<const float, I> X, const QuantizedView& E, BagMode mode, MatrixView<float> out, int num_threads = 0);
 
 // How to run over some examples. The learning rate of a step is that of the optimizers times
 // 1 - decay · (done / total), done counting the examples before it.
@@ -45,10 +50,22 @@ double bag_train(const HierarchyView& h, CsrView<const T, I> X, std::span<const 
                  std::span<const std::int64_t> order, BagMode mode, MatrixView<T> E, MatrixView<T> W, std::span<T> b,
                  Optimizer<T>& E_optimizer, Optimizer<T>& W_optimizer, const BagSchedule& schedule, int num_threads = 0);
 
+// The same with E and W in bfloat16 or float16: sums, state, b and the step itself are float32, and a row that was stepped is rounded to
+// one of its two neighbors at random, by the schedule's seed, the optimizer's step and the place in E or W alone.
+template <Index I>
+double bag_train(const HierarchyView& h, CsrView<const float, I> X, std::span<const std::int64_t> labels,
+                 std::span<const float> sample_weight, std::span<const std::int64_t> order, BagMode mode, const HalfView& E,
+                 const HalfView& W, std::span<float> b, Optimizer<float>& E_optimizer, Optimizer<float>& W_optimizer,
+                 const BagSchedule& schedule, int num_threads = 0);
+
 // The same without an embedding: X (N, D) feeds the tree.
 template <Real T>
 double dense_train(const HierarchyView& h, MatrixView<const T> X, std::span<const std::int64_t> labels, std::span<const T> sample_weight,
                    std::span<const std::int64_t> order, MatrixView<T> W, std::span<T> b, Optimizer<T>& W_optimizer,
                    const BagSchedule& schedule, int num_threads = 0);
+
+double dense_train(const HierarchyView& h, MatrixView<const float> X, std::span<const std::int64_t> labels,
+                   std::span<const float> sample_weight, std::span<const std::int64_t> order, const HalfView& W, std::span<float> b,
+                   Optimizer<float>& W_optimizer, const BagSchedule& schedule, int num_threads = 0);
 
 }  // namespace sparseops

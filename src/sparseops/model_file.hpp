@@ -8,14 +8,15 @@
 // first one. Sequences of strings are two arrays, `utf8` (bytes) and `offsets` (one more than strings).
 //
 // A tree has the metadata {"kind": "Hierarchy"} and the six arrays of HierarchyView, and one more if its nodes are independent:
-// `independent`, the uint8 number 1. It may have weights beside it: `W` and, if
-// any, `b` and `E`; or quantized, `W.data` and for int8 `W.scale`; or sparse, the arrays of SparseWeights under `W.`.
+// `independent`, the uint8 number 1. It may have weights beside it: `W` and, if any, `b` and `E`; or quantized, `W.data` and for int8
+// `W.scale`, and `E.data` of 16 bits; or sparse, the arrays of SparseWeights under `W.`.
 //   save_arrays(path, {**h.to_arrays(), "W": W, "b": b}, {"kind": "Hierarchy"})
 // A classifier has the kind "HSoftmaxClassifier", the tree under `hierarchy.`, weights under `model.`, and labels under `classes.`:
 // strings, or the bytes `values` of the metadata's `label_dtype`. `sparseops train` adds the words of text under `vocabulary.`:
 // word i is feature i.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -83,8 +84,19 @@ struct ModelWeights {
     MatrixView<const T> E = {};  // (F, H), to be averaged or summed by embedding_bag; without data: X itself feeds the tree
     Weights<T> W = {};           // (R, D); quantized or sparse with T = float alone
     std::span<const T> b = {};   // R, or empty
+    QuantizedView half_E = {};   // E instead, where it is stored in bfloat16 or float16; with T = float alone
 
-    bool has_embedding() const noexcept { return E.data != nullptr; }
+    bool has_embedding() const noexcept { return E.data != nullptr || half_E.data != nullptr; }
+    std::size_t features() const noexcept { return half_E.data ? half_E.rows : E.rows; }  // of E: F, and H
+    std::size_t hidden() const noexcept { return half_E.data ? half_E.cols : E.cols; }
+    // embedding_bag of E, however it is stored.
+    template <Index I>
+    void embed(CsrView<const T, I> X, BagMode mode, MatrixView<T> out, int num_threads = 0) const {
+        if constexpr (std::same_as<T, float>) {
+            if (half_E.data) return embedding_bag(X, half_E, mode, out, num_threads);
+        }
+        embedding_bag(X, E, mode, out, num_threads);
+    }
     HSoftmaxInput<T> input(Examples<T> X) const { return {.X = X, .W = W, .b = b}; }
 };
 

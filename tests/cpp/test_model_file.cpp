@@ -214,6 +214,23 @@ void test_classifiers() {
     check(weights.has_embedding() && weights.E.rows == 4 && weights.E.row(3)[1] == 8 && weights.b[1] == 6, "its weights");
     check_refused("c must be below 3, got 3", [&] { (void)model.label(3); });
 
+    Parts narrow = named;  // the same numbers in bfloat16
+    narrow.erase("model.E");
+    narrow.erase("model.W");
+    narrow["model.E.data"] = part<std::uint16_t>("<i2", "[4, 2]", {0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100});
+    narrow["model.W.data"] = part<std::uint16_t>("<i2", "[2, 2]", {0x3f80, 0x4000, 0x4040, 0x4080});
+    const Bytes narrow_bytes(write(narrow, metadata("str")));
+    const Model halves = Model::load(narrow_bytes.view());
+    const auto& half = std::get<ModelWeights<float>>(halves.weights());
+    check(half.has_embedding() && half.features() == 4 && half.hidden() == 2 && !half.E.data, "a classifier of 16 bits");
+    const std::vector<std::int32_t> indptr{0, 2}, indices{0, 3};
+    const std::vector<float> data{1, 2};
+    std::vector<float> wide_sum(2), half_sum(2);
+    const CsrView<const float, std::int32_t> row{indptr, indices, data, 4};
+    weights.embed(row, model.mode(), {wide_sum.data(), 1, 2}, 1);
+    half.embed(row, halves.mode(), {half_sum.data(), 1, 2}, 1);
+    check(half_sum == wide_sum && half_sum[1] == 18, "the bag of 16-bit embeddings");
+
     const auto number_labels = [&](const std::string& dtype, const Part& values) {
         numbered["classes.values"] = {"|u1", text_of("[", values.bytes.size(), "]"), values.bytes};
         const Bytes file(write(numbered, metadata(dtype)));

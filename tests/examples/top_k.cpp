@@ -46,8 +46,8 @@ std::vector<T> read_row(const sparseops::Model& model, const sparseops::ModelWei
 
     const std::int64_t indptr[] = {0, static_cast<std::int64_t>(features.size())};
     const sparseops::CsrView<const T, std::int64_t> row{indptr, features, values, model.features()};
-    std::vector<T> hidden(weights.E.cols);
-    sparseops::embedding_bag(row, weights.E, model.mode(), {hidden.data(), 1, hidden.size()}, 1);
+    std::vector<T> hidden(weights.hidden());
+    weights.embed(row, model.mode(), {hidden.data(), 1, hidden.size()}, 1);
     return hidden;
 }
 

@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from cython_sparseops import BagModel, BagTrainer, Hierarchy, class_centroids, hsoftmax
 from cython_sparseops._models.held_out import HeldOut, held_out_rows, hold_out
+from cython_sparseops._sklearn.schedule import batch_of
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
 
@@ -252,7 +253,7 @@ def test_minibatches_grow_with_the_rows(noisy):
     whole = HSoftmaxClassifier(hidden_dim=4, epochs=1, early_stopping=False, random_state=0)
     whole.fit(X[rows], y[rows])
     assert whole._trainer.batch_size == 375
-    assert [whole._batch(n) for n in (1, 20_480, 50_000, 10**6)] == [256, 256, 625, 1024]
+    assert [batch_of(None, n) for n in (1, 20_480, 50_000, 10**6)] == [256, 256, 625, 1024]
     stream = HSoftmaxClassifier(hidden_dim=4, optimizer="sgd", random_state=0)
     sizes = []
     for start in range(0, 30_000, 10_000):

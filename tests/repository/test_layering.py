@@ -105,7 +105,8 @@ LENT = {
     ("update/update.cpp", "hsoftmax/backward.hpp"),
     ("update/update.cpp", "normalize/named_rows.hpp"),
     ("bag.cpp", "update/steps.hpp"),
-    ("bag.cpp", "dropout/bits.hpp"),
+    ("bag/rows.hpp", "update/steps.hpp"),
+    ("bag/bags.hpp", "dropout/bits.hpp"),
 }
 
 

@@ -141,6 +141,10 @@ ModelWeights<T> read_arrays(const ArrayFile& file, const std::string& prefix) {
     }
     if (file.arrays().contains(prefix + "b")) weights.b = file.vector<T>(prefix + "b");
     if (file.arrays().contains(prefix + "E")) weights.E = file.matrix<T>(prefix + "E");
+    if (file.arrays().contains(prefix + "E.data")) {
+        weights.half_E = read_quantized(file, prefix + "E.");
+        require(weights.half_E.kind != QuantizedKind::int8, "E must be float32, float64, bfloat16 or float16, got int8");
+    }
     return weights;
 }
 
@@ -171,10 +175,10 @@ void Model::read_weights(const std::string& prefix, const Metadata& metadata) {
         [&](const auto& w) {
             const std::size_t rows = tree().rows();
             const bool wants_b = classifier || file_.arrays().contains(prefix + "b");
-            require(w.W.rows() == rows && (!wants_b || w.b.size() == rows) && (!w.has_embedding() || w.E.cols == w.W.cols()),
+            require(w.W.rows() == rows && (!wants_b || w.b.size() == rows) && (!w.has_embedding() || w.hidden() == w.W.cols()),
                     "W must have ", rows, " rows, as b entries, and the columns of E, got ", shape_text({w.W.rows(), w.W.cols()}), " and ",
                     shape_text({w.b.size()}));
-            features_ = w.has_embedding() ? w.E.rows : w.W.cols();
+            features_ = w.has_embedding() ? w.features() : w.W.cols();
         },
         weights_);
     const std::string mode = classifier || !metadata.mode.empty() ? metadata.mode : "mean";
