@@ -180,10 +180,16 @@ def row_search(
         E, b, mode = bags
         (h, W), *_ = trees
         tree, _, w, bias, _ = as_scoring(E[:0], W, b, h, True)
-        return core.RowSearch([tree], [w], bias, E, as_mode(mode), len(E), labels, kind, threads)
+        one: Callable[..., Any] = core.RowSearch(
+            [tree], [w], bias, E, as_mode(mode), len(E), labels, kind, threads
+        )
+        return one
     compiled, weights = [as_tree(h) for h, _ in trees], [W._compiled for _, W in trees]
     features = trees[0][1].shape[1]
-    return core.RowSearch(compiled, weights, None, None, False, features, labels, kind, threads)
+    several: Callable[..., Any] = core.RowSearch(
+        compiled, weights, None, None, False, features, labels, kind, threads
+    )
+    return several
 
 
 def search_mean(
