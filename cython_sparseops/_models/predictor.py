@@ -132,7 +132,7 @@ class Predictor:
         model: BagModel | LinearModel,
         classes: Array,
         *,
-        vectorizer: Any = None,
+        vectorizer: object = None,
         feature_names: Iterable[str] | None = None,
         num_threads: int | None = 1,
     ) -> None:
@@ -163,7 +163,7 @@ class Predictor:
         cls,
         path: str | os.PathLike[str],
         *,
-        vectorizer: Any = None,
+        vectorizer: object = None,
         mmap: bool = True,
         num_threads: int | None = 1,
     ) -> Self:

@@ -593,7 +593,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         names = np.array([*self.classes_.tolist(), *inner], dtype=object)
         return TopK(names[found], log_probs)
 
-    def predictor(self, vectorizer: Any = None) -> Predictor:
+    def predictor(self, vectorizer: object = None) -> Predictor:
         """Return a light object that answers single rows, as `top_k` does, to the last bit.
 
         Parameters

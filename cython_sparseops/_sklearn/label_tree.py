@@ -508,7 +508,7 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return self.model_.explain(checked, numbers)
 
-    def predictor(self, vectorizer: Any = None) -> Predictor:
+    def predictor(self, vectorizer: object = None) -> Predictor:
         """Return a light object that answers single rows, as `top_k` does, to the last bit.
 
         Parameters

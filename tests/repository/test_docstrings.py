@@ -9,6 +9,8 @@ import doctest
 import importlib.util
 import inspect
 import re
+import typing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,3 +127,25 @@ def test_an_example_runs(name, tmp_path, monkeypatch):
     runner = doctest.DocTestRunner(verbose=False)
     runner.run(examples, out=failures.append)
     assert not failures, "".join(failures)
+
+
+# What JSON holds, labels of any kind, and a tree in a module that the tree's own imports.
+SAY_ANY = {"load_arrays", "Piece", "Prediction"}
+
+
+def annotations(thing):
+    """The types in a signature that users see, or of the fields of a result."""
+    if inspect.isclass(thing) and not is_result(thing):
+        thing = thing.__init__
+    home = getattr(thing, "__globals__", {}).get("__name__")  # public names say the package's
+    named = SimpleNamespace(__module__=home, __qualname__=getattr(thing, "__qualname__", ""))
+    for one in typing.get_overloads(named) or [thing]:
+        yield from getattr(one, "__annotations__", {}).values()
+
+
+def test_no_public_type_is_any(name):
+    if name.rpartition(".")[2] in SAY_ANY:
+        return
+    arrays = r"dtype\[Any\]|\bMapping\[Any, |dict\[Any, |numpy\.ndarray\[.*?\]\]"
+    found = [re.sub(arrays, "", str(type)) for type in annotations(PUBLIC[name])]
+    assert not [type for type in found if re.search(r"\bAny\b", type)]
