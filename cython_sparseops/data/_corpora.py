@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _MOST = 2**31 - 1  # columns
-_SUBJECT = re.compile(r"<([^<>\s]+)>")
-_SUBJECTS = re.compile(r"\s*(?:<[^<>\s]+>\s*)*")
+_URI = r"(?:<[^<>\s]+>|[A-Za-z][\w+.-]*://[^<>\s]+)"  # some files have no angle brackets
+_BRACKETS = re.compile(r"<[^<>]+>")
+_SUBJECT = re.compile(_URI)
+_SUBJECTS = re.compile(rf"\s*(?:{_URI}(?:\s+|$))*")
 
 
 class XmcData(NamedTuple):
@@ -140,12 +142,15 @@ class AnnifCorpus(NamedTuple):
 def read_annif(
     path: str | os.PathLike[str], *, subjects: Iterable[str] | None = None
 ) -> AnnifCorpus:
-    """Read a corpus in Annif's short-text format: a line is ``text<TAB><uri> <uri> …``.
+    """Read a corpus in one of Annif's formats: a line ``text<TAB><uri> <uri> …`` for each short
+    text, or a folder of long ones.
 
     Parameters
     ----------
     path : str or path-like
-        Plain, .gz, .bz2 or .xz.
+        A file, plain, .gz, .bz2 or .xz; or a folder of texts ``name.txt``, in the order of their
+        names, each with its subjects in ``name.tsv`` (a line ``<uri><TAB>label`` for each) or
+        ``name.key`` (a label a line), or with none.
     subjects : sequence of str, optional
         The columns of `Y`, such as those of the training corpus; other subjects are left out. By
         default those of the file.
@@ -162,7 +167,8 @@ def read_annif(
 
     Notes
     -----
-    Blank lines are left out. A text may have no subject.
+    Blank lines are left out. A text may have no subject. Where a folder's file of subjects has
+    URIs, they are the subjects, otherwise its labels are.
 
     References
     ----------
@@ -176,20 +182,8 @@ def read_annif(
     >>> corpus.texts, corpus.subjects.tolist(), corpus.Y.indptr.tolist()
     (['A cat purrs', 'Nothing'], ['http://e.org/cat', 'http://e.org/pet'], [0, 2, 2])
     """
-    name, texts, found, ends = os.fsdecode(path), list[str](), list[str](), [0]
-    with open_lines(name) as lines:
-        for number, line in lines:
-            text, tab, uris = line.rstrip("\r").rpartition("\t")
-            if not line.strip():
-                continue
-            if not tab or not _SUBJECTS.fullmatch(uris):
-                raise InputError(
-                    f"{name} must have lines text<TAB><uri> <uri>…, got {line[:60]!r} in line "
-                    f"{number}"
-                )
-            texts.append(text)
-            found += _SUBJECT.findall(uris)
-            ends.append(len(found))
+    name = os.fsdecode(path)
+    texts, found, ends = _of_folder(name) if os.path.isdir(name) else _of_file(name)
     if not texts:
         raise InputError(f"{name} must hold at least one text, got none")
     given = sorted(set(found if subjects is None else subjects))
@@ -209,3 +203,49 @@ def read_annif(
         "csr",
     )
     return AnnifCorpus(texts, as_scipy(parts), classes)
+
+
+def _of_file(name: str) -> tuple[list[str], list[str], list[int]]:
+    """Texts, the subjects of all, and where those of each end."""
+    texts, found, ends = list[str](), list[str](), [0]
+    with open_lines(name) as lines:
+        for number, line in lines:
+            text, tab, uris = line.rstrip("\r").rpartition("\t")
+            if not line.strip():
+                continue
+            if not tab or not _SUBJECTS.fullmatch(uris):
+                raise InputError(
+                    f"{name} must have lines text<TAB><uri> <uri>…, got {line[:60]!r} in line "
+                    f"{number}"
+                )
+            texts.append(text)
+            found += [uri.strip("<>") for uri in _SUBJECT.findall(uris)]
+            ends.append(len(found))
+    return texts, found, ends
+
+
+def _of_folder(name: str) -> tuple[list[str], list[str], list[int]]:
+    texts, found, ends = list[str](), list[str](), [0]
+    for file in sorted(os.listdir(name)):
+        stem, suffix = os.path.splitext(os.path.join(name, file))
+        if suffix != ".txt":
+            continue
+        with open_lines(stem + suffix) as lines:
+            texts.append("\n".join(text for _, text in lines))
+        own = next((stem + end for end in (".tsv", ".key") if os.path.exists(stem + end)), None)
+        found += [] if own is None else _subjects_of(own)
+        ends.append(len(found))
+    return texts, found, ends
+
+
+def _subjects_of(name: str) -> list[str]:
+    """The URIs of a file of subjects, or its labels."""
+    uris, labels = list[str](), list[str]()
+    with open_lines(name) as lines:
+        for _, line in lines:
+            values = [value.strip() for value in line.split("\t")]
+            own = [value[1:-1] for value in values if _BRACKETS.fullmatch(value)]
+            uris += own
+            if not own:
+                labels += [value for value in values if value][:1]
+    return uris or labels

@@ -102,6 +102,30 @@ def test_subjects_that_were_not_trained_are_left_out(tmp_path):
     assert read_annif(write(tmp_path / "none.tsv", "a\t\n")).Y.shape == (1, 0)
 
 
+def test_an_annif_corpus_is_a_folder_too(tmp_path):
+    """A .tsv is taken before a .key; a text may have neither, and other files are no texts."""
+    write(tmp_path / "b.txt", "The dog\nbarks\n")
+    write(tmp_path / "b.key", "dogs\r\n\nnoise\n")
+    write(tmp_path / "a.txt", "A cat")
+    write(tmp_path / "a.tsv", "<e:cat>\tcats\n<e:pet>\tpets\textra\n")
+    write(tmp_path / "a.key", "cats\n")
+    write(tmp_path / "c.txt", "nothing")
+    write(tmp_path / "README.md", "no text")
+    corpus = read_annif(tmp_path)
+    assert corpus.texts == ["A cat", "The dog\nbarks", "nothing"]
+    assert corpus.subjects.tolist() == ["dogs", "e:cat", "e:pet", "noise"]
+    assert dense(corpus.Y) == [[0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty must hold at least one text"):
+        read_annif(tmp_path / "empty")
+
+
+def test_subjects_may_lack_their_brackets(tmp_path):
+    text = "a\thttp://e.org/cat <e:x>\nb\thttps://e.org/dog\n"
+    corpus = read_annif(write(tmp_path / "corpus.tsv", text))
+    assert corpus.subjects.tolist() == ["e:x", "http://e.org/cat", "https://e.org/dog"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
