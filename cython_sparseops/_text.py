@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -31,6 +32,11 @@ class Strings(NamedTuple):
         np.cumsum([len(part) for part in parts], out=offsets[1:])
         return cls(np.frombuffer(b"".join(parts), np.uint8), offsets)
 
+    def to_list(self) -> list[bytes]:
+        """The strings, one by one."""
+        raw, bounds = self.utf8.tobytes(), self.offsets.tolist()
+        return [raw[start:stop] for start, stop in itertools.pairwise(bounds)]
+
 
 def as_texts(texts: Iterable[str | bytes], name: str = "texts") -> Strings:
     """Texts as UTF-8; bytes are taken as they are, and so are half surrogates."""
@@ -49,6 +55,45 @@ def as_texts(texts: Iterable[str | bytes], name: str = "texts") -> Strings:
         else:
             raise TypeError(f"{name} must be str or bytes, got {describe(text)} at index {at}")
     return Strings.of(encoded)
+
+
+def counted(indptr: Array, indices: Array, data: Array, columns: int) -> Compressed:
+    """A CSR matrix of these parts, with indices of 32 bits where they suffice."""
+    if len(indices) <= np.iinfo(np.int32).max:
+        indptr = indptr.astype(INT32)
+    else:
+        indices = indices.astype(INT64)
+    return Compressed(indptr, indices, data, (len(indptr) - 1, columns), "csr")
+
+
+def stacked(parts: list[Compressed], columns: int) -> Compressed:
+    """Matrices of these columns, one above the other."""
+    ends = np.cumsum(np.concatenate([np.zeros(1, INT64), *(np.diff(X.indptr) for X in parts)]))
+    indices = np.concatenate([np.empty(0, INT32), *(X.indices for X in parts)])
+    data = np.concatenate([np.empty(0, np.float32), *(X.data for X in parts)])
+    return counted(ends, indices, data, columns)
+
+
+class Hashing(NamedTuple):
+    """fastText's wordNgrams, minn, maxn and bucket."""
+
+    word_ngrams: int = 1
+    min_chars: int = 0
+    max_chars: int = 0
+    buckets: int = 2_000_000
+
+    @property
+    def hashes(self) -> bool:
+        """Whether there are n-grams."""
+        return self.word_ngrams > 1 or self.max_chars > 0
+
+
+class Examples(NamedTuple):
+    """Rows and the numbers of their labels: those of row i are ``labels[ends[i]:ends[i + 1]]``."""
+
+    X: Compressed
+    labels: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int64]
 
 
 class FastTextFeatures:
@@ -123,12 +168,29 @@ class FastTextFeatures:
         Compressed of float32, shape (N, F)
         """
         lines = as_texts(texts)
-        indptr, indices, data = self._compiled.rows(*lines, resolve_threads(num_threads))
-        if len(indices) <= np.iinfo(np.int32).max:
-            indptr = indptr.astype(INT32)
-        else:
-            indices = indices.astype(INT64)
-        return Compressed(indptr, indices, data, (len(indptr) - 1, self.n_features), "csr")
+        return counted(*self._compiled.rows(*lines, resolve_threads(num_threads)), self.n_features)
+
+    def examples(
+        self, lines: bytes, *, labeled_only: bool = False, num_threads: int | None = None
+    ) -> Examples:
+        """Count the features of a block of whole lines, each of one example or several.
+
+        Parameters
+        ----------
+        lines : bytes
+            Examples end at newlines and at tokens ``</s>``.
+        labeled_only : bool
+            Leave out examples without a label of the dictionary.
+        num_threads : int, optional
+            Never changes a bit of the result.
+
+        Returns
+        -------
+        Examples
+        """
+        threads = resolve_threads(num_threads)
+        *rows, ends, labels = self._compiled.examples(lines, labeled_only, threads)
+        return Examples(counted(*rows, self.n_features), labels, ends)
 
     def with_prefix(self, prefix: str) -> Self:
         """The same, for labels that begin otherwise."""
@@ -176,3 +238,94 @@ class FastTextFeatures:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).from_arrays, (self.to_arrays(), self.settings())
+
+
+class Vocabulary(NamedTuple):
+    """The columns that a text was found to need, and how often its words and labels occur."""
+
+    features: FastTextFeatures
+    word_counts: npt.NDArray[np.int64]
+    label_counts: npt.NDArray[np.int64]
+    tokens: int  # of the whole text
+
+
+class FastTextCounter:
+    """Counts the tokens of a text that comes in blocks, for a dictionary of it.
+
+    Parameters
+    ----------
+    hashing : Hashing
+    label_prefix : bytes
+        What labels begin with.
+    num_threads : int, optional
+        Never changes a bit of the result.
+    """
+
+    def __init__(
+        self,
+        hashing: Hashing,
+        label_prefix: bytes = b"__label__",
+        *,
+        num_threads: int | None = None,
+    ) -> None:
+        self._hashing = hashing if hashing.hashes else hashing._replace(buckets=0)
+        self._prefix, self._threads = label_prefix, resolve_threads(num_threads)
+        self._compiled = core.Counter(**self._hashing._asdict(), label_prefix=label_prefix)
+
+    def add(self, lines: bytes) -> None:
+        """Count a block of whole lines."""
+        self._compiled.add(lines, self._threads)
+
+    def vocabulary(self, min_count: int = 1, min_label: int = 0) -> Vocabulary:
+        """Words and labels by falling count, the first seen first among equals.
+
+        Buckets that no example with a label fills get no column: fastText keeps a row of random
+        numbers for each.
+        """
+        utf8, offsets, counts, n_words = self._compiled.vocabulary(
+            min_count, min_label, self._threads
+        )
+        end = offsets[n_words]
+        features = FastTextFeatures(
+            Strings(utf8[:end], offsets[: n_words + 1]),
+            Strings(utf8[end:], offsets[n_words:] - end),
+            self._compiled.filled_buckets() if self._hashing.hashes else None,
+            label_prefix=self._prefix,
+            **self._hashing._asdict(),
+        )
+        return Vocabulary(features, counts[:n_words], counts[n_words:], self._compiled.tokens)
+
+
+class Parted(NamedTuple):
+    """Texts without their labels, and the numbers of their labels."""
+
+    texts: Strings
+    ends: npt.NDArray[np.int64]  # the labels of text i are labels[ends[i]:ends[i + 1]]
+    labels: npt.NDArray[np.int32]
+    lines: int  # that were read, blank ones too
+    unlabeled: int  # the first line with tokens and no label, or -1
+
+
+class LabelReader:
+    """Parts labels from lines of text, and numbers the labels as they come.
+
+    Parameters
+    ----------
+    prefix : bytes
+        What labels begin with.
+    num_threads : int, optional
+        Never changes a bit of the result.
+    """
+
+    def __init__(self, prefix: bytes, *, num_threads: int | None = None) -> None:
+        self._compiled, self._threads = core.Labels(prefix), resolve_threads(num_threads)
+
+    def read(self, lines: bytes) -> Parted:
+        """Read a block of whole lines."""
+        utf8, offsets, *rest = self._compiled.read(lines, self._threads)
+        return Parted(Strings(utf8, offsets), *rest)
+
+    @property
+    def names(self) -> Strings:
+        """The labels so far, in the order of their numbers."""
+        return Strings(*self._compiled.names())

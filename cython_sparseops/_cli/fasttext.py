@@ -26,9 +26,9 @@ from cython_sparseops._cli.streams import InputError
 LOSSES = {
     "hs": "hs",
     "softmax": "softmax",
-    "ns": "negative sampling has no probabilities",
-    "ova": "sparseops train has several labels a line",
-    "one-vs-all": "sparseops train has several labels a line",
+    "ns": "negative sampling has no probabilities; hs is as fast and has them",
+    "ova": "sparseops train judges every label by itself where lines have several",
+    "one-vs-all": "sparseops train judges every label by itself where lines have several",
 }
 IGNORED = ("lrUpdateRate", "ws", "neg", "t", "saveOutput", "verbose")
 SUPERVISED_EXAMPLES = """\
@@ -123,6 +123,9 @@ def _add_supervised(commands: Commands) -> None:
     sub.add_argument("-label", default="__label__", help="prefix (default %(default)s)")
     sub.add_argument("-thread", type=positive, help="never changes a result bit (default: all)")
     sub.add_argument("-seed", type=seed, default=0, help="(default %(default)s)")
+    sub.add_argument(
+        "-pretrainedVectors", metavar="FILE", help="vectors of words to begin with, as text"
+    )
     for name in IGNORED:
         sub.add_argument(f"-{name}", nargs="?", const="1", help="taken, and without effect")
     tune = sub.add_argument_group("search for the options that are not given")
@@ -131,6 +134,7 @@ def _add_supervised(commands: Commands) -> None:
         "-autotune-duration", type=positive_real, default=300.0, metavar="S", help="(default 300)"
     )
     tune.add_argument("-autotune-predictions", type=positive, default=1, help="(default 1)")
+    tune.add_argument("-autotune-modelsize", metavar="SIZE", help="refused: see quantize -cutoff")
 
 
 def _settings(arguments: argparse.Namespace) -> Any:
@@ -139,7 +143,13 @@ def _settings(arguments: argparse.Namespace) -> Any:
     reason = LOSSES[arguments.loss]
     if reason != arguments.loss:
         raise InputError(f"loss must be hs or softmax, got {arguments.loss} ({reason})")
+    if arguments.autotune_modelsize is not None:
+        raise InputError(
+            "autotune-modelsize must be left out (sparseops quantize -cutoff makes a trained model "
+            f"smaller), got {arguments.autotune_modelsize}"
+        )
     settings = Settings(
+        vectors=arguments.pretrainedVectors,
         min_count=arguments.minCount,
         min_label=arguments.minCountLabel,
         loss=arguments.loss,
@@ -165,7 +175,8 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _supervised(arguments: argparse.Namespace) -> int:
-    from cython_sparseops._cli.supervised import autotune, read_training, train
+    from cython_sparseops._cli.corpus import open_corpus
+    from cython_sparseops._cli.supervised import autotune, train
 
     path = f"{arguments.output}.bin"
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
@@ -173,26 +184,26 @@ def _supervised(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     if arguments.autotune_validation and not os.path.isfile(arguments.autotune_validation):
         raise InputError(f"autotune-validation must be a file, got {arguments.autotune_validation}")
-    examples = read_training(arguments.input, settings)
     result: dict[str, Any] = {"model": path}
-    if arguments.autotune_validation is None:
-        trained = train(arguments.input, examples, settings)
-    else:
-        trained, settings, tried = autotune(
-            arguments.input,
-            examples,
-            settings._replace(verbose=0),
-            arguments.autotune_validation,
-            arguments.autotune_duration,
-            arguments.autotune_predictions,
-            {*_given(arguments)},
-            say if settings.verbose else lambda _: None,
-        )
-        result["tried"] = [one._asdict() for one in tried]
-        result["settings"] = _options(settings)
+    with open_corpus(arguments.input) as corpus:
+        if arguments.autotune_validation is None:
+            trained = train(corpus, settings)
+        else:
+            trained, settings, tried = autotune(
+                corpus,
+                settings._replace(verbose=0),
+                arguments.autotune_validation,
+                arguments.autotune_duration,
+                arguments.autotune_predictions,
+                {*_given(arguments)},
+                say if settings.verbose else lambda _: None,
+            )
+            result["tried"] = [one._asdict() for one in tried]
+            result["settings"] = _options(settings)
     if settings.verbose:
-        say(f"words {len(trained.dictionary.words):,}, tokens {trained.dictionary.tokens:,}")
-        say(f"labels {len(trained.dictionary.labels):,}")
+        found = trained.vocabulary
+        say(f"words {len(found.word_counts):,}, tokens {found.tokens:,}")
+        say(f"labels {len(found.label_counts):,}")
     trained.model.save(path)
     if arguments.json:
         last = trained.model.classifier.history_[-1]

@@ -2,148 +2,149 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any, NamedTuple
+import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from cython_sparseops._arrays import Array
+from cython_sparseops._cli.corpus import Corpus
 from cython_sparseops._cli.labels import LabelLists, as_scipy
-from cython_sparseops._cli.streams import InputError, open_lines
 from cython_sparseops._models.labels import as_labels
-from cython_sparseops._models.text import tokens
+from cython_sparseops._models.progress import shown_bytes
+from cython_sparseops._models.stream import Block
 from cython_sparseops._sparse import Compressed
-from cython_sparseops._text import FastTextFeatures, Strings
+from cython_sparseops._text import FastTextCounter, FastTextFeatures, Hashing, Vocabulary, stacked
 
-BYTES = "latin-1"  # an encoding in which every byte is a letter
 END = "</s>"
-
-
-class Examples(NamedTuple):
-    """Lines as fastText takes them: bytes with their labels in them, and the labels."""
-
-    texts: list[bytes]
-    labels: LabelLists
-
-
-def examples_of(line: str) -> list[bytes]:
-    """The examples of a line that was read as `BYTES`.
-
-    Examples
-    --------
-    >>> examples_of("__label__a one </s> two")
-    [b'__label__a one', b'two']
-    """
-    parts: list[list[str]] = [[]]
-    for token in tokens(line):
-        if token == END:
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return [" ".join(part).encode(BYTES) for part in parts]
-
-
-def read_examples(path: str, prefix: str) -> Examples:
-    """Read a file; examples without a label have none.
-
-    Parameters
-    ----------
-    path : str
-        File name, or ``-`` for stdin.
-    prefix : str
-        What labels begin with.
-
-    Returns
-    -------
-    Examples
-        Labels are without their prefix; a byte that is no UTF-8 is half a surrogate in them.
-    """
-    first, texts = prefix.encode(), list[bytes]()
-    labels, ends = list[str](), [0]
-    with open_lines(path, BYTES) as lines:
-        for _, line in lines:
-            for text in examples_of(line):
-                texts.append(text)
-                found = [word for word in text.split(b" ") if word.startswith(first)]
-                labels += [as_name(word[len(first) :]) for word in found]
-                ends.append(len(labels))
-    return Examples(texts, LabelLists(as_labels(labels), np.array(ends)))
+_KEPT = 4  # a part of the machine's memory that rows may take, one in so many
 
 
 def as_name(label: bytes) -> str:
-    """A label as text."""
+    """A label as text; a byte that is no UTF-8 is half a surrogate in it."""
     return label.decode("utf-8", "surrogateescape")
 
 
-class Dictionary(NamedTuple):
-    """Words and labels by falling count, the first seen first among equals."""
-
-    words: list[bytes]
-    labels: list[bytes]  # with their prefix
-    tokens: int
-
-
-def count_words(texts: list[bytes], prefix: str, min_count: int, min_label: int) -> Dictionary:
+def learn_vocabulary(
+    corpus: Corpus,
+    hashing: Hashing,
+    prefix: str,
+    *,
+    min_count: int = 1,
+    min_label: int = 0,
+    num_threads: int | None = None,
+    verbose: int = 0,
+) -> Vocabulary:
     """Count the tokens of all examples, the end of each among them.
 
-    Examples
-    --------
-    >>> count_words([b"__label__a x y", b"y"], "__label__", 1, 0).words
-    [b'y', b'</s>', b'x']
+    Parameters
+    ----------
+    corpus : Corpus
+    hashing : Hashing
+    prefix : str
+        What labels begin with.
+    min_count, min_label : int
+        Occurrences that a word and a label need.
+    num_threads : int, optional
+        Never changes a bit of the result.
+    verbose : int
+        0 shows no progress.
+
+    Returns
+    -------
+    Vocabulary
     """
-    counts: Counter[bytes] = Counter()
-    end = END.encode()
-    for text in texts:
-        counts.update(text.split())
-        counts[end] += 1
-    first = prefix.encode()
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return Dictionary(
-        [word for word, n in ordered if not word.startswith(first) and n >= min_count],
-        [word for word, n in ordered if word.startswith(first) and n >= min_label],
-        counts.total(),
-    )
+    counter = FastTextCounter(hashing, prefix.encode(), num_threads=num_threads)
+    for block in shown_bytes(corpus, corpus.size, verbose, "reading"):
+        counter.add(block)
+    return counter.vocabulary(min_count, min_label)
 
 
-class Hashing(NamedTuple):
-    """fastText's wordNgrams, minn, maxn and bucket."""
+class LabelNames:
+    """The labels of a dictionary as classes: without their prefix, sorted.
 
-    word_ngrams: int = 1
-    min_chars: int = 0
-    max_chars: int = 0
-    buckets: int = 2_000_000
+    Parameters
+    ----------
+    features : FastTextFeatures
 
-
-def learn_features(
-    texts: list[bytes], dictionary: Dictionary, hashing: Hashing, prefix: str
-) -> tuple[FastTextFeatures, Any]:
-    """The columns of a dictionary, and the rows of these examples.
-
-    Buckets that no example fills get no column: fastText keeps a row of random numbers for each.
+    Attributes
+    ----------
+    classes : ndarray of str, shape (C,)
+    number : ndarray of int64
+        The class of each label of the dictionary.
     """
-    if hashing.word_ngrams == 1 and not hashing.max_chars:
-        hashing = hashing._replace(buckets=0)
-    words, labels = Strings.of(dictionary.words), Strings.of(dictionary.labels)
 
-    def features(kept: Any) -> FastTextFeatures:
-        return FastTextFeatures(
-            words, labels, kept, label_prefix=prefix.encode(), **hashing._asdict()
-        )
-
-    whole = features(None)
-    X = whole.transform(texts)
-    if not hashing.buckets:
-        return whole, as_scipy(X)
-    own = len(dictionary.words)
-    filled = np.unique(X.indices[X.indices >= own])
-    column = np.where(X.indices < own, X.indices, own + np.searchsorted(filled, X.indices)).astype(
-        X.indices.dtype
-    )
-    shape = (X.shape[0], own + len(filled))
-    kept = (filled - own).astype(np.int32)
-    return features(kept), as_scipy(Compressed(X.indptr, column, X.data, shape, "csr"))
+    def __init__(self, features: FastTextFeatures) -> None:
+        first = len(features.label_prefix)
+        names = [as_name(label[first:]) for label in features.labels.to_list()]
+        order = sorted(range(len(names)), key=names.__getitem__)
+        self.classes: Array = as_labels([names[i] for i in order])
+        self.number = np.empty(len(names), np.int64)
+        self.number[order] = np.arange(len(names))
 
 
-def require_labels(path: str, examples: Examples) -> None:
-    """Refuse a file in which nothing can be learned."""
-    if not len(examples.labels.flat):
-        raise InputError(f"{path} must hold at least one label, got none")
+def row_reader(
+    corpus: Corpus, features: FastTextFeatures, names: LabelNames, num_threads: int | None
+) -> Callable[[int], Block]:
+    """What gives the rows of each block of a text: one for each label of an example, which share a
+    weight of 1. Rows are kept as long as a part of the machine's memory holds them."""
+    kept: dict[int, Block] = {}
+    room = [_memory() // _KEPT]
+
+    def read(number: int) -> Block:
+        if number in kept:
+            return kept[number]
+        block = _rows(corpus[number], features, names, num_threads)
+        size = sum(a.nbytes for a in (*block.X[:3], block.labels, block.weight) if a is not None)
+        if size <= room[0]:
+            room[0] -= size
+            kept[number] = block
+        return block
+
+    return read
+
+
+def _rows(
+    text: bytes, features: FastTextFeatures, names: LabelNames, num_threads: int | None
+) -> Block:
+    found = features.examples(text, labeled_only=True, num_threads=num_threads)
+    labels = names.number[found.labels]
+    lengths = np.diff(found.ends)
+    if (lengths == 1).all():
+        return Block(found.X, labels, None)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    return Block(_repeated(found.X, rows), labels, (1 / lengths[rows]).astype(np.float32))
+
+
+def _repeated(X: Any, rows: Array) -> Any:
+    """These rows of a CSR matrix."""
+    starts, lengths = X.indptr[rows], np.diff(X.indptr)[rows]
+    indptr = np.zeros(len(rows) + 1, X.indptr.dtype)
+    np.cumsum(lengths, out=indptr[1:])
+    at = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
+    shape = (len(rows), X.shape[1])
+    return X._replace(indptr=indptr, indices=X.indices[at], data=X.data[at], shape=shape)
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not known here
+        return 1 << 32
+
+
+def read_examples(
+    corpus: Corpus, features: FastTextFeatures, num_threads: int | None = None
+) -> tuple[Any, LabelLists]:
+    """The rows of all examples and their labels; labels outside the dictionary are left out."""
+    names, rows = LabelNames(features), list[Compressed]()
+    labels, lengths = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
+    for block in corpus:
+        found = features.examples(block, num_threads=num_threads)
+        rows.append(found.X)
+        labels.append(names.number[found.labels])
+        lengths.append(np.diff(found.ends))
+    flat = names.classes[np.concatenate(labels)]
+    ends = np.cumsum(np.concatenate(lengths))
+    return as_scipy(stacked(rows, features.n_features)), LabelLists(flat, ends)

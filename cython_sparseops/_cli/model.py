@@ -10,9 +10,10 @@ import numpy as np
 from cython_sparseops import load_arrays
 from cython_sparseops._arrays import Array
 from cython_sparseops._cli import readers as data
-from cython_sparseops._cli.fasttext_text import BYTES, examples_of, read_examples
+from cython_sparseops._cli.corpus import open_corpus
+from cython_sparseops._cli.fasttext_text import read_examples
 from cython_sparseops._cli.labels import LabelLists, as_scipy
-from cython_sparseops._cli.streams import InputError, Lines, open_lines
+from cython_sparseops._cli.streams import InputError, Lines, byte_blocks, open_lines
 from cython_sparseops._cli.svmlight import feature_blocks, read_svmlight
 from cython_sparseops._models.file import KIND as BAG
 from cython_sparseops._models.file import (
@@ -210,8 +211,8 @@ class CliModel(NamedTuple):
     def read_labeled(self, path: str) -> tuple[Any, LabelLists]:
         """Read examples as for training: features, and labels of the kind of the classes."""
         if self.source.is_fasttext:
-            found = read_examples(path, self.source.prefix)
-            return as_scipy(self._features(found.texts)), found.labels
+            with open_corpus(path) as corpus:
+                return read_examples(corpus, self._fasttext)
         with open_lines(path) as lines:
             if self.source.format == "svmlight":
                 X, labels = read_svmlight(lines, self._n_features)
@@ -224,12 +225,10 @@ class CliModel(NamedTuple):
     ) -> Iterator[list[tuple[list[str], list[float]]]]:
         """Predict the lines that came together: labels as in files, and their probabilities."""
         classes, k = self.classes, min(k, len(self.classes))
-        encoding = BYTES if self.source.is_fasttext else "utf-8"
-        with open_lines(path, encoding) as lines:
-            for X in self._blocks(lines):
-                numbers, log_probs = self.best(X, k)
-                rows = zip(classes[numbers], np.exp(log_probs), strict=True)
-                yield [_above(threshold, map(self.written, row), p.tolist()) for row, p in rows]
+        for X in self._blocks(path):
+            numbers, log_probs = self.best(X, k)
+            rows = zip(classes[numbers], np.exp(log_probs), strict=True)
+            yield [_above(threshold, map(self.written, row), p.tolist()) for row, p in rows]
 
     def best(self, X: Any, k: int) -> tuple[Array, Array]:
         """Numbers of the k likeliest classes of each row, and their log-probabilities."""
@@ -242,18 +241,29 @@ class CliModel(NamedTuple):
         """Write a label as in the model's input."""
         return f"{self.source.prefix}{label}" if self.source.format == "fasttext" else str(label)
 
-    def _blocks(self, lines: Lines) -> Iterator[Any]:
+    def _blocks(self, path: str) -> Iterator[Any]:
         """Features of the lines that came together: an answer never waits for the next line."""
+        if self.source.is_fasttext:
+            for block in byte_blocks(path):
+                yield self._fasttext.examples(block).X
+            return
+        with open_lines(path) as lines:
+            yield from self._line_blocks(lines)
+
+    def _line_blocks(self, lines: Lines) -> Iterator[Any]:
         if self.source.format == "svmlight":
             yield from map(self._weighed, feature_blocks(lines, self._n_features))
-            return
-        if self.source.is_fasttext:
-            for block in lines.blocks():
-                yield self._features([one for _, text in block for one in examples_of(text)])
             return
         prefix = self.source.prefix
         for block in lines.blocks():
             yield self._features([data.split_labels(text, prefix)[1] for _, text in block])
+
+    @property
+    def _fasttext(self) -> FastTextFeatures:
+        features = self.source.text
+        if not isinstance(features, FastTextFeatures):
+            raise InputError("model must hold a dictionary of fastText's, got another")
+        return features
 
     def _features(self, texts: Any) -> Any:
         assert self.source.text is not None  # a model of text has it: `load` has looked

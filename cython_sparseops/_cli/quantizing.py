@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
 from typing import Any, NamedTuple
@@ -70,7 +69,7 @@ def save_quantized(model: CliModel, path: str, cutoff: int) -> None:
 
 def _longest(E: Any, features: FastTextFeatures, cutoff: int) -> Columns:
     """The columns of the longest rows, in their order."""
-    words = _strings(features.words)
+    words = features.words.to_list()
     length = np.linalg.norm(E.astype(np.float64), axis=1)
     if END.encode() in words:
         length[words.index(END.encode())] = np.inf
@@ -87,8 +86,3 @@ def _longest(E: Any, features: FastTextFeatures, cutoff: int) -> Columns:
         arrays["kept"] = kept
     smaller = FastTextFeatures.from_arrays(arrays, features.settings())
     return Columns(rows, smaller)
-
-
-def _strings(strings: Strings) -> list[bytes]:
-    raw, ends = strings.utf8.tobytes(), strings.offsets.tolist()
-    return [raw[a:b] for a, b in itertools.pairwise(ends)]

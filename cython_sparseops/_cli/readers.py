@@ -6,20 +6,23 @@ import lzma
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cython_sparseops import Hierarchy
+from cython_sparseops._arrays import Array
 from cython_sparseops._cli.labels import LabelLists
 from cython_sparseops._cli.streams import InputError, Lines
 from cython_sparseops._cli.svmlight import looks_like_svmlight, read_svmlight
 from cython_sparseops._models.labels import as_labels
 from cython_sparseops._models.text import tokens
+from cython_sparseops._text import LabelReader, Strings
 
 LABEL_PREFIX = "__label__"
+BLOCK = 1 << 23  # bytes of text that are parted at a time
 _DAMAGED = (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
 
 
@@ -43,10 +46,75 @@ def split_labels(line: str, prefix: str) -> tuple[list[str], str]:
     return labels, " ".join(word for word in words if not word.startswith(prefix))
 
 
-def read_text(lines: Lines, prefix: str = LABEL_PREFIX) -> TextExamples:
-    """Read lines of ``__label__x __label__y token token …``.
+class LabeledBlocks:
+    """Lines of ``__label__x __label__y token token …``, in blocks: iterating gives the texts.
 
-    Blank lines are left out.
+    Blank lines are left out. Each block has its labels parted by compiled code.
+
+    Parameters
+    ----------
+    lines : Lines
+        The file.
+    prefix : str
+        What labels begin with.
+    num_threads : int, optional
+        Never changes a bit of the result.
+    """
+
+    def __init__(self, lines: Lines, prefix: str, num_threads: int | None = None) -> None:
+        self._lines, self._prefix = lines, prefix
+        self._reader = LabelReader(prefix.encode(), num_threads=num_threads)
+        self._labels, self._lengths = list[Array](), list[Array]()
+
+    def __iter__(self) -> Iterator[Strings]:
+        """Read all blocks.
+
+        Raises
+        ------
+        InputError
+            If a line has no label, or no line has.
+        """
+        number = 1
+        for block in _larger(self._lines.byte_blocks()):
+            self._lines.require_utf8(block, number)
+            found = self._reader.read(block)
+            bad = found.unlabeled
+            if bad >= 0:
+                text = split_labels(block.split(b"\n")[bad].decode(), self._prefix)[1]
+                raise InputError(
+                    f"{self._lines.path} must have a {self._prefix} label in every line, "
+                    f"got {text[:40]!r} in line {number + bad}"
+                )
+            number += found.lines
+            self._labels.append(found.labels)
+            self._lengths.append(np.diff(found.ends))
+            yield found.texts
+        if not sum(map(len, self._labels)):
+            raise InputError(f"{self._lines.path} must hold at least one example, got none")
+
+    @property
+    def labels(self) -> LabelLists:
+        """The labels of the lines that were read."""
+        names = [name.decode() for name in self._reader.names.to_list()]
+        ends = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self._lengths]))
+        return LabelLists(as_labels(names)[np.concatenate(self._labels)], ends)
+
+
+def _larger(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Blocks of `BLOCK` bytes and more, but for the last."""
+    waiting, size = list[bytes](), 0
+    for block in blocks:
+        waiting.append(block)
+        size += len(block)
+        if size >= BLOCK:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+def read_text(lines: Lines, prefix: str = LABEL_PREFIX) -> TextExamples:
+    """Read all of `LabeledBlocks`.
 
     Parameters
     ----------
@@ -62,24 +130,11 @@ def read_text(lines: Lines, prefix: str = LABEL_PREFIX) -> TextExamples:
     Raises
     ------
     InputError
-        If a line has no label, or no line has.
+        As `LabeledBlocks`.
     """
-    labels, ends, texts = list[str](), [0], list[str]()
-    for number, line in lines:
-        found, text = split_labels(line, prefix)
-        if not found:
-            if not text:
-                continue
-            raise InputError(
-                f"{lines.path} must have a {prefix} label in every line, "
-                f"got {text[:40]!r} in line {number}"
-            )
-        labels += found
-        ends.append(len(labels))
-        texts.append(text)
-    if not labels:
-        raise InputError(f"{lines.path} must hold at least one example, got none")
-    return TextExamples(LabelLists(as_labels(labels), np.array(ends)), texts)
+    blocks = LabeledBlocks(lines, prefix)
+    texts = [text.decode() for block in blocks for text in block.to_list()]
+    return TextExamples(blocks.labels, texts)
 
 
 def detect_format(lines: Lines, prefix: str = LABEL_PREFIX) -> str:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import shutil
 import sys
 import zlib
 from collections import deque
@@ -28,6 +29,34 @@ class InputError(ValueError):
     """A file that cannot be used, said in one line."""
 
 
+@contextmanager
+def _undamaged(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of bz2 it has none
+            raise
+        raise InputError(f"{path} must be an undamaged file, got {error}") from None
+
+
+def whole_lines(path: str, stream: Any) -> Iterator[bytes]:
+    """Cut a stream at the ends of lines, without waiting for more; its byte order mark is gone."""
+    rest, is_first = list[bytes](), True  # pieces of a line that has not ended
+    with _undamaged(path):
+        while chunk := stream.read1(_CHUNK):
+            end = chunk.rfind(b"\n") + 1
+            if not end:
+                rest.append(chunk)
+                continue
+            block, rest = b"".join([*rest, chunk[:end]]), [chunk[end:]]
+            yield block.removeprefix(_MARK) if is_first else block
+            is_first = False
+    last = b"".join(rest)
+    last = last.removeprefix(_MARK) if is_first else last
+    if last:
+        yield last
+
+
 class Line(NamedTuple):
     """A line of a file and its number, from 1."""
 
@@ -44,69 +73,59 @@ class Lines:
         Its name, for messages.
     stream : binary file
         What to read.
-    encoding : {"utf-8", "latin-1"}
-        latin-1 reads any bytes, a letter each, for those who want bytes.
     """
 
-    def __init__(self, path: str, stream: IO[bytes], encoding: str = "utf-8") -> None:
-        self.path, self._encoding = path, encoding
-        self._waiting: deque[list[Line]] = deque()
-        self._blocks = self._read(stream)
+    def __init__(self, path: str, stream: IO[bytes]) -> None:
+        self.path = path
+        self._waiting: deque[bytes] = deque()
+        self._coming = whole_lines(path, stream)
+        self._number = 1  # of the line to come
+
+    def byte_blocks(self) -> Iterator[bytes]:
+        """Give the lines that came together as they are, without waiting for more."""
+        while self._waiting:
+            yield self._waiting.popleft()
+        yield from self._coming
 
     def blocks(self) -> Iterator[list[Line]]:
         """Give the lines that came together, without waiting for more."""
-        while self._waiting:
-            yield self._waiting.popleft()
-        yield from self._blocks
+        for block in self.byte_blocks():
+            lines = self._decode(block, self._number)
+            self._number += len(lines)
+            yield lines
 
     def __iter__(self) -> Iterator[Line]:
         return chain.from_iterable(self.blocks())
 
     def peek(self) -> Iterator[Line]:
         """Look at the lines to come, from the first; they come again."""
-        seen = 0
+        seen, number = 0, self._number
         while True:
             if seen == len(self._waiting):
-                block = next(self._blocks, None)
+                block = next(self._coming, None)
                 if block is None:
                     return
                 self._waiting.append(block)
-            yield from self._waiting[seen]
-            seen += 1
+            lines = self._decode(self._waiting[seen], number)
+            yield from lines
+            seen, number = seen + 1, number + len(lines)
 
-    def _read(self, stream: Any) -> Iterator[list[Line]]:
-        number, rest = 1, [b""]  # pieces of a line that has not ended
+    def require_utf8(self, block: bytes, number: int) -> None:
+        """Refuse a block of lines, of which the first has this number, that is not UTF-8."""
+        if block.isascii():
+            return
         try:
-            while chunk := stream.read1(_CHUNK):
-                whole, end, begun = chunk.rpartition(b"\n")
-                if not end:
-                    rest.append(begun)
-                    continue
-                lines = b"".join([*rest, whole]).split(b"\n")
-                rest = [begun]
-                yield self._decode(lines, number)
-                number += len(lines)
-        except (*_DAMAGED, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # of bz2 it has none
-                raise
-            raise InputError(f"{self.path} must be an undamaged file, got {error}") from None
-        last = b"".join(rest)
-        if last:
-            yield self._decode([last], number)
+            block.decode()
+        except UnicodeDecodeError as error:
+            at, byte = number + block.count(b"\n", 0, error.start), block[error.start]
+            raise InputError(
+                f"{self.path} must be UTF-8, got byte {byte:#x} in line {at}"
+            ) from None
 
-    def _decode(self, lines: list[bytes], number: int) -> list[Line]:
-        if number == 1:
-            lines[0] = lines[0].removeprefix(_MARK)
-        found = []
-        for at, line in enumerate(lines, number):
-            try:
-                found.append(Line(at, line.decode(self._encoding)))
-            except UnicodeDecodeError as error:
-                byte = line[error.start]
-                raise InputError(
-                    f"{self.path} must be UTF-8, got byte {byte:#x} in line {at}"
-                ) from None
-        return found
+    def _decode(self, block: bytes, number: int) -> list[Line]:
+        self.require_utf8(block, number)
+        lines = block.decode().removesuffix("\n").split("\n")
+        return [Line(at, line) for at, line in enumerate(lines, number)]
 
 
 class _Rejoined(io.RawIOBase):
@@ -139,24 +158,70 @@ def _decompressed(raw: Any) -> Any:
 
 
 @contextmanager
-def open_lines(path: str, encoding: str = "utf-8") -> Iterator[Lines]:
+def _opened(path: str) -> Iterator[Any]:
+    raw: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
+    try:
+        yield _decompressed(raw)
+    finally:
+        if path != "-":
+            raw.close()
+
+
+def byte_blocks(path: str) -> Iterator[bytes]:
+    """Give the lines of a file, or of stdin for ``-``, that came together, as they are.
+
+    Parameters
+    ----------
+    path : str
+        File name or ``-``; a pipe will do.
+
+    Yields
+    ------
+    bytes
+        Whole lines; the last may lack its newline.
+    """
+    with _opened(path) as stream:
+        yield from whole_lines(path, stream)
+
+
+@contextmanager
+def open_lines(path: str) -> Iterator[Lines]:
     """Open a file, or stdin for ``-``, once.
 
     Parameters
     ----------
     path : str
         File name or ``-``; a pipe will do.
-    encoding : {"utf-8", "latin-1"}
-        As of `Lines`.
 
     Yields
     ------
     Lines
         Raises InputError where the data are damaged, end too early or are not UTF-8.
     """
-    raw: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
-    try:
-        yield Lines(path, _decompressed(raw), encoding)
-    finally:
-        if path != "-":
-            raw.close()
+    with _opened(path) as stream:
+        yield Lines(path, stream)
+
+
+def is_packed(path: str) -> bool:
+    """Whether a file starts like .xz, .gz or .bz2."""
+    with open(path, "rb") as file:
+        start = file.read(max(map(len, _OPENERS)))
+    return start.startswith(tuple(_OPENERS))
+
+
+def copy_bytes(path: str, target: IO[bytes]) -> None:
+    """Copy a file, or stdin for ``-``, unpacked.
+
+    Parameters
+    ----------
+    path : str
+        File name or ``-``; a pipe will do.
+    target : binary file
+
+    Raises
+    ------
+    InputError
+        If the data are damaged or end too early.
+    """
+    with _opened(path) as source, _undamaged(path):
+        shutil.copyfileobj(source, target, 1 << 20)

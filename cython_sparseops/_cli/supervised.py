@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cython_sparseops import Hierarchy
-from cython_sparseops._cli.fasttext_text import (
-    Dictionary,
-    Examples,
-    Hashing,
-    as_name,
-    count_words,
-    learn_features,
-    read_examples,
-    require_labels,
-)
+from cython_sparseops._cli.corpus import Corpus
+from cython_sparseops._cli.fasttext_text import LabelNames, learn_vocabulary, row_reader
 from cython_sparseops._cli.labels import LabelLists
 from cython_sparseops._cli.model import CliModel, Source
 from cython_sparseops._cli.streams import InputError
-from cython_sparseops._cli.training import repeated
+from cython_sparseops._cli.word_vectors import read_vectors, with_words
+from cython_sparseops._models.bag import BagModel, BagTrainer, Progress
+from cython_sparseops._models.progress import shown
+from cython_sparseops._models.stream import train_blocks
+from cython_sparseops._text import Hashing, Vocabulary
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
 _STEP = 8.0  # learning rate times batch: gradients of a batch are summed, and more of them diverge
@@ -39,6 +35,7 @@ class Settings(NamedTuple):
     min_count: int = 1
     min_label: int = 0
     loss: str = "softmax"
+    vectors: str | None = None  # a file
     prefix: str = "__label__"
     seed: int = 0
     threads: int | None = None
@@ -49,67 +46,92 @@ class Trained(NamedTuple):
     """A model, its dictionary, and whether Ctrl-C ended its training."""
 
     model: CliModel
-    dictionary: Dictionary
+    vocabulary: Vocabulary
     interrupted: bool = False
 
 
-def read_training(path: str, settings: Settings) -> Examples:
-    """Read a training file."""
-    examples = read_examples(path, settings.prefix)
-    require_labels(path, examples)
-    return examples
+def train(corpus: Corpus, settings: Settings) -> Trained:
+    """Train on the examples that have a label; those without only count words, as in fastText.
 
-
-def train(path: str, examples: Examples, settings: Settings) -> Trained:
-    """Train on the examples that have a label; those without only count words, as in fastText."""
-    dictionary = count_words(
-        examples.texts, settings.prefix, settings.min_count, settings.min_label
+    Memory holds the model, and of the rows what there is room for: the rest is read again in each
+    pass.
+    """
+    vectors = None
+    if settings.vectors is not None:
+        vectors = read_vectors(settings.vectors, settings.dim, settings.prefix)
+    vocabulary = _vocabulary(corpus, settings)
+    if vectors is not None:
+        vocabulary = with_words(vocabulary, vectors.words)
+    features = vocabulary.features
+    names = LabelNames(features)
+    counts = np.empty(len(names.classes), np.int64)
+    counts[names.number] = vocabulary.label_counts
+    tree = Hierarchy.huffman(counts) if settings.loss == "hs" else _flat(len(counts))
+    model = BagModel.create(tree, features.n_features, hidden_dim=settings.dim, rng=settings.seed)
+    if vectors is not None:
+        vectors.write(features, model)
+    values: dict[str, Any] = {
+        "optimizer": "sgd",
+        "lr": settings.lr,
+        "epochs": settings.epoch,
+        "batch_size": int(np.clip(_STEP / settings.lr, 1, _LARGEST)),
+    }
+    trainer = BagTrainer(
+        model, rng=settings.seed, bias=False, num_threads=settings.threads, **values
     )
-    if not dictionary.words:
-        raise InputError(f"{path} must hold a word {settings.min_count} times, got none")
-    names = {as_name(label[len(settings.prefix.encode()) :]) for label in dictionary.labels}
-    if not names:
-        raise InputError(f"{path} must hold a label {settings.min_label} times, got none")
-    labels = _known(examples.labels, names)
-    kept = np.flatnonzero(labels.lengths)
-    texts = [examples.texts[i] for i in kept]
-    features, X = learn_features(texts, dictionary, settings.hashing, settings.prefix)
-    labels = LabelLists(labels.flat, np.concatenate([[0], np.cumsum(labels.lengths[kept])]))
-    classifier = HSoftmaxClassifier(
-        settings.dim,
-        hierarchy="huffman" if settings.loss == "hs" else _flat(len(names)),
-        optimizer="sgd",
-        lr=settings.lr,
-        epochs=settings.epoch,
-        batch_size=int(np.clip(_STEP / settings.lr, 1, _LARGEST)),
+    rows = int(counts.sum())
+    read = row_reader(corpus, features, names, settings.threads)
+    steps = train_blocks(trainer, read, len(corpus), rows)
+    interrupted = _run(shown(steps, settings.verbose, "training"), trainer, corpus)
+    classifier = HSoftmaxClassifier._of_model(
+        model,
+        names.classes,
         early_stopping=False,  # as fastText: all passes, over all rows, for the labels as they are
         label_smoothing=0.0,
         random_state=settings.seed,
+        verbose=settings.verbose,
+        hierarchy="huffman" if settings.loss == "hs" else tree,
+        **values,
+    )
+    classifier.history_ = trainer.history
+    source = Source(
+        "fasttext", settings.prefix, features, counts=counts, rows=rows, is_fasttext=True
+    )
+    return Trained(CliModel(classifier, source), vocabulary, interrupted)
+
+
+def _vocabulary(corpus: Corpus, settings: Settings) -> Vocabulary:
+    found = learn_vocabulary(
+        corpus,
+        settings.hashing,
+        settings.prefix,
+        min_count=settings.min_count,
+        min_label=settings.min_label,
         num_threads=settings.threads,
         verbose=settings.verbose,
     )
-    X_rows, y, weight = repeated(X, labels) if not labels.is_single else (X, labels.flat, None)
-    interrupted = _fit(classifier, X_rows, _numbered(y, settings.loss), weight)
-    classifier.classes_ = np.unique(labels.flat)
-    counts = np.bincount(labels.indicator(classifier.classes_).indices, minlength=len(names))
-    source = Source(
-        "fasttext", settings.prefix, features, counts=counts, rows=len(kept), is_fasttext=True
-    )
-    return Trained(CliModel(classifier, source), dictionary, interrupted)
+    if not len(found.label_counts):
+        times = f" {settings.min_label} times" if settings.min_label > 1 else ""
+        raise InputError(f"{corpus.path} must hold at least one label{times}, got none")
+    if not len(found.word_counts):
+        raise InputError(f"{corpus.path} must hold a word {settings.min_count} times, got none")
+    return found
 
 
-def _numbered(y: Any, loss: str) -> Any:
-    """Labels of a tree that is given as class numbers: it has no names."""
-    return y if loss == "hs" else np.unique(y, return_inverse=True)[1]
-
-
-def _fit(classifier: Any, X: Any, y: Any, weight: Any) -> bool:
+def _run(steps: Iterator[Progress], trainer: BagTrainer, corpus: Corpus) -> bool:
+    """Train, and say whether Ctrl-C ended it."""
     try:
-        classifier.fit(X, y, weight)
+        for _ in steps:
+            pass
     except KeyboardInterrupt:
-        if not getattr(classifier, "history_", None):
+        if not trainer.history:
             raise
         return True
+    except ValueError as error:
+        if str(error).startswith("blocks"):
+            raise InputError(f"{corpus.path} must not change while it is read") from None
+        lr = trainer.W_optimizer.lr
+        raise ValueError(f"lr must be small enough to converge, got {lr}: {error}") from error
     return False
 
 
@@ -195,8 +217,7 @@ _DEARER = {"wordNgrams": 3.0, "minn": 8.0, "dim": 2.0}  # than the best so far, 
 
 
 def autotune(
-    path: str,
-    examples: Examples,
+    corpus: Corpus,
     settings: Settings,
     validation: str,
     seconds: float,
@@ -210,7 +231,7 @@ def autotune(
     decides how far the search comes.
     """
     start = time.perf_counter()
-    best, best_settings, tried = train(path, examples, settings), settings, list[Tuned]()
+    best, best_settings, tried = train(corpus, settings), settings, list[Tuned]()
     took = time.perf_counter() - start
     f1 = answers(best.model, validation, k, 0.0).figures().f1
     tried.append(Tuned({}, f1, took))
@@ -224,7 +245,7 @@ def autotune(
             if time.perf_counter() - start + expected > seconds or best.interrupted:
                 continue
             begun = time.perf_counter()
-            found = train(path, examples, new)
+            found = train(corpus, new)
             spent = time.perf_counter() - begun
             score = answers(found.model, validation, k, 0.0).figures().f1
             tried.append(Tuned(change, score, spent))

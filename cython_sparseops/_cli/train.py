@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cython_sparseops import Hierarchy
 from cython_sparseops._arrays import HALVES
 from cython_sparseops._cli import readers as data
 from cython_sparseops._cli.arguments import (
@@ -25,6 +26,7 @@ from cython_sparseops._cli.arguments import (
 from cython_sparseops._cli.output import say, write
 from cython_sparseops._cli.streams import InputError
 from cython_sparseops._models.bag import OPTIMIZERS
+from cython_sparseops._models.labels import class_list, with_classes
 from cython_sparseops._models.linear import LOSSES
 from cython_sparseops._models.linear import TREES as LINEAR_TREES
 from cython_sparseops._models.text import TOKENS
@@ -184,6 +186,7 @@ def run(arguments: argparse.Namespace) -> int:
         options,
         tfidf=head != "embedding",
         numbers=given,
+        num_threads=arguments.threads,
     )
     tree: Any = named or arguments.hierarchy
     if given:
@@ -191,7 +194,7 @@ def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     targets = as_targets(training.labels)
     if targets.several and head != "embedding":
-        targets = _on_tree(targets, tree, training.labels)
+        targets, tree = _on_tree(targets, tree, training.labels)
     elif targets.several:
         say("lines have several labels, which share the weight of their line; see --head linear")
     trained = _trained(head, arguments, tree, training, targets)
@@ -232,18 +235,25 @@ def _head(arguments: argparse.Namespace) -> str:
     return str(chosen)
 
 
-def _on_tree(targets: Any, tree: Any, labels: Any) -> Any:
-    """Targets whose columns are the classes of a tree that was given."""
+def _on_tree(targets: Any, tree: Any, labels: Any) -> tuple[Any, Any]:
+    """Targets whose columns are the classes of a tree that was given, and that tree without names:
+    those of the columns are in the targets."""
     from cython_sparseops._cli.labels import as_scipy
 
     if tree is None or isinstance(tree, str):
-        return targets
-    if tree.class_names is not None:
-        raise InputError("a tree with names must have one label a line, got several")
+        return targets, tree
     classes = np.arange(tree.n_classes)
+    if tree.class_names is not None:
+        classes = class_list(tree, labels.flat)
+        seen = labels.indicator(classes).indices
+        tree = with_classes(tree, classes, np.bincount(seen, minlength=len(classes)))
+        single = np.diff(tree.row_ptr) == 1
+        paths = tree.path_ptr, tree.path_node, tree.path_child
+        nameless = Hierarchy.from_paths(*paths, logistic=single)
+        tree = nameless.independent() if tree.is_independent else nameless
     y = as_scipy(labels.indicator(classes))
     counts = np.bincount(y.indices, minlength=len(classes))
-    return targets._replace(y=y, classes=classes, counts=counts)
+    return targets._replace(y=y, classes=classes, counts=counts), tree
 
 
 def _trained(

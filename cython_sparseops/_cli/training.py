@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from cython_sparseops._cli.model import Source
 from cython_sparseops._cli.streams import InputError, open_lines
 from cython_sparseops._cli.svmlight import read_svmlight
 from cython_sparseops._models.text import Terms, TextFeatures, inverse_frequencies, weighed
+from cython_sparseops._text import Strings
 
 _PROSE = 0.5  # of the blank-separated tokens must hold a word, or texts are taken as they are
 _LOOKED_AT = 1000  # lines
@@ -28,7 +30,7 @@ class TextOptions(NamedTuple):
     char_ngrams: tuple[int, int] = (0, 0)
     min_count: int = 1
 
-    def terms(self, texts: list[str], tfidf: bool) -> Terms:
+    def terms(self, texts: Strings, tfidf: bool) -> Terms:
         """scikit-learn's habits with TF-IDF, and fastText's with counts, unless told otherwise."""
         split = self.tokens or ("words" if tfidf and _is_prose(texts) else "blanks")
         lower = split == "words" if self.lowercase is None else self.lowercase
@@ -44,7 +46,14 @@ class TrainingData(NamedTuple):
 
 
 def read_training(
-    path: str, format: str, prefix: str, options: TextOptions, *, tfidf: bool, numbers: bool
+    path: str,
+    format: str,
+    prefix: str,
+    options: TextOptions,
+    *,
+    tfidf: bool,
+    numbers: bool,
+    num_threads: int | None = None,
 ) -> TrainingData:
     """Read training examples.
 
@@ -62,6 +71,8 @@ def read_training(
         What they mean if they do not say.
     numbers : bool
         Whether labels are class numbers.
+    num_threads : int, optional
+        For text; never changes a bit of the result.
 
     Returns
     -------
@@ -77,13 +88,18 @@ def read_training(
                 source = source._replace(idf=inverse_frequencies(X))
                 X = as_scipy(weighed(X, inverse_frequencies(X)))
             return TrainingData(X, labels, source)
-        examples = data.read_text(lines, prefix)
-    tfidf = tfidf if options.tfidf is None else options.tfidf
-    terms = options.terms(examples.texts, tfidf)
-    features, counted = TextFeatures.fit(
-        examples.texts, terms, min_count=options.min_count, tfidf=tfidf
-    )
-    labels = examples.labels
+        tfidf = tfidf if options.tfidf is None else options.tfidf
+        reader = data.LabeledBlocks(lines, prefix, num_threads)
+        blocks = iter(reader)
+        first = next(blocks, Strings.of([]))
+        features, counted = TextFeatures.fit_blocks(
+            itertools.chain([first], blocks),
+            options.terms(first, tfidf),
+            min_count=options.min_count,
+            tfidf=tfidf,
+            num_threads=num_threads,
+        )
+    labels = reader.labels
     if numbers:
         labels = labels._replace(flat=data.as_class_numbers(labels.flat.tolist()))
     return TrainingData(as_scipy(counted), labels, Source(format, prefix, features))
@@ -100,10 +116,9 @@ def read_validation(path: str, training: TrainingData, targets: Targets) -> tupl
             X, labels = read_svmlight(lines, training.X.shape[1])
             X = X if source.idf is None else as_scipy(weighed(X, source.idf))
         else:
-            examples = data.read_text(lines, source.prefix)
-            labels = examples.labels
-            assert source.text is not None  # of text
-            X = as_scipy(source.text.transform(examples.texts))
+            assert isinstance(source.text, TextFeatures)  # of text
+            reader = data.LabeledBlocks(lines, source.prefix)
+            X, labels = as_scipy(source.text.transform_blocks(reader)), reader.labels
     if targets.classes.dtype.kind in "iu" and labels.flat.dtype.kind not in "iu":
         labels = labels._replace(flat=data.as_class_numbers(labels.flat.tolist()))
     if targets.several:
@@ -136,9 +151,12 @@ def repeated(X: Any, labels: LabelLists) -> tuple[Any, Array, Array]:
     return X[rows], labels.flat, 1 / labels.lengths[rows]
 
 
-def _is_prose(texts: list[str]) -> bool:
+def _is_prose(texts: Strings) -> bool:
     """Whether words of two letters and more are most of what stands between blanks."""
-    some = texts[:: max(1, len(texts) // _LOOKED_AT)]
+    n = len(texts.offsets) - 1
+    raw, ends = texts.utf8, texts.offsets
+    places = range(0, n, max(1, n // _LOOKED_AT))
+    some = [raw[ends[i] : ends[i + 1]].tobytes().decode() for i in places]
     words, blanks = Terms("words"), Terms("blanks")
     n_words = sum(len(words.words(text)) for text in some)
     return n_words >= _PROSE * sum(len(blanks.words(text)) for text in some)

@@ -140,6 +140,7 @@ PyObject* taken_vector(std::vector<T>& from) {
                          : std::is_same_v<T, double>       ? NPY_FLOAT64
                          : std::is_same_v<T, std::int64_t> ? NPY_INT64
                          : std::is_same_v<T, std::int32_t> ? NPY_INT32
+                         : std::is_same_v<T, std::uint8_t> ? NPY_UINT8
                                                            : NPY_UINT16;
     static_assert(type != NPY_UINT16 || std::is_same_v<T, std::uint16_t>);
     npy_intp shape[] = {static_cast<npy_intp>(from.size())};

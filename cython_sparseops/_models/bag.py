@@ -386,6 +386,8 @@ class BagTrainer:
     label_smoothing : float in [0, 1), default 0
         The target of every node on the path is ``(1 - e) onehot + e / children``; what `fit` tells
         as nll is the loss against that.
+    bias : bool, default True
+        False leaves b as it is: fastText has none.
     num_threads : int, optional
         Never changes a bit of the result.
 
@@ -434,6 +436,7 @@ class BagTrainer:
         replacement: int | str = "drop",
         max_norm: float | None = None,
         label_smoothing: float = 0.0,
+        bias: bool = True,
         num_threads: int | None = None,
     ) -> None:
         if not is_one_of(optimizer, OPTIMIZERS):
@@ -462,6 +465,7 @@ class BagTrainer:
         self.label_smoothing = as_float("label_smoothing", label_smoothing)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        self.bias = as_flag("bias", bias)
         self.epochs_done, self.rows_seen = 0, 0
         self.history: list[Progress] = []
         self._place: Array | None = None  # see _models/parts.py
@@ -633,13 +637,13 @@ class BagTrainer:
             "schedule": schedule,
             "record": (self.history, Progress, self.epochs_done, after, lr),
         }
-        tree = as_tree(model.hierarchy)
+        tree, b = as_tree(model.hierarchy), model.b if self.bias else model.b[:0]
         half_W = None if isinstance(model.W, np.ndarray) else as_half_rows(model.W)
         if isinstance(data, np.ndarray):
             if half_W is None:
-                _DENSE_TRAIN[data.dtype](tree, data, model.W, model.b, **run)
+                _DENSE_TRAIN[data.dtype](tree, data, model.W, b, **run)
             else:
-                core.train_dense_halves(tree, data, half_W[1], model.b, **run)
+                core.train_dense_halves(tree, data, half_W[1], b, **run)
             return
         run |= {
             "mean": model.mode == "mean",
@@ -648,11 +652,11 @@ class BagTrainer:
         rows = data.indptr, data.indices, data.data
         if half_W is None:
             train = _TRAIN[data.indptr.dtype, data.data.dtype]
-            train(tree, *rows, model.E, model.W, model.b, **run)
+            train(tree, *rows, model.E, model.W, b, **run)
             return
         half_E = as_half_rows(model.E)
         assert half_E is not None  # as W
-        _TRAIN_HALVES[data.indptr.dtype](tree, *rows, half_E[1], half_W[1], model.b, **run)
+        _TRAIN_HALVES[data.indptr.dtype](tree, *rows, half_E[1], half_W[1], b, **run)
 
     def _settings(self, optimizer: SGD | Adagrad | Adam, state: object) -> core.Settings:
         settings = optimizer._settings()

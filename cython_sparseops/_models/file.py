@@ -71,6 +71,30 @@ def unpack_strings(arrays: Mapping[str, Array]) -> list[str]:
     >>> unpack_strings(pack_strings(["ab", "", "ç"]))
     ['ab', '', 'ç']
     """
+    utf8, offsets = checked_strings(arrays)
+    raw, bounds = utf8.tobytes(), offsets.tolist()
+    if raw.isascii():  # far faster in one piece
+        text = raw.decode("ascii")
+        return [text[start:stop] for start, stop in itertools.pairwise(bounds)]
+    return [
+        raw[start:stop].decode("utf-8", "surrogatepass")
+        for start, stop in itertools.pairwise(bounds)
+    ]
+
+
+def checked_strings(arrays: Mapping[str, Array]) -> tuple[Array, Array]:
+    """The ``utf8`` and ``offsets`` of `pack_strings`, checked.
+
+    Raises
+    ------
+    ValueError
+        As `unpack_strings`.
+
+    Examples
+    --------
+    >>> checked_strings(pack_strings(["ab", "c"]))[1].tolist()
+    [0, 2, 3]
+    """
     utf8, offsets = arrays["utf8"], arrays["offsets"]
     if utf8.dtype != np.uint8 or utf8.ndim != 1:
         raise ValueError(f"utf8 must be a 1-d uint8 array, got {utf8.ndim}-d {utf8.dtype}")
@@ -81,17 +105,16 @@ def unpack_strings(arrays: Mapping[str, Array]) -> list[str]:
             f"offsets must be non-decreasing from 0 to {utf8.size}, "
             f"got {int(offsets[0])} to {int(offsets[-1])}"
         )
-    raw, bounds = utf8.tobytes(), offsets.tolist()
-    if raw.isascii():  # far faster in one piece
-        text = raw.decode("ascii")
-        return [text[start:stop] for start, stop in itertools.pairwise(bounds)]
-    try:
-        return [
-            raw[start:stop].decode("utf-8", "surrogatepass")
-            for start, stop in itertools.pairwise(bounds)
-        ]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"utf8 must hold UTF-8 text, got {error.reason}") from None
+    raw = utf8.tobytes()
+    if not raw.isascii():
+        try:
+            raw.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"utf8 must hold UTF-8 text, got {error.reason}") from None
+        starts = utf8[offsets[offsets < utf8.size]]
+        if np.any(starts & 0xC0 == 0x80):
+            raise ValueError("utf8 must hold UTF-8 text, got a string that ends inside a character")
+    return utf8, offsets
 
 
 def prefixed(prefix: str, arrays: Mapping[str, Array]) -> Arrays:

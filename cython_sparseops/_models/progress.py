@@ -54,6 +54,45 @@ def shown(steps: Iterable[Progress], verbose: int, title: str = "") -> Iterator[
             bar.close()
 
 
+def shown_bytes(blocks: Iterable[bytes], total: int, verbose: int, title: str) -> Iterator[bytes]:
+    """Pass blocks of a file through and show on stderr how much of it they are.
+
+    Parameters
+    ----------
+    blocks : iterable of bytes
+    total : int
+        Bytes of the file.
+    verbose : int
+        0 shows nothing.
+    title : str
+        Words in front of the bar.
+
+    Yields
+    ------
+    bytes
+        The same objects.
+
+    Examples
+    --------
+    >>> list(shown_bytes([b"a"], 1, 0, "reading"))
+    [b'a']
+    """
+    if not verbose:
+        yield from blocks
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        yield from blocks
+        note(f"{title}: {total:,} bytes")
+        return
+    shape: dict[str, Any] = {"unit": "B", "unit_scale": True, "leave": False, "delay": 0.5}
+    with tqdm(total=total, desc=title, **shape) as bar:
+        for block in blocks:
+            yield block
+            bar.update(len(block))
+
+
 def _lines(steps: Iterable[Progress], title: str) -> Iterator[Progress]:
     epoch = -1
     for step in steps:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections import ChainMap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from cython_sparseops._arrays import Array, describe, is_one_of
-from cython_sparseops._models.file import Arrays, pack_strings, under, unpack_strings
+from cython_sparseops._core import text as core
+from cython_sparseops._models.file import Arrays, checked_strings, under
+from cython_sparseops._runtime import resolve_threads
 from cython_sparseops._sparse import Compressed
 from cython_sparseops._text import TOKENS as FASTTEXT
-from cython_sparseops._text import FastTextFeatures
+from cython_sparseops._text import FastTextFeatures, Strings, counted, stacked
 
 TOKENS = ("blanks", "words")
 BLOCK = 4096  # lines that are counted at a time
 _BLANKS = re.compile(r"[^\s\0]+", re.ASCII)
 _WORDS = re.compile(r"\b\w\w+\b")  # scikit-learn's
+_SIGMA = "Σ".encode()  # its lower case depends on what stands beside it
+_PLANES = 0x40000  # characters beyond are no letters
 _LONGEST = 64  # n-grams of so many tokens or characters at most
 
 
@@ -134,18 +139,27 @@ class TextFeatures:
     def __init__(
         self,
         terms: Terms,
-        words: Sequence[str],
-        chars: Sequence[str] = (),
+        words: Sequence[str] | Strings,
+        chars: Sequence[str] | Strings = (),
         idf: Array | None = None,
     ) -> None:
         self.terms = terms.checked()
-        self.vocabulary = [*words, *chars]
-        if idf is not None and idf.shape != (len(self.vocabulary),):
-            raise ValueError(f"idf must have {len(self.vocabulary)} entries, got {idf.shape}")
+        self._words, self._chars = _packed(words), _packed(chars)
+        self.n_words = len(self._words.offsets) - 1
+        self.n_features = self.n_words + len(self._chars.offsets) - 1
+        if idf is not None and idf.shape != (self.n_features,):
+            raise ValueError(f"idf must have {self.n_features} entries, got {idf.shape}")
         self.idf = idf
-        self.n_words = len(words)
-        self._word_column = {term: at for at, term in enumerate(words)}
-        self._char_column = {term: at for at, term in enumerate(chars, len(words))}
+        least, most = self.terms.char_ngrams
+        self._compiled = core.TermColumns(
+            *self._words,
+            *self._chars,
+            words_only=self.terms.tokens == "words",
+            lowercase=self.terms.lowercase,
+            word_ngrams=self.terms.word_ngrams,
+            min_chars=least,
+            max_chars=most,
+        )
 
     @classmethod
     def fit(
@@ -177,15 +191,64 @@ class TextFeatures:
         ValueError
             If no term is left, or a setting is out of range.
         """
+        blocks = map(_packed, _batched(lines))
+        return cls.fit_blocks(blocks, terms, min_count=min_count, tfidf=tfidf)
+
+    @classmethod
+    def fit_blocks(
+        cls,
+        blocks: Iterable[Strings],
+        terms: Terms | None = None,
+        *,
+        min_count: int = 1,
+        tfidf: bool = False,
+        num_threads: int | None = None,
+    ) -> tuple[Self, Compressed]:
+        """Learn from lines that come in blocks, as `fit`.
+
+        Parameters
+        ----------
+        blocks : iterable of Strings
+        terms, min_count, tfidf
+            As for `fit`.
+        num_threads : int, optional
+            Never changes a bit of the result.
+
+        Returns
+        -------
+        features : TextFeatures
+        X : Compressed of float32, shape (lines, F)
+
+        Raises
+        ------
+        ValueError
+            As `fit`.
+        """
         terms = (Terms() if terms is None else terms).checked()
-        columns: tuple[dict[str, int], dict[str, int]] = ({}, {})
-        counted = _count(lines, terms, columns)
-        if not any(columns):
+        threads = resolve_threads(num_threads)
+        least, most = terms.char_ngrams
+        counter = core.Terms(
+            words=terms.tokens == "words",
+            lowercase=terms.lowercase,
+            word_ngrams=terms.word_ngrams,
+            min_chars=least,
+            max_chars=most,
+        )
+        for block in blocks:
+            lines, letters = _prepared(block, terms)
+            counter.add(*lines, letters, threads)
+        if counter.is_empty():
             raise ValueError("texts must hold at least one token, got none")
-        (words, chars), X = _sorted_columns(columns, counted, min_count)
-        if not words and not chars:
+        utf8, offsets, n_words, *rows = counter.finish(min_count, threads)
+        if len(offsets) == 1:
             raise ValueError(f"min_count must leave at least one token, got {min_count}")
-        features = cls(terms, words, chars)
+        end = offsets[n_words]
+        features = cls(
+            terms,
+            Strings(utf8[:end], offsets[: n_words + 1]),
+            Strings(utf8[end:], offsets[n_words:] - end),
+        )
+        X = counted(*rows, features.n_features)
         if tfidf:
             features.idf = inverse_frequencies(X)
             X = weighed(X, features.idf)
@@ -203,24 +266,18 @@ class TextFeatures:
         Compressed of float32, shape (lines, F)
             CSR; indices are sorted.
         """
-        ends, ids = [0], list[int]()
-        for line in lines:
-            ids += self._columns_of(line)
-            ends.append(len(ids))
-        X = _counts(ids, ends, len(self.vocabulary))
+        return self.transform_blocks(map(_packed, _batched(lines)))
+
+    def transform_blocks(self, blocks: Iterable[Strings]) -> Compressed:
+        """Make rows of lines that come in blocks, as `transform`."""
+        parts = [self._counts(block, None) for block in blocks]
+        X = parts[0] if len(parts) == 1 else stacked(parts, self.n_features)
         return X if self.idf is None else weighed(X, self.idf)
 
-    def _columns_of(self, line: str) -> list[int]:
-        """The column of every term of a line, as often as it occurs."""
-        text = line.lower() if self.terms.lowercase else line
-        found: list[int] = []
-        if self.terms.word_ngrams:
-            words = map(self._word_column.get, self.terms.words(text))
-            found += [at for at in words if at is not None]
-        if self.terms.char_ngrams[1]:
-            chars = map(self._char_column.get, self.terms.chars(text))
-            found += [at for at in chars if at is not None]
-        return found
+    def _counts(self, lines: Strings, num_threads: int | None) -> Compressed:
+        threads = resolve_threads(num_threads)
+        prepared, letters = _prepared(lines, self.terms)
+        return counted(*self._compiled.rows(*prepared, letters, threads), self.n_features)
 
     def row(self, line: str) -> tuple[Array, Array]:
         """One line: the columns, int64, and the weights, float32, that `transform` gives it.
@@ -231,29 +288,27 @@ class TextFeatures:
         >>> features.row("cat a a x")
         (array([0, 1]), array([2., 1.], dtype=float32))
         """
-        counts: dict[int, int] = {}
-        for at in self._columns_of(line):
-            counts[at] = counts.get(at, 0) + 1
-        columns = sorted(counts)
-        ids = np.array(columns, np.int64)
-        times = np.array([counts[at] for at in columns], np.float32)
-        if self.idf is None or not columns:
+        X = self._counts(_packed([line]), 1)
+        ids, times = X.indices.astype(np.int64), X.data
+        if self.idf is None or not len(ids):
             return ids, times
         weights = (np.log(times) + np.float32(1)) * self.idf[ids]
         square = np.bincount(np.zeros(len(ids), np.intp), weights * weights)  # as in `weighed`
         return ids, (weights / np.sqrt(square)).astype(np.float32)
 
-    @property
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).from_arrays, (self.to_arrays(), self.settings())
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """The terms of the columns."""
+        return [*_unpacked(self._words), *_unpacked(self._chars)]
+
+    @cached_property
     def columns(self) -> Mapping[str, int]:
         """The columns by their names; a word comes before the characters that spell it."""
-        if not self._char_column:
-            return self._word_column
-        return ChainMap(self._word_column, self._char_column)
-
-    @property
-    def n_features(self) -> int:
-        """F, the columns."""
-        return len(self.vocabulary)
+        places = range(self.n_features - 1, -1, -1)
+        return dict(zip(reversed(self.vocabulary), places, strict=True))
 
     def settings(self) -> dict[str, Any]:
         """What `from_arrays` needs beside the arrays, as JSON holds it."""
@@ -263,7 +318,9 @@ class TextFeatures:
     def to_arrays(self) -> Arrays:
         """The vocabulary as one blob and offsets, and idf if there is one."""
         weights = {} if self.idf is None else {"idf": self.idf}
-        return pack_strings(self.vocabulary) | weights
+        utf8 = np.concatenate([self._words.utf8, self._chars.utf8])
+        ends = self._chars.offsets[1:] + self._words.offsets[-1]
+        return {"utf8": utf8, "offsets": np.concatenate([self._words.offsets, ends])} | weights
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], settings: Mapping[str, Any]) -> Self:
@@ -278,13 +335,17 @@ class TextFeatures:
         terms = Terms(
             settings["tokens"], settings["lowercase"], settings["word_ngrams"], (least, most)
         )
-        vocabulary, n_words = unpack_strings(arrays), settings["n_words"]
-        if type(n_words) is not int or not 0 <= n_words <= len(vocabulary):
-            raise ValueError(f"n_words must be in [0, {len(vocabulary)}], got {n_words!r:.40}")
+        strings, n_words = Strings(*checked_strings(arrays)), settings["n_words"]
+        most_words = len(strings.offsets) - 1
+        if type(n_words) is not int or not 0 <= n_words <= most_words:
+            raise ValueError(f"n_words must be in [0, {most_words}], got {n_words!r:.40}")
         idf = arrays.get("idf")
         if idf is not None and (idf.dtype != np.float32 or not np.isfinite(idf).all()):
             raise ValueError(f"idf must be finite float32, got {idf.dtype}")
-        return cls(terms, vocabulary[:n_words], vocabulary[n_words:], idf)
+        end = strings.offsets[n_words]
+        words = Strings(strings.utf8[:end], strings.offsets[: n_words + 1])
+        chars = Strings(strings.utf8[end:], strings.offsets[n_words:] - end)
+        return cls(terms, words, chars, idf)
 
     @classmethod
     def of_file(cls, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> Self | None:
@@ -303,7 +364,7 @@ class TextFeatures:
             return None
         if "text" in source:
             return cls.from_arrays(under("text", arrays), source["text"])
-        return cls(Terms(), unpack_strings(under("vocabulary", arrays)))
+        return cls(Terms(), Strings(*checked_strings(under("vocabulary", arrays))))
 
 
 def features_of_file(
@@ -356,76 +417,45 @@ def weighed(X: Any, idf: Array) -> Compressed:
     return Compressed(X.indptr, X.indices, data, X.shape, "csr")
 
 
-def _counts(ids: Sequence[int], ends: Sequence[int], n_columns: int) -> Compressed:
-    """How often each column occurs between two ends."""
-    ends_at = np.array(ends, np.int64)
-    rows = len(ends_at) - 1
-    key = np.repeat(np.arange(rows), np.diff(ends_at)) * n_columns + np.array(ids, np.int64)
-    key, times = np.unique(key, return_counts=True)
-    row, column = np.divmod(key, max(1, n_columns))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))])
-    return Compressed(indptr, column, times.astype(np.float32), (rows, n_columns), "csr")
+def _packed(strings: Sequence[str] | Strings) -> Strings:
+    if isinstance(strings, Strings):
+        return strings
+    return Strings.of(string.encode("utf-8", "surrogatepass") for string in strings)
 
 
-class _Counted(NamedTuple):
-    """Entries of a matrix whose columns are numbered as they came, words and chars apart."""
-
-    rows: Array
-    columns: Array  # chars from -1 downward
-    times: Array
-    n_rows: int
+def _unpacked(strings: Strings) -> list[str]:
+    return [string.decode("utf-8", "surrogatepass") for string in strings.to_list()]
 
 
-def _count(
-    lines: Iterable[str], terms: Terms, columns: tuple[dict[str, int], dict[str, int]]
-) -> _Counted:
-    words, chars = columns
-    parts: list[tuple[Array, Array, Array]] = []
-    ends, ids, first = [0], list[int](), 0
-
-    def close() -> None:
-        key = np.array(ids, np.int64)
-        low = int(key.min(initial=0))
-        found = _counts((key - low).tolist(), ends, int(key.max(initial=0)) - low + 1)
-        row = np.repeat(np.arange(found.shape[0]), np.diff(found.indptr)) + first
-        parts.append((row, found.indices + low, found.data))
-
-    for line in lines:
-        text = line.lower() if terms.lowercase else line
-        if terms.word_ngrams:
-            ids += [words.setdefault(term, len(words)) for term in terms.words(text)]
-        if terms.char_ngrams[1]:
-            ids += [~chars.setdefault(term, len(chars)) for term in terms.chars(text)]
-        ends.append(len(ids))
-        if len(ends) > BLOCK:
-            close()
-            first += len(ends) - 1
-            ends, ids = [0], []
-    close()
-    row, column, times = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return _Counted(row, column, times, first + len(ends) - 1)
+def _batched(lines: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(lines)
+    while block := list(itertools.islice(rest, BLOCK)):
+        yield block
 
 
-def _sorted_columns(
-    columns: tuple[dict[str, int], dict[str, int]], counted: _Counted, min_count: int
-) -> tuple[list[list[str]], Compressed]:
-    """The terms that occur often enough, in order, and the matrix of their counts."""
-    kept: list[list[str]] = []
-    place = [np.full(len(known), -1, np.int64) for known in columns]
-    total = 0
-    for known, own, sign in zip(columns, place, (1, -1), strict=True):
-        mine = (counted.columns >= 0) == (sign > 0)
-        at = counted.columns[mine] if sign > 0 else ~counted.columns[mine]
-        often = np.bincount(at, counted.times[mine], len(known)) >= min_count
-        kept.append(sorted(term for term, i in known.items() if often[i]))
-        for term in kept[-1]:
-            own[known[term]] = total
-            total += 1
-    both = np.concatenate([place[1][::-1], place[0]])  # chars ~i lies i + 1 before the words
-    column = both[counted.columns + len(place[1])]
-    used = column >= 0
-    row, column, times = counted.rows[used], column[used], counted.times[used]
-    order = np.lexsort((column, row))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=counted.n_rows))])
-    shape = (counted.n_rows, total)
-    return kept, Compressed(indptr, column[order], times[order], shape, "csr")
+def _prepared(lines: Strings, terms: Terms) -> tuple[Strings, core.Letters | None]:
+    """Lines as compiled code takes them, and the letters beyond ASCII if they matter."""
+    if not (terms.lowercase or terms.tokens == "words"):
+        return lines, None
+    raw = lines.utf8.tobytes()
+    if raw.isascii():
+        return lines, None
+    if terms.lowercase and _SIGMA in raw:
+        lines = Strings.of(
+            one.decode("utf-8", "surrogatepass").lower().encode("utf-8", "surrogatepass")
+            if _SIGMA in one
+            else one
+            for one in lines.to_list()
+        )
+    return lines, _letters()
+
+
+@cache
+def _letters() -> core.Letters:
+    """What Python calls letters, and their lower case."""
+    characters = [chr(c) for c in range(_PLANES)]
+    letters = np.packbits([c.isalnum() for c in characters], bitorder="little")
+    upper = [at for at, c in enumerate(characters) if at >= 128 and c.lower() != c]
+    lower = _packed([chr(at).lower() for at in upper])
+    bits = letters.view("<u8").astype(np.uint64)
+    return core.Letters(bits, np.array(upper, np.int32), *lower)

@@ -32,7 +32,7 @@ def text_rows(vectorizer: Any) -> TextRows:
         If the object has no `transform`.
     """
     if isinstance(vectorizer, TextFeatures):
-        return TextRows(vectorizer.row, vectorizer.columns, len(vectorizer.vocabulary))
+        return TextRows(vectorizer.row, vectorizer.columns, vectorizer.n_features)
     if isinstance(vectorizer, FastTextFeatures):
         return TextRows(lambda text: vectorizer.transform([text]), {}, vectorizer.n_features)
     kind = type(vectorizer)

@@ -672,9 +672,9 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         return cast(Self, load_classifier(cls, path, mmap=mmap).classifier)
 
     @classmethod
-    def _of_model(cls, model: BagModel, classes: Array) -> Self:
+    def _of_model(cls, model: BagModel, classes: Array, **settings: Any) -> Self:
         """A fitted classifier of weights that were trained elsewhere; classes are sorted."""
-        classifier = cls(model.W.shape[1], hierarchy=model.hierarchy)
+        classifier = cls(model.W.shape[1], **({"hierarchy": model.hierarchy} | settings))
         classifier.classes_, classifier.model_ = classes, model
         classifier.hierarchy_, classifier.n_features_in_ = model.hierarchy, model.n_features
         classifier.history_, classifier._trainer, classifier._shuffle_seed = [], None, 0

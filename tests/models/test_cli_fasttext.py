@@ -1,5 +1,6 @@
 """fastText's own commands: the real program's output on the same files, and its way of reading."""
 
+import gzip
 import importlib.util
 import json
 import random
@@ -13,8 +14,12 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from cython_sparseops._cli.fasttext_text import count_words, examples_of, read_examples
+from cython_sparseops._cli.corpus import open_corpus
+from cython_sparseops._cli.fasttext_text import learn_vocabulary
 from cython_sparseops._cli.model import CliModel
+from cython_sparseops._cli.streams import InputError
+from cython_sparseops._cli.supervised import Settings, train
+from cython_sparseops._text import Hashing
 from cython_sparseops.cli import main
 
 FASTTEXT = shutil.which("fasttext")
@@ -153,13 +158,15 @@ def test_print_word_vectors_prints_what_fasttext_prints(model, theirs, capsys, c
 @real
 def test_the_dictionary_is_that_of_fasttext(folder, theirs):
     dump = [line.rsplit(" ", 2) for line in fasttext("dump", theirs, "dict").splitlines()[1:]]
-    examples = read_examples("train.txt", "__label__")
-    found = count_words(examples.texts, "__label__", 1, 0)
-    assert sorted(found.words) == sorted(w.encode() for w, _, kind in dump if kind == "word")
-    assert sorted(found.labels) == sorted(w.encode() for w, _, kind in dump if kind == "label")
+    with open_corpus("train.txt") as corpus:
+        found = learn_vocabulary(corpus, Hashing(), "__label__")
+    words, labels = found.features.words.to_list(), found.features.labels.to_list()
+    assert sorted(words) == sorted(w.encode() for w, _, kind in dump if kind == "word")
+    assert sorted(labels) == sorted(w.encode() for w, _, kind in dump if kind == "label")
     counts = {word: int(n) for word, n, _ in dump}
     assert found.tokens == sum(counts.values())
-    ordered = [counts[word.decode()] for word in found.words]
+    ordered = [counts[word.decode()] for word in words]
+    assert ordered == found.word_counts.tolist()
     assert ordered == sorted(ordered, reverse=True)
 
 
@@ -228,8 +235,54 @@ def test_bytes_that_are_no_utf8_are_read(folder, capsys):
     assert out[:2] == ["__label__a", "__label__b"]
 
 
-def test_examples_end_at_a_literal_end():
-    assert examples_of("a </s> b\u00a0c </s>") == [b"a", b"b\xa0c", b""]
+def test_files_larger_than_a_block_train_the_same_whatever_the_threads(folder):
+    """Rows are read again in each pass where memory does not hold them."""
+    files = []
+    for threads, memory in ((1, 1 << 30), (2, 0)):
+        with open_corpus("train.txt", block=3000) as corpus, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("cython_sparseops._cli.fasttext_text._memory", lambda: memory)  # noqa: B023
+            settings = Settings(epoch=3, dim=5, hashing=Hashing(2), loss="hs", threads=threads)
+            trained = train(corpus, settings)
+            assert len(corpus) > 5
+        trained.model.save("m")
+        files.append(Path("m").read_bytes())
+        assert trained.model.classifier.history_[-1].examples == 3 * 402
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "x" * 9999, "\nx\n" * 50])
+def test_blocks_are_whole_lines(tmp_path, ending):
+    text = ("\ufeff__label__a b\n" + "c d\n" * 30 + ending).encode()
+    (tmp_path / "text").write_bytes(text)
+    (tmp_path / "packed").write_bytes(gzip.compress(text))
+    for name in ("text", "packed"):
+        with open_corpus(str(tmp_path / name), block=50) as corpus:
+            first = list(corpus)
+            assert [corpus[i] for i in range(len(corpus))] == first == list(corpus)
+        assert b"".join(first) == text[3:]
+        assert all(block.endswith(b"\n") for block in first[:-1])
+
+
+def test_a_file_that_shrinks_is_refused(tmp_path):
+    path = tmp_path / "text"
+    path.write_text("__label__a b\n" * 100)
+    with open_corpus(str(path), block=500) as corpus:
+        assert len(corpus) > 1
+        path.write_text("")
+        with pytest.raises(InputError, match="must not change while it is read"):
+            list(corpus)
+
+
+def test_vectors_of_words_are_what_training_begins_with(folder, capsys):
+    rows = ["3 4", "w00 1 0 0 2", "</s> 0.5 0 -1e-3 0", "new 7 7 7 7"]
+    (folder / "words.vec").write_text("\n".join(rows) + "\n")
+    options = ["-dim", "4", "-lr", "1e-9", "-loss", "hs", "-pretrainedVectors", "words.vec"]
+    run(capsys, "supervised", "-input", "train.txt", "-output", "m", *options)
+    model = CliModel.load("m.bin")
+    words, E = model.source.text.words.to_list(), model.classifier.model_.E
+    assert words[-1] == b"new"
+    found = E[[words.index(word) for word in (b"w00", b"new")]]
+    assert np.abs(found - [[1, 0, 0, 2], [7, 7, 7, 7]]).max() < 1e-6  # of steps that small
 
 
 def test_a_k_told_by_its_place_asks_for_fasttexts_form(folder, capsys):
@@ -327,6 +380,25 @@ def test_autotune_keeps_what_is_best_and_what_was_given(folder, capsys):
             ["supervised", "-input", "train.txt", "-output", "m", "-autotune-validation", "no"],
             "autotune-validation must be a file, got no",
         ),
+        (
+            ["supervised", "-input", "train.txt", "-output", "m", "-autotune-modelsize", "2M"],
+            "quantize -cutoff makes a trained model smaller), got 2M",
+        ),
+        (
+            ["supervised", "-input", "train.txt", "-output", "m", "-pretrainedVectors", "none.txt"],
+            "none.txt must begin with two numbers",
+        ),
+        (
+            ["supervised", "-input", "train.txt", "-output", "m", "-pretrainedVectors", "a.vec"],
+            "dim must be that of the vectors, 3, got 100",
+        ),
+        (
+            [
+                *["supervised", "-input", "train.txt", "-output", "m", "-dim", "3"],
+                *["-pretrainedVectors", "a.vec"],
+            ],
+            "a.vec must hold a word and 3 numbers a line, got 'x 1 2' in line 2",
+        ),
         (["predict-prob", "missing", "test.txt"], "missing: No such file"),
         (["test-label", "good.bin", "none.txt"], "must hold a label that the model knows"),
         (["predict", "good.bin", "test.txt", "0"], "must be a positive integer, got '0'"),
@@ -337,6 +409,7 @@ def test_autotune_keeps_what_is_best_and_what_was_given(folder, capsys):
 )
 def test_bad_input_ends_with_one_line(folder, capsys, arguments, words):
     (folder / "none.txt").write_text("no label\n")
+    (folder / "a.vec").write_text("1 3\nx 1 2\n")
     run(capsys, "supervised", "-input", "train.txt", "-output", "good", *TRAINED)
     (folder / "plain.txt").write_text("\n".join(lines(0)) + "\n")
     run(capsys, "train", "plain.txt", "-o", "linear.bin", "--head", "linear", "--quiet")

@@ -215,13 +215,23 @@ def test_a_tree_of_several_labels_has_its_classes_as_columns(folder, capsys):
     assert rows == [["0", "1"], ["2"], ["2", "3"]]
 
 
-def test_a_tree_with_names_refuses_several_labels(folder, capsys):
+def test_several_labels_are_matched_with_the_names_of_a_tree(folder, capsys):
+    """In whatever order the tree has them; inner categories are labels too."""
     from cython_sparseops import Hierarchy
 
-    names, above = ["t0", "t1", "t2", "t3", "all"], ["all"] * 4 + [None]
+    names = ["t3", "t1", "low", "t0", "t2", "high", "all"]
+    above = ["high", "low", "all", "low", "high", "all", None]
     Hierarchy.from_table(names, above).save("tree")
-    code, _, err = run(capsys, "train", "tags.txt", "-o", "m", "--hierarchy", "tree", "--quiet")
-    assert (code, "with names must have one label a line, got several" in err) == (2, True)
+    lines = ["@t0 @t1 a b", "@t2 @low c a", "@t3 d", "@t1 b"] * 30
+    (folder / "named.txt").write_text("\n".join(lines).replace("@", "__label__") + "\n")
+    train(capsys, "named.txt", "--hierarchy", "tree", "--head", "linear")
+    out = run(capsys, "predict", "m", "named.txt", "-k", "5", "--threshold", "0.5")[1]
+    rows = [sorted(line.split()[::2]) for line in out.splitlines()[:4]]
+    want = [["t0", "t1"], ["low", "t2"], ["t3"], ["t1"]]
+    assert rows == [["__label__" + name for name in row] for row in want]
+    (folder / "odd.txt").write_text("__label__t0 __label__zebra a\n" * 5)
+    code, _, err = run(capsys, "train", "odd.txt", "-o", "m", "--hierarchy", "tree", "--quiet")
+    assert (code, "zebra" in err, err.count("\n")) == (2, True, 1)
 
 
 # ---- figures
