@@ -33,6 +33,24 @@ inline double sum_of_squares(const float* x, std::size_t n) noexcept {
     return sum;
 }
 
+// Σ x[j] v[index[j]] for j < n.
+template <class I>
+float sparse_dot(const float* x, const I* index, std::size_t n, const float* v) noexcept {
+    std::array<float, 4> sum{};
+    std::size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+        for (std::size_t l = 0; l < 4; ++l) sum[l] += x[j + l] * v[index[j + l]];
+    }
+    for (std::size_t l = 0; j < n; ++j, ++l) sum[l] += x[j] * v[index[j]];
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+// v[index[j]] += scale x[j] for j < n.
+template <class I>
+void sparse_add(const float* x, const I* index, std::size_t n, float scale, float* v) noexcept {
+    for (std::size_t j = 0; j < n; ++j) v[index[j]] += x[j] * scale;
+}
+
 // Sparse rows as class vectors.
 template <Index I>
 struct SparseVectors {
@@ -43,22 +61,15 @@ struct SparseVectors {
     std::size_t entries(std::size_t c) const noexcept { return end(c) - begin(c); }
     double squares(std::size_t c) const noexcept { return sum_of_squares(rows.data.data() + begin(c), entries(c)); }
     float dot(std::size_t c, const float* v) const noexcept {
-        std::array<float, 4> sum{};
-        const std::size_t last = end(c);
-        std::size_t j = begin(c);
-        for (; j + 4 <= last; j += 4) {
-            for (std::size_t l = 0; l < 4; ++l) sum[l] += rows.data[j + l] * v[rows.indices[j + l]];
-        }
-        for (std::size_t l = 0; j < last; ++j, ++l) sum[l] += rows.data[j] * v[rows.indices[j]];
-        return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+        return sparse_dot(rows.data.data() + begin(c), rows.indices.data() + begin(c), entries(c), v);
     }
     void add(std::size_t c, float scale, float* v) const noexcept {
-        for (std::size_t j = begin(c); j < end(c); ++j) v[rows.indices[j]] += rows.data[j] * scale;
+        sparse_add(rows.data.data() + begin(c), rows.indices.data() + begin(c), entries(c), scale, v);
     }
-    // f(feature) for each entry, in order.
+    // f(feature, value) for each entry, in order.
     template <class F>
-    void each_feature(std::size_t c, F f) const {
-        for (std::size_t j = begin(c); j < end(c); ++j) f(static_cast<std::size_t>(rows.indices[j]));
+    void each_entry(std::size_t c, F f) const {
+        for (std::size_t j = begin(c); j < end(c); ++j) f(static_cast<std::size_t>(rows.indices[j]), rows.data[j]);
     }
 
 private:
@@ -89,19 +100,36 @@ struct DenseVectors {
         for (std::size_t j = 0; j < rows.cols; ++j) v[j] += x[j] * scale;
     }
     template <class F>
-    void each_feature(std::size_t, F f) const {
-        for (std::size_t j = 0; j < rows.cols; ++j) f(j);
+    void each_entry(std::size_t c, F f) const {
+        for (std::size_t j = 0; j < rows.cols; ++j) f(j, rows.row(c)[j]);
     }
 };
 
-// One thread's scratch. All of `direction`, `other` and `seen` is zero between bisections.
+// A copy of some sparse vectors, one after the other, whose features are numbered anew in the order in which they are met.
+struct NearVectors {
+    std::vector<std::size_t> ptr;
+    std::vector<std::uint32_t> index;
+    std::vector<float> data;
+    std::vector<std::int32_t> number;  // of every feature; -1, and all between bisections: it is not met
+    std::vector<std::size_t> met;      // features by their number
+
+    float dot(std::size_t q, const float* v) const noexcept { return sparse_dot(data.data() + ptr[q], index.data() + ptr[q], size(q), v); }
+    void add(std::size_t q, float scale, float* v) const noexcept {
+        sparse_add(data.data() + ptr[q], index.data() + ptr[q], size(q), scale, v);
+    }
+
+private:
+    std::size_t size(std::size_t q) const noexcept { return ptr[q + 1] - ptr[q]; }
+};
+
+// One thread's scratch. All of `direction` and `other` is zero between bisections.
 struct BisectScratch {
     std::vector<float> direction, other, score;
-    std::vector<std::uint8_t> seen, right;
-    std::vector<std::size_t> touched;
+    std::vector<std::uint8_t> right;
     std::vector<std::int32_t> ranked, moved;
+    NearVectors near;
 
-    explicit BisectScratch(std::size_t features) : direction(features, 0.0f), other(features, 0.0f), seen(features, 0) {}
+    explicit BisectScratch(std::size_t features) : direction(features, 0.0f), other(features, 0.0f) { near.number.assign(features, -1); }
 };
 
 // 1 / |v|, or 0 of a zero vector.
@@ -126,6 +154,7 @@ public:
         std::size_t entries = 0;
         for (const std::int32_t c : classes) entries += z_.entries(static_cast<std::size_t>(c));
         sweep_ = entries > z_.features();
+        if (!sweep_) gather();
         seed(draws);
         double best = -std::numeric_limits<double>::infinity();
         for (int round = 1;; ++round) {
@@ -137,39 +166,53 @@ public:
             best = gained;
             aim();
         }
+        for (const std::size_t f : s_.near.met) s_.near.number[f] = -1;
+        s_.near.met.clear();
         return partition();
     }
 
 private:
     std::size_t class_at(std::size_t q) const noexcept { return static_cast<std::size_t>(classes_[q]); }
 
+    // Few entries beside the features: a copy in which they lie together serves all rounds.
+    void gather() {
+        NearVectors& near = s_.near;
+        near.ptr.assign(1, 0);
+        near.index.clear();
+        near.data.clear();
+        for (std::size_t q = 0; q < classes_.size(); ++q) {
+            z_.each_entry(class_at(q), [&](std::size_t f, float x) {
+                if (near.number[f] < 0) {
+                    near.number[f] = static_cast<std::int32_t>(near.met.size());
+                    near.met.push_back(f);
+                }
+                near.index.push_back(static_cast<std::uint32_t>(near.number[f]));
+                near.data.push_back(x);
+            });
+            near.ptr.push_back(near.index.size());
+        }
+    }
+    float dot(std::size_t q, const float* v) const noexcept { return sweep_ ? z_.dot(class_at(q), v) : s_.near.dot(q, v); }
+    void add(std::size_t q, float scale, float* v) const noexcept { sweep_ ? z_.add(class_at(q), scale, v) : s_.near.add(q, scale, v); }
+    std::size_t features() const noexcept { return sweep_ ? z_.features() : s_.near.met.size(); }
+
     // From the vector least like it among some random ones to a random one.
     void seed(Draws& draws) {
         const std::size_t m = classes_.size(), first = draws.below(m);
         std::size_t second = (first + 1) % m;
         float* const v = s_.direction.data();
-        z_.add(class_at(first), scale_[class_at(first)], v);
+        add(first, scale_[class_at(first)], v);
         float least = std::numeric_limits<float>::infinity();
         for (std::size_t tries = std::min<std::size_t>(m, 32); tries > 0; --tries) {
             const std::size_t q = draws.below(m);
             if (q == first) continue;
-            const float likeness = z_.dot(class_at(q), v) * scale_[class_at(q)];
+            const float likeness = dot(q, v) * scale_[class_at(q)];
             if (likeness < least) {
                 least = likeness;
                 second = q;
             }
         }
-        z_.add(class_at(second), -scale_[class_at(second)], v);
-        for (const std::size_t q : {first, second}) touch(class_at(q));
-    }
-
-    void touch(std::size_t c) {
-        if (sweep_) return;
-        z_.each_feature(c, [&](std::size_t f) {
-            if (s_.seen[f]) return;
-            s_.seen[f] = 1;
-            s_.touched.push_back(f);
-        });
+        add(second, -scale_[class_at(second)], v);
     }
 
     void score() {
@@ -177,22 +220,12 @@ private:
         const std::size_t m = classes_.size();
         parallel_for((m + block - 1) / block, threads_, [&](std::size_t item, std::size_t) {
             for (std::size_t q = item * block; q < std::min(m, (item + 1) * block); ++q) {
-                s_.score[q] = z_.dot(class_at(q), s_.direction.data()) * scale_[class_at(q)];
+                s_.score[q] = dot(q, s_.direction.data()) * scale_[class_at(q)];
             }
         });
     }
 
-    void clear() {
-        if (sweep_) {
-            std::fill(s_.direction.begin(), s_.direction.end(), 0.0f);
-            return;
-        }
-        for (const std::size_t f : s_.touched) {
-            s_.direction[f] = 0;
-            s_.seen[f] = 0;
-        }
-        s_.touched.clear();
-    }
+    void clear() { std::fill_n(s_.direction.begin(), features(), 0.0f); }
 
     // Marks which go right: those of the lowest scores; among equals, the later ones. Returns how many go left.
     std::size_t choose(std::size_t half) {
@@ -235,36 +268,22 @@ private:
     // direction = the unit mean of the left less that of the right.
     void aim() {
         float* const side[2] = {s_.direction.data(), s_.other.data()};
-        if (sweep_) {
-            parallel_for(2, threads_, [&](std::size_t right, std::size_t) {
-                for (std::size_t q = 0; q < classes_.size(); ++q) {
-                    if (s_.right[q] == right) z_.add(class_at(q), scale_[class_at(q)], side[right]);
-                }
-            });
-            combine(z_.features(), [](std::size_t i) { return i; });
-            return;
-        }
-        for (std::size_t q = 0; q < classes_.size(); ++q) {
-            touch(class_at(q));
-            z_.add(class_at(q), scale_[class_at(q)], side[s_.right[q]]);
-        }
-        combine(s_.touched.size(), [&](std::size_t i) { return s_.touched[i]; });
-    }
-
-    template <class At>
-    void combine(std::size_t n, At at) {
+        parallel_for(2, sweep_ ? threads_ : 1, [&](std::size_t right, std::size_t) {
+            for (std::size_t q = 0; q < classes_.size(); ++q) {
+                if (s_.right[q] == right) add(q, scale_[class_at(q)], side[right]);
+            }
+        });
+        const std::size_t n = features();
         Sums8<double> left, right;
         for (std::size_t i = 0; i < n; ++i) {
-            const double a = static_cast<double>(s_.direction[at(i)]), b = static_cast<double>(s_.other[at(i)]);
+            const double a = static_cast<double>(s_.direction[i]), b = static_cast<double>(s_.other[i]);
             left.part[i % 8] += a * a;
             right.part[i % 8] += b * b;
         }
         const float a = inverse_norm(left.total()), b = inverse_norm(right.total());
         for (std::size_t i = 0; i < n; ++i) {
-            float& direction = s_.direction[at(i)];
-            float& other = s_.other[at(i)];
-            direction = direction * a - other * b;
-            other = 0;
+            s_.direction[i] = s_.direction[i] * a - s_.other[i] * b;
+            s_.other[i] = 0;
         }
     }
 
