@@ -69,13 +69,43 @@ void pair_loss(const T* z, const T* target, std::size_t n, T* loss, T* delta) {
     });
 }
 
+// The first of the largest z; a NaN is larger than none, and nothing is larger than a NaN in front.
 template <class T>
-void softmax_nll(const T* z, std::size_t k, T* nll, T* probability) {
+SPARSEOPS_INLINE std::size_t first_largest(const T* z, std::size_t k) {
     typedef Vec<T> V;
+    constexpr std::size_t L = lanes<T>;
     std::size_t top = 0;
+    if (k > L) {
+        V most = load<V>(z), odd = most - most;
+        for (std::size_t j = L; j < k; j += L) {
+            const V x = load<V>(z + (j + L <= k ? j : k - L));
+            most = max_of(most, x);
+            odd = odd + (x - x);
+        }
+        T lane[L], largest;
+        store(lane, most);
+        largest = lane[0];
+        for (const T x : lane) largest = x > largest ? x : largest;
+        if (sum_lanes(odd) == T(0)) {
+            for (; top + L <= k; top += L) {
+                std::uint32_t any = 0;
+                for (std::size_t j = 0; j < L; ++j) any |= z[top + j] == largest;
+                if (any) break;
+            }
+            while (!(z[top] == largest)) ++top;
+            return top;
+        }
+    }
     for (std::size_t j = 1; j < k; ++j) {
         if (z[j] > z[top]) top = j;
     }
+    return top;
+}
+
+template <class T>
+void softmax_nll(const T* z, std::size_t k, T* nll, T* probability) {
+    typedef Vec<T> V;
+    const std::size_t top = first_largest(z, k);
     const T largest = z[top];
     const V vmax = splat<V>(largest);
     Vec<double> sum{};                         // a million terms in float would be off by 1e-3 of their sum
@@ -120,9 +150,13 @@ std::size_t first_not_finite(const T* x, std::size_t n) {
         const T sum = sum_lanes(a + b);
         if (sum != T(0)) break;
     }
-    for (; at + L <= n; at += L) {
-        const V v = load<V>(x + at);
-        if (sum_lanes(v - v) != T(0)) break;
+    if (n >= L && n - at < step) {  // the rest, some of it twice
+        V a{};
+        for (std::size_t i = at; i < n; i += L) {
+            const V v = load<V>(x + (i + L <= n ? i : n - L));
+            a = a + (v - v);
+        }
+        if (sum_lanes(a) == T(0)) return n;
     }
     for (; at < n; ++at) {
         if (!(x[at] - x[at] == T(0))) return at;
