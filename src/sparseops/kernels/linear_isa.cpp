@@ -60,8 +60,7 @@ constexpr Signs signs = make_signs();
 
 // 1 in the lanes of the mask, -1 in the others.
 SPARSEOPS_INLINE V signs_of(unsigned mask) {
-    if (mask == 0) return load<V>(signs.row[linear_lanes]);
-    V sign = load<V>(signs.row[__builtin_ctz(mask)]);
+    V sign = load<V>(signs.row[__builtin_ctz(mask | 1u << linear_lanes)]);  // no branch: whether there is a 1 is hard to foresee
     while ((mask &= mask - 1) != 0) sign = max_of(sign, load<V>(signs.row[__builtin_ctz(mask)]));
     return sign;
 }
