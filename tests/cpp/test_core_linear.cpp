@@ -8,6 +8,7 @@
 
 #include <sparseops/cluster.hpp>
 #include <sparseops/hsoftmax/node_scores.hpp>
+#include <sparseops/hsoftmax/open_node.hpp>
 #include <sparseops/kernels/linear.hpp>
 #include <sparseops/linear.hpp>
 
@@ -349,21 +350,33 @@ void galloping_and_the_table_of_an_open_node_agree() {
     const Hierarchy tree = balanced(30, 6, false);
     const HierarchyIndex h(tree);
     const SparseRows W = linear_train(h.view(), corpus.X(), corpus.one(), {});
-    detail::OpenNode table(corpus.features);
+    detail::OpenNode table;
+    detail::GatheredExamples examples;
     std::vector<float> a(6), b(6);
     Random random(5);
-    for (std::size_t v = 0; v < h.view().nodes(); ++v) {
-        table.open(W.view(), v);
-        for (int trial = 0; trial < 200; ++trial) {  // in any order, some twice
-            auto index = random.indices<std::int32_t>(random.below(12), corpus.features);
-            if (trial % 2 == 0) std::sort(index.begin(), index.end());
-            const auto value = random.vector<float>(index.size());
-            const detail::SparseExample<std::int32_t> x{index.data(), value.data(), index.size()};
-            detail::node_scores(W.view(), v, x, a.data());
-            table.scores(W.view(), x, b.data());
-            check(same_bytes(a, b), "scores of node ", v);
+    constexpr std::size_t n = 200;
+    std::vector<std::vector<std::int32_t>> index(n);
+    std::vector<std::vector<float>> value(n);
+    for (std::size_t i = 0; i < n; ++i) {  // in any order, some twice
+        index[i] = random.indices<std::int32_t>(random.below(12), corpus.features);
+        if (i % 2 == 0) std::sort(index[i].begin(), index[i].end());
+        value[i] = random.vector<float>(index[i].size());
+    }
+    const auto example = [&](std::size_t i) {
+        return detail::SparseExample<std::int32_t>{index[i].data(), value[i].data(), index[i].size()};
+    };
+    for (const std::size_t first : {std::size_t{0}, n / 2}) {
+        examples.gather(corpus.features, n / 2, [&](std::size_t i) { return example(first + i); });
+        for (std::size_t v = 0; v < h.view().nodes(); ++v) {
+            table.open(W.view(), v, examples);
+            for (std::size_t i = 0; i < n / 2; ++i) {
+                const auto x = example(first + i);
+                detail::node_scores(W.view(), v, x, a.data());
+                table.scores(W.view(), examples, i, x.value, x.size, 1.0f, b.data());
+                check(same_bytes(a, b), "scores of node ", v);
+            }
+            table.close();
         }
-        table.close(W.view());
     }
 }
 

@@ -43,7 +43,7 @@ public:
         Worker& worker = workers_[w];
         batch_.begin_part(c * chunk_, worker);
         find_nodes(c, worker);
-        if (batch_.in.residuals.empty()) worker.sparse ? sparse_logits(worker) : dense_logits(worker);
+        if (batch_.in.residuals.empty()) worker.sparse ? sparse_logits(c, worker) : dense_logits(worker);
         if (!batch_.check(c * chunk_, last(c), worker)) return;
         if (!batch_.out.residuals.empty()) return;  // losses overwrite logits, so they wait until these are copied
         batch_.losses(c * chunk_, last(c), worker);
@@ -107,12 +107,13 @@ private:
         close(0, last(c));
     }
 
-    void sparse_logits(Worker& worker) {
+    void sparse_logits(std::size_t c, Worker& worker) {
         if constexpr (std::is_same_v<T, float>) {
+            const std::size_t from = c * chunk_;
+            worker.sparse->gather(last(c) - from, [&](std::size_t i) { return batch_.example(from + i); });
             for (const Node& node : worker.nodes) {
                 worker.sparse->open(ix(node.node), ix(node.last - node.first));
-                for (std::size_t s = ix(node.first); s < ix(node.last); ++s)
-                    worker.sparse->logits(batch_.example(s), logits(s, node, worker));
+                for (std::size_t s = ix(node.first); s < ix(node.last); ++s) worker.sparse->logits(s - from, logits(s, node, worker));
                 worker.sparse->close();
             }
         }

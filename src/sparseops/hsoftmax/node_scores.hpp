@@ -5,10 +5,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "../detail/index.hpp"
-#include "../kernels/linear.hpp"
 #include "../kernels/prefetch.hpp"
 #include "../types.hpp"
 #include "../weights.hpp"
@@ -90,114 +88,5 @@ void node_scores(const SparseRowsView& W, std::size_t v, const SparseExample<I>&
         }
     }
 }
-
-// The same scores, to the last bit, for many examples at one node: its features are spread over a table first, and its weights laid out
-// anew, as a dense matrix if that is not much larger.
-class OpenNode {
-public:
-    explicit OpenNode(std::size_t features) : place_(features) {}
-
-    void open(const SparseRowsView& W, std::size_t v) {
-        v_ = v;
-        first_ = ix(W.feature_ptr[v]);
-        last_ = ix(W.feature_ptr[v + 1]);
-        rows_ = ix(W.row_ptr[v + 1] - W.row_ptr[v]);
-        width_ = (rows_ + linear_lanes - 1) / linear_lanes * linear_lanes;
-        const std::size_t used = last_ - first_, entries = ix(W.entry_ptr[last_] - W.entry_ptr[first_]);
-        dense_ = used * width_ <= std::min(most_dense, least_fill * entries);
-        dense_ ? open_dense(W, used) : open_sparse(W, entries);
-    }
-    void close(const SparseRowsView& W) {
-        for (std::size_t f = first_; f < last_; ++f) place_[ix(W.feature[f])] = {};
-    }
-    template <Index I>
-    void scores(const SparseRowsView& W, const SparseExample<I>& x, float* z) {
-        const std::size_t n = find(x);
-        const float* const value = value_.data();
-        if (dense_ && finite_) {
-            start_scores(W, v_, sums_.data());
-            linear_kernels().add_rows(matrix_.data(), width_, row_.data(), value, n, sums_.data());
-            std::copy_n(sums_.data(), rows_, z);
-            return;
-        }
-        start_scores(W, v_, z);
-        for (std::size_t j = 0; j < n; ++j) {
-            if (dense_) {
-                add_feature(W, first_ + ix(row_[j]), value[j], z);
-                continue;
-            }
-            const Place at = found_[j];
-            for (std::size_t e = at.begin; e < at.end; ++e) z[entries_[e].slot] += value[j] * entries_[e].weight;
-        }
-    }
-
-private:
-    static constexpr std::size_t most_dense = std::size_t{1} << 18;  // 1 MiB
-    static constexpr std::size_t least_fill = 4;                     // dense if one of so many numbers is a weight
-
-    struct Place {
-        std::uint32_t begin = 0, end = 0;  // of entries_; or the row of matrix_ and the next
-    };
-    struct Entry {
-        std::uint32_t slot;
-        float weight;
-    };
-
-    void open_sparse(const SparseRowsView& W, std::size_t entries) {
-        entries_.resize(entries);
-        const auto base = ix(W.entry_ptr[first_]);
-        for (std::size_t e = 0; e < entries; ++e) entries_[e] = {W.slot[base + e], W.weight[base + e]};
-        for (std::size_t f = first_; f < last_; ++f) {
-            place_[ix(W.feature[f])] = {static_cast<std::uint32_t>(ix(W.entry_ptr[f]) - base),
-                                        static_cast<std::uint32_t>(ix(W.entry_ptr[f + 1]) - base)};
-        }
-    }
-    void open_dense(const SparseRowsView& W, std::size_t used) {
-        matrix_.assign(used * width_, 0.0f);
-        sums_.resize(width_);
-        for (std::size_t f = first_; f < last_; ++f) {
-            const std::size_t row = f - first_;
-            place_[ix(W.feature[f])] = {static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(row + 1)};
-            for (auto e = ix(W.entry_ptr[f]); e < ix(W.entry_ptr[f + 1]); ++e) matrix_[row * width_ + W.slot[e]] = W.weight[e];
-        }
-    }
-    // How many features of x the node has; which, and their values. Without branches, so that the loads do not wait for each other.
-    template <Index I>
-    std::size_t find(const SparseExample<I>& x) {
-        if (value_.size() < x.size + 1) {
-            row_.resize(x.size + 1);
-            value_.resize(x.size + 1);
-            found_.resize(x.size + 1);
-        }
-        std::size_t n = 0;
-        if (!dense_) {
-            for (std::size_t j = 0; j < x.size; ++j) {
-                const Place at = place_[ix(x.index[j])];
-                found_[n] = at;
-                value_[n] = x.value[j];
-                n += at.end > at.begin;
-            }
-            return n;
-        }
-        float odd = 0;
-        for (std::size_t j = 0; j < x.size; ++j) {
-            const Place at = place_[ix(x.index[j])];
-            row_[n] = static_cast<std::int32_t>(at.begin);
-            value_[n] = x.value[j];
-            odd += x.value[j] - x.value[j];
-            n += at.end > at.begin;
-        }
-        finite_ = odd == 0;  // otherwise a product with a zero of the matrix may be NaN
-        return n;
-    }
-
-    std::vector<Place> place_;  // of every feature
-    std::vector<Place> found_;
-    std::vector<Entry> entries_;
-    std::vector<float> matrix_, sums_, value_;
-    std::vector<std::int32_t> row_;
-    std::size_t v_ = 0, first_ = 0, last_ = 0, rows_ = 0, width_ = 0;
-    bool dense_ = false, finite_ = true;
-};
 
 }  // namespace sparseops::detail

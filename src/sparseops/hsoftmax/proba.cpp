@@ -47,6 +47,7 @@ public:
     void run(std::size_t x, std::size_t n, std::size_t from, std::size_t to) {
         x_ = x;
         n_ = n;
+        if (sparse_) sparse_->gather(n, [&](std::size_t i) { return x + i; });
         start(from);
         for (std::size_t at = from; at < to;) {
             std::size_t end = at, rows = 0;
@@ -108,7 +109,7 @@ private:
     void score_sparse(std::size_t v, T* z) {
         if constexpr (std::is_same_v<T, float>) {
             sparse_->open(v, n_);
-            for (std::size_t i = 0; i < n_; ++i) sparse_->logits(x_ + i, z + i * width_);
+            for (std::size_t i = 0; i < n_; ++i) sparse_->logits(i, z + i * width_);
             sparse_->close();
         }
     }

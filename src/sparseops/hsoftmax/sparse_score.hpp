@@ -13,6 +13,7 @@
 #include "../detail/require.hpp"
 #include "../hsoftmax.hpp"
 #include "node_scores.hpp"
+#include "open_node.hpp"
 
 namespace sparseops::detail {
 
@@ -74,40 +75,53 @@ public:
         warm(v, z);
     }
 
-    // The same for `rows` rows of X, between `open` and `close`: a table of the node's features pays where rows are many beside them.
+    // Nodes will be opened for the rows at(i) of X, i < n, until it is called again.
+    template <class At>
+    void gather(std::size_t n, At at) {
+        rows_.resize(n);
+        for (std::size_t i = 0; i < n; ++i) rows_[i] = at(i);
+        has_gathered_ = false;
+    }
+    // The same scores for `rows` of them, between `open` and `close`: a table of the node's features pays where rows are many beside them.
     void open(std::size_t v, std::size_t rows) {
         node_ = v;
         spread_ = rows > 1 && static_cast<std::int64_t>(gallop_cost * rows) > W_.feature_ptr[v + 1] - W_.feature_ptr[v];
         if (!spread_) return;
-        if (!has_table_) table_ = OpenNode(W_.features);
-        has_table_ = true;
-        table_.open(W_, v);
+        if (!has_gathered_) examples_.gather(W_.features, rows_.size(), [&](std::size_t i) { return (*X_)[rows_[i]]; });
+        has_gathered_ = true;
+        table_.open(W_, v, examples_);
     }
-    void logits(std::size_t x, float* z) {
-        if (!spread_) return node(x, node_, z);
-        table_.scores(W_, (*X_)[x], z);
-        warm(node_, z);
+    // Of the row at(i).
+    void logits(std::size_t i, float* z) {
+        if (!spread_) return node(rows_[i], node_, z);
+        const auto row = (*X_)[rows_[i]];
+        table_.scores(W_, examples_, i, row.value, row.size, temperature(node_), z);
     }
     void close() {
-        if (spread_) table_.close(W_);
+        if (spread_) table_.close();
     }
 
 private:
     static constexpr std::size_t gallop_cost = 64;  // features in the table that cost what galloping for one row does
 
+    float temperature(std::size_t v) const noexcept {
+        return W_.temperature.empty() ? 1.0f : W_.temperature[static_cast<std::size_t>(level_[v])];
+    }
     void warm(std::size_t v, float* z) const noexcept {
         if (W_.temperature.empty()) return;
-        const float temperature = W_.temperature[static_cast<std::size_t>(level_[v])];
+        const float by = temperature(v);
         const auto rows = static_cast<std::size_t>(W_.row_ptr[v + 1] - W_.row_ptr[v]);
-        for (std::size_t j = 0; j < rows; ++j) z[j] *= temperature;
+        for (std::size_t j = 0; j < rows; ++j) z[j] *= by;
     }
 
     std::span<const std::int32_t> level_;
     SparseRowsView W_;
     const OrderedRows* X_;
-    OpenNode table_{0};  // allocated when the first node is opened for many
+    GatheredExamples examples_;  // when the first node is opened for many
+    OpenNode table_;
+    std::vector<std::size_t> rows_;  // that were gathered
     std::size_t node_ = 0;
-    bool has_table_ = false, spread_ = false;
+    bool has_gathered_ = false, spread_ = false;
 };
 
 }  // namespace sparseops::detail

@@ -35,6 +35,7 @@ public:
           bad_(bad),
           results_(block, Results<float>(h, options)),
           open_(block),
+          cut_(block, 0),
           expanded_(exact_ ? block : 0),
           sort_by_node_(h.nodes()),
           z_(std::max<std::size_t>(2, h.widest)),
@@ -42,6 +43,7 @@ public:
 
     void run(std::size_t first, std::size_t rows, MatrixView<std::int64_t> classes, MatrixView<float> log_probs, std::span<float> bound) {
         first_ = first;
+        score_.gather(rows, [&](std::size_t q) { return first + q; });
         pairs_.clear();
         for (std::size_t q = 0; q < rows; ++q) {
             results_[q].clear();
@@ -75,12 +77,11 @@ private:
             score_.open(v, to - from);
             for (std::size_t i = from; i < to; ++i) {
                 const auto q = ix(pairs_[i].row);
-                score_.logits(first_ + q, z_.data());
+                score_.logits(q, z_.data());
                 const float* const steps = log_p(v, first_ + q);
                 if (leaves && results_[q].take_leaves(pairs_[i].open, children, steps)) continue;
                 for (std::size_t j = 0; j < children.size(); ++j)
-                    results_[q].take_child(pairs_[i].open, children[j], steps[j],
-                                           [&](const Open<float>& inner) { open_[q].push_back(inner); });
+                    results_[q].take_child(pairs_[i].open, children[j], steps[j], [&](const Open<float>& inner) { push(q, inner); });
             }
             score_.close();
         }
@@ -94,14 +95,32 @@ private:
         return log_p_.data();
     }
 
+    // A node of the next level, or of what is open without a beam. With a beam those that are too many go as soon as they are twice as
+    // many as stay, and what is no likelier than all that stayed then does not come.
+    void push(std::size_t q, const Open<float>& node) {
+        std::vector<Open<float>>& next = open_[q];
+        if (!exact_ && next.size() >= width_) {
+            if (cut_[q] && !Likelier<float>()(node, next[width_ - 1])) return results_[q].leave(node.key);
+            if (next.size() >= 2 * width_) cut(q);
+        }
+        next.push_back(node);
+    }
+
+    // Leaves all but the likeliest nodes of the next level, the least likely of which is put last.
+    void cut(std::size_t q) {
+        std::vector<Open<float>>& next = open_[q];
+        if (next.size() <= width_) return;
+        std::nth_element(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width_ - 1), next.end(), Likelier<float>());
+        for (std::size_t i = width_; i < next.size(); ++i) results_[q].leave(next[i].key);
+        next.resize(width_);
+        cut_[q] = 1;
+    }
+
     // Keeps the likeliest nodes that row q met, if they may hold a result, for the next level.
     void keep_likeliest(std::size_t q) {
         std::vector<Open<float>>& next = open_[q];
-        if (next.size() > width_) {
-            std::nth_element(next.begin(), next.begin() + static_cast<std::ptrdiff_t>(width_), next.end(), Likelier<float>());
-            for (std::size_t i = width_; i < next.size(); ++i) results_[q].leave(next[i].key);
-            next.resize(width_);
-        }
+        cut(q);
+        cut_[q] = 0;
         for (const Open<float>& open : next) {
             if (open.key < results_[q].worst())
                 results_[q].leave(open.key);
@@ -146,6 +165,7 @@ private:
     FirstPlace& bad_;
     std::vector<Results<float>> results_;         // of each row of the block
     std::vector<std::vector<Open<float>>> open_;  // of each row, inner nodes; with a beam of this level
+    std::vector<std::uint8_t> cut_;               // with a beam: whether open_ has been cut, its least likely put at width_ - 1
     std::vector<std::vector<float>> expanded_;    // keys of the nodes that were; without a beam
     std::vector<Pair> pairs_;
     SortByNode sort_by_node_;

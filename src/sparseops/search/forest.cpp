@@ -66,6 +66,7 @@ public:
     // The likeliest nodes of each level, `width` of them, and the best classes below.
     void begin(std::size_t first, std::size_t rows, std::size_t width) {
         first_ = first;
+        score_.gather(rows, [&](std::size_t q) { return first + q; });
         memory_.clear();
         pairs_.clear();
         for (std::size_t q = 0; q < rows; ++q) {
@@ -149,7 +150,7 @@ public:
             for (std::size_t i = from; i < to; ++i) {
                 if (i > from && pairs_[i].row == pairs_[i - 1].row) continue;
                 const auto q = ix(pairs_[i].row);
-                score_.logits(first_ + q, z_.data());
+                score_.logits(q, z_.data());
                 if (check_finite_ && k_.first_not_finite(z_.data(), rows) < rows) bad_.report(first_ + q);
                 const std::size_t at = memory_.size();
                 memory_.resize(at + std::max<std::size_t>(2, children.size()));

@@ -85,8 +85,9 @@ public:
     std::span<const Found<T>> found() const noexcept { return found_; }  // in no order
     T worst() const noexcept { return worst_; }                          // of as many results as are wanted; -inf while they are fewer
 
-    // The results so far are a heap with the worst on top.
+    // Few results so far are kept in order, best first, many as a heap with the worst on top.
     void offer(const Found<T>& candidate) {
+        if (limit_ <= few) return insert(candidate);
         if (found_.size() == limit_) {
             if (!Better<T>()(candidate, found_.front())) return;
             std::pop_heap(found_.begin(), found_.end(), Better<T>());
@@ -131,7 +132,7 @@ public:
     // The k results, best first, and the bound; with min_prob, log_p(v) gives log P(child | x) of the children of v.
     template <class LogP>
     void write(std::int64_t* classes, T* log_probs, T* bound, LogP log_p) {
-        std::sort_heap(found_.begin(), found_.end(), Better<T>());
+        if (limit_ > few) std::sort_heap(found_.begin(), found_.end(), Better<T>());
         if (options_.min_prob) climb(std::log(*options_.min_prob), log_p);
         for (std::size_t j = 0; j < options_.k; ++j) {
             classes[j] = j < found_.size() ? found_[j].id : -1;
@@ -141,6 +142,19 @@ public:
     }
 
 private:
+    static constexpr std::size_t few = 16;
+
+    void insert(const Found<T>& candidate) {
+        std::size_t at = found_.size();
+        if (at < limit_)
+            found_.push_back(candidate);
+        else if (!Better<T>()(candidate, found_[--at]))
+            return;
+        for (; at > 0 && Better<T>()(candidate, found_[at - 1]); --at) found_[at] = found_[at - 1];
+        found_[at] = candidate;
+        if (found_.size() == limit_) worst_ = found_.back().key;
+    }
+
     // Replaces each result by the deepest node above it, itself included, that is as likely as asked; repeats go.
     template <class LogP>
     void climb(double least, LogP log_p) {
