@@ -214,12 +214,12 @@ class LinearModel:
         result.eliminate_zeros()
         return csr_array(result)
 
-    def to_arrays(self) -> Arrays:
-        """Every array of every tree, by name."""
+    def to_arrays(self, *, compact: bool = False) -> Arrays:
+        """Every array of every tree, by name; of the weights in either form."""
         arrays: Arrays = {}
         for i, (h, W) in enumerate(self.trees):
             arrays |= prefixed(f"hierarchy{i}", h.to_arrays())
-            arrays |= prefixed(f"weights{i}", W.to_arrays())
+            arrays |= prefixed(f"weights{i}", W.to_arrays(compact=compact))
         return arrays
 
     @classmethod
@@ -263,13 +263,20 @@ def save_linear(
     feature_names: Any = None,
     extra: Mapping[str, Any] | None = None,
     extra_arrays: Mapping[str, Array] | None = None,
+    *,
+    compact: bool = False,
 ) -> None:
     """Write a model, its labels, the settings that made it, and what else is given by name."""
     labels, label_dtype = pack_labels(classes)
     names = {} if feature_names is None else prefixed("feature_names", pack_strings(feature_names))
     save_arrays(
         path,
-        {**(extra_arrays or {}), **prefixed("classes", labels), **names, **model.to_arrays()},
+        {
+            **(extra_arrays or {}),
+            **prefixed("classes", labels),
+            **names,
+            **model.to_arrays(compact=compact),
+        },
         {
             **(extra or {}),
             "kind": KIND,

@@ -531,13 +531,16 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = getattr(self, "feature_names_in_", None)
         return Predictor(self.model_, self.classes_, vectorizer=vectorizer, feature_names=names)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write the model to a checksummed file that `load` can map into memory.
 
         Parameters
         ----------
         path : str or path-like
             Replaced in one step, if it exists.
+        compact : bool, default False
+            A smaller file of the same model, about half as large. Its weights are unpacked when it
+            is loaded, so that processes do not share them.
 
         Raises
         ------
@@ -551,13 +554,15 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         >>> LabelTreeClassifier.load("model.sops").predict([[3.0]]).tolist()
         [1]
         """
-        self._save(path)
+        self._save(path, compact=compact)
 
     def _save(
         self,
         path: str | os.PathLike[str],
         extra_arrays: Mapping[str, Array] | None = None,
         extra_metadata: Mapping[str, Any] | None = None,
+        *,
+        compact: bool = False,
     ) -> None:
         """Write the model, and anything else by names of its own."""
         check_is_fitted(self)
@@ -577,7 +582,9 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "sparse": bool(self._sparse_labels),
         }
         names = getattr(self, "feature_names_in_", None)
-        save_linear(self.model_, path, self.classes_, plain, names, extra, extra_arrays)
+        save_linear(
+            self.model_, path, self.classes_, plain, names, extra, extra_arrays, compact=compact
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> Self:

@@ -9,7 +9,8 @@
 //
 // A tree has the metadata {"kind": "Hierarchy"} and the six arrays of HierarchyView, and one more if its nodes are independent:
 // `independent`, the uint8 number 1. It may have weights beside it: `W` and, if any, `b` and `E`; or quantized, `W.data` and for int8
-// `W.scale`, and `E.data` of 16 bits; or sparse, the arrays of SparseWeights under `W.`.
+// `W.scale`, and `E.data` of 16 bits; or sparse, the arrays of SparseWeights under `W.`,
+// compact or not.
 //   save_arrays(path, {**h.to_arrays(), "W": W, "b": b}, {"kind": "Hierarchy"})
 // A classifier has the kind "HSoftmaxClassifier", the tree under `hierarchy.`, weights under `model.`, and labels under `classes.`:
 // strings, or the bytes `values` of the metadata's `label_dtype`. `sparseops train` adds the words of text under `vocabulary.`:
@@ -129,6 +130,7 @@ private:
 
     ArrayFile file_;
     HierarchyIndex tree_;
+    std::shared_ptr<const SparseRows> unpacked_;  // what a compact file holds in other forms
     std::variant<ModelWeights<float>, ModelWeights<double>> weights_;
     BagMode mode_ = BagMode::mean;
     bool has_weights_ = false;

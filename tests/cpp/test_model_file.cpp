@@ -71,6 +71,45 @@ void add_sparse(Parts& parts, const SparseRows& W) {
     parts["W.shape"] = part<std::int64_t>("<i8", {static_cast<std::int64_t>(W.bias.size()), static_cast<std::int64_t>(W.features)});
 }
 
+// `parts` without what a compact file holds in other forms; right(model): whether it answers as it should. Feature v is the one of node v.
+template <class Right>
+void test_compact(Parts parts, const SparseRows& W, Right right) {
+    std::vector<std::uint8_t> step, size;
+    for (std::size_t v = 0; v < W.feature.size(); ++v) {
+        step.push_back(static_cast<std::uint8_t>(v + 1));
+        size.push_back(static_cast<std::uint8_t>(W.entry_ptr[v + 1] - W.entry_ptr[v]));
+    }
+    parts.erase("W.feature");
+    parts.erase("W.entry_ptr");
+    parts["W.step"] = part("|u1", step);
+    parts["W.size"] = part("|u1", size);
+    parts["W.far"] = part("<i4", std::vector<std::int32_t>());
+    parts["W.many"] = part("<i4", std::vector<std::int32_t>());
+    parts["W.slot"] = part("|u1", std::vector<std::uint8_t>(W.slot.begin(), W.slot.end()));
+    {
+        const Bytes bytes(write(parts, tree_kind));
+        Model first = Model::load(bytes.view());
+        check(right(std::move(first)), "compact sparse rows, the same bytes");
+    }
+    parts["W.weight"] = part("<f2", std::vector<std::uint16_t>(W.weight.size(), 0x3c00));
+    const Bytes half(write(parts, tree_kind));
+    const Model ones = Model::load(half.view());
+    const auto* rows = std::get<ModelWeights<float>>(ones.weights()).W.sparse();
+    check(rows->weight.size() == W.weight.size() && rows->weight[0] == 1 && rows->weight.back() == 1, "weights of 16 bits");
+    const auto refused = [&](const char* name, auto bad, const std::string& why) {
+        Parts damaged = parts;
+        damaged[name] = std::move(bad);
+        const Bytes bytes(write(damaged, tree_kind));
+        check_refused("path must hold a valid Hierarchy, got memory: " + why, [&] { Model::load(bytes.view()); });
+    };
+    refused("W.far", part<std::int32_t>("<i4", {1}), "far must have 0 entries, got 1");
+    refused("W.size", part("|u1", std::vector<std::uint8_t>(1)), text_of("size must have ", step.size(), " entries, got 1"));
+    step[0] = 255;
+    parts["W.step"] = part("|u1", step);
+    refused("W.far", part<std::int32_t>("<i4", {-1}), "far must not be negative, got -1");
+    refused("W.far", part<std::int32_t>("<i4", {300}), text_of("feature must be in [0, ", W.features, "), got 299 at index 0"));
+}
+
 void test_sparse_rows() {
     const Hierarchy tree = balanced(6, 3);
     const HierarchyIndex index(tree);
@@ -111,6 +150,9 @@ void test_sparse_rows() {
     const HSoftmaxInput<float> wanted{.X = X, .W = W.view()};
     check(search(model.tree(), std::get<ModelWeights<float>>(model.weights()).input(X)) == search(h, wanted),
           "sparse rows, the same bytes");
+    test_compact(parts, W, [&](const Model& one) {
+        return search(one.tree(), std::get<ModelWeights<float>>(one.weights()).input(X)) == search(h, wanted);
+    });
 
     parts["W.slot"] = part("<u2", std::vector<std::uint16_t>(W.slot.size(), 9));
     check_refused("path must hold a valid Hierarchy, got memory: slot must be below the 3 rows of its node, got 9 at index 0",

@@ -270,13 +270,13 @@ def test_threads_and_jobs_never_change_a_byte(data):
     assert len({top.labels.tobytes() + top.log_probs.tobytes() for top in tops}) == 1
 
 
-@pytest.mark.parametrize("how", ["file", "file, read", "pickle"])
+@pytest.mark.parametrize("how", ["file", "file, read", "file, compact", "pickle"])
 def test_a_saved_model_answers_as_before(data, several, three_trees, tmp_path, how):
     for model, X in ((three_trees, data[2]), (LabelTreeClassifier().fit(*several), several[0])):
         if how == "pickle":
             again = pickle.loads(pickle.dumps(model))
         else:
-            model.save(tmp_path / "model.sops")
+            model.save(tmp_path / "model.sops", compact=how == "file, compact")
             again = LabelTreeClassifier.load(tmp_path / "model.sops", mmap=how == "file")
         assert digest(again) == digest(model)
         assert again.multilabel_ == model.multilabel_

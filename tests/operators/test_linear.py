@@ -377,6 +377,76 @@ def test_weights_survive_files_and_pickles(tmp_path):
         SparseWeights.load(tmp_path / "h.sops")
 
 
+def wide_weights():
+    """Two nodes; one with 300 rows, features far apart, and one feature of all rows."""
+    arrays = {
+        "row_ptr": np.array([0, 2, 302]),
+        "feature_ptr": np.array([0, 2, 5]),
+        "feature": np.array([0, 255, 0, 256, 70_000], np.int32),
+        "entry_ptr": np.array([0, 1, 3, 303, 304, 306]),
+        "slot": np.r_[1, 0, 1, :300, 299, 3, 4].astype(np.uint16),
+        "weight": np.linspace(-2, 2, 306, dtype=np.float32),
+        "bias": np.arange(302, dtype=np.float32),
+        "temperature": np.array([3, 8], np.float32),
+        "shape": np.array([302, 70_001]),
+    }
+    return SparseWeights.from_arrays(arrays)
+
+
+def test_compact_files_hold_the_same_weights(tmp_path):
+    narrow = trained("squared_hinge")[3]
+    for W in (narrow, wide_weights(), wide_weights().prune(9)):
+        for name, compact in (("w.sops", False), ("c.sops", True), ("w.safetensors", True)):
+            W.save(tmp_path / name, compact=compact)
+            for mmap in (False, True):
+                assert arrays_equal(SparseWeights.load(tmp_path / name, mmap=mmap), W)
+    narrow.save(tmp_path / "w.sops")
+    narrow.save(tmp_path / "c.sops", compact=True)
+    assert (tmp_path / "c.sops").stat().st_size < 0.75 * (tmp_path / "w.sops").stat().st_size
+    assert narrow.to_arrays(compact=True)["slot"].dtype == np.uint8
+    assert wide_weights().to_arrays(compact=True)["slot"].dtype == np.uint16
+    assert wide_weights().to_arrays(compact=True)["far"].tolist() == [255, 256, 69_744]
+    assert wide_weights().to_arrays(compact=True)["many"].tolist() == [300]
+
+
+def test_weights_of_16_bits_need_two_bytes_in_a_compact_file():
+    W = trained("squared_hinge")[3]
+    half = W.prune(0, dtype="float16")
+    old, new = W.to_arrays()["weight"], half.to_arrays()["weight"]
+    assert (np.abs(new - old) <= np.abs(old) * 2.0**-11).all()
+    assert (new != old).any()
+    assert W.to_arrays(compact=True)["weight"].dtype == np.float32
+    assert half.to_arrays(compact=True)["weight"].dtype == np.float16
+    assert arrays_equal(SparseWeights.from_arrays(half.to_arrays(compact=True)), half)
+    with pytest.raises(ValueError, match=r"^dtype must be float32 or float16, got 'int8'$"):
+        W.prune(0, dtype="int8")
+    large = W.to_arrays() | {"weight": old + np.float32(1e5)}
+    with pytest.raises(ValueError, match=r"^dtype must hold every weight, got float16 for 1\d+"):
+        SparseWeights.from_arrays(large).prune(0, dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"far": np.array([255, 256], np.int32)}, "far must have 3 entries, got 2"),
+        ({"many": np.array([-1], np.int32)}, "step and size must be as many, and not negative"),
+        ({"size": np.array([1], np.uint8), "many": np.zeros(0, np.int32)}, "step and size must"),
+        ({"step": np.zeros(5, np.uint8), "far": np.zeros(0, np.int32)}, "feature must be in"),
+        ({"far": np.full(3, 2**31 - 1, np.int32)}, "step must lead to features below"),
+        ({"feature_ptr": np.array([0, 9, 5])}, "feature_ptr must rise from 0 to 5"),
+        ({"feature_ptr": np.array([1, 2, 5])}, "feature_ptr must rise from 0 to 5"),
+        ({"many": np.array([301], np.int32)}, "entry_ptr must end with 306, got 307"),
+        ({"step": np.zeros(5)}, "step must be a vector of uint8"),
+        ({"slot": None}, "arrays must hold slot"),
+    ],
+)
+def test_damaged_compact_weights_are_refused(change, message):
+    arrays = wide_weights().to_arrays(compact=True) | change
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    with pytest.raises(ValueError, match="^" + message):
+        SparseWeights.from_arrays(arrays)
+
+
 def test_progress_is_shown_when_asked_for(capsys):
     X, labels = documents()
     linear_train(X, labels, flat(12))

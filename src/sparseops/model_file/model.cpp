@@ -8,12 +8,14 @@
 #include <iomanip>
 #include <limits>
 #include <locale>
+#include <memory>
 #include <sstream>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
 
 #include "../detail/require.hpp"
+#include "../quantize.hpp"
 #include "json.hpp"
 
 namespace sparseops {
@@ -113,14 +115,73 @@ QuantizedView read_quantized(const ArrayFile& file, const std::string& prefix) {
     return view;
 }
 
-SparseRowsView read_sparse(const ArrayFile& file, const std::string& prefix, const HierarchyView& h) {
+// values[i], and the next of `rest` where that is 255: how compact sparse rows store small numbers.
+std::vector<std::int64_t> read_small(const ArrayFile& file, const std::string& prefix, const char* name, const char* rest) {
+    const auto values = file.vector<std::uint8_t>(prefix + name);
+    const auto large = file.vector<std::int32_t>(prefix + rest);
+    constexpr std::uint8_t most = 255;
+    const auto marked = static_cast<std::size_t>(std::count(values.begin(), values.end(), most));
+    require(large.size() == marked, rest, " must have ", marked, " entries, got ", large.size());
+    std::vector<std::int64_t> out(values.begin(), values.end());
+    std::size_t next = 0;
+    for (std::int64_t& value : out) {
+        if (value == most) value = large[next++];
+        require(value >= 0, rest, " must not be negative, got ", value);
+    }
+    return out;
+}
+
+// The arrays that a compact file holds in other forms.
+void unpack_sparse(const ArrayFile& file, const std::string& prefix, SparseRowsView& W, SparseRows& owned) {
+    const auto step = read_small(file, prefix, "step", "far"), size = read_small(file, prefix, "size", "many");
+    const auto ptr = W.feature_ptr;
+    require(step.size() == size.size(), "size must have ", step.size(), " entries, got ", size.size());
+    require(
+        !ptr.empty() && ptr.front() == 0 && ptr.back() == static_cast<std::int64_t>(step.size()) && std::is_sorted(ptr.begin(), ptr.end()),
+        "feature_ptr must rise from 0 to ", step.size(), ", got another");
+    for (std::size_t v = 0; v + 1 < ptr.size(); ++v) {
+        std::int64_t feature = -1;
+        for (auto f = static_cast<std::size_t>(ptr[v]); f < static_cast<std::size_t>(ptr[v + 1]); ++f) {
+            feature += step[f];
+            require(feature < std::int64_t{1} << 31, "step must lead to features below 2**31, got ", feature);
+            owned.feature.push_back(static_cast<std::int32_t>(feature));
+        }
+    }
+    owned.entry_ptr.push_back(0);
+    for (const std::int64_t n : size) owned.entry_ptr.push_back(owned.entry_ptr.back() + n);
+    W.feature = owned.feature;
+    W.entry_ptr = owned.entry_ptr;
+    if (file.array(prefix + "slot").dtype == "uint8") {
+        const auto slots = file.vector<std::uint8_t>(prefix + "slot");
+        owned.slot.assign(slots.begin(), slots.end());
+        W.slot = owned.slot;
+    } else {
+        W.slot = file.vector<std::uint16_t>(prefix + "slot");
+    }
+    if (file.array(prefix + "weight").dtype == "float16") {
+        const StoredArray& half = file.array(prefix + "weight");
+        owned.weight.resize(half.bytes.size() / sizeof(std::uint16_t));
+        dequantize({QuantizedKind::float16, half.bytes.data(), {}, 1, owned.weight.size()}, {owned.weight.data(), 1, owned.weight.size()},
+                   1);
+        W.weight = owned.weight;
+    } else {
+        W.weight = file.vector<float>(prefix + "weight");
+    }
+}
+
+// Views of the file, or of `owned` where it is compact.
+SparseRowsView read_sparse(const ArrayFile& file, const std::string& prefix, const HierarchyView& h, SparseRows& owned) {
     SparseRowsView W;
     W.row_ptr = file.vector<std::int64_t>(prefix + "row_ptr");
     W.feature_ptr = file.vector<std::int64_t>(prefix + "feature_ptr");
-    W.feature = file.vector<std::int32_t>(prefix + "feature");
-    W.entry_ptr = file.vector<std::int64_t>(prefix + "entry_ptr");
-    W.slot = file.vector<std::uint16_t>(prefix + "slot");
-    W.weight = file.vector<float>(prefix + "weight");
+    if (file.arrays().contains(prefix + "step")) {
+        unpack_sparse(file, prefix, W, owned);
+    } else {
+        W.feature = file.vector<std::int32_t>(prefix + "feature");
+        W.entry_ptr = file.vector<std::int64_t>(prefix + "entry_ptr");
+        W.slot = file.vector<std::uint16_t>(prefix + "slot");
+        W.weight = file.vector<float>(prefix + "weight");
+    }
     W.bias = file.vector<float>(prefix + "bias");
     W.temperature = file.vector<float>(prefix + "temperature");
     const auto shape = file.vector<std::int64_t>(prefix + "shape");
@@ -154,7 +215,9 @@ void Model::read_weights(const std::string& prefix, const Metadata& metadata) {
     const bool classifier = !prefix.empty(), quantised = file_.arrays().contains(prefix + "W.data");
     if (!classifier && file_.arrays().contains("W.slot")) {
         ModelWeights<float> sparse;
-        sparse.W = read_sparse(file_, "W.", tree());
+        const auto unpacked = std::make_shared<SparseRows>();
+        sparse.W = read_sparse(file_, "W.", tree(), *unpacked);
+        unpacked_ = unpacked;
         features_ = sparse.W.cols();
         weights_ = sparse;
         has_weights_ = true;

@@ -86,8 +86,8 @@ def comparison(results, threads):
     rows = [one for one in summary(results) if one["threads"] == threads]
     lines = [
         "| task | P@1: one tree, three, best peer | P@5 | CPU of training: omikuji, PECOS | "
-        "CPU of beam 10: omikuji, PECOS | exact: napkinXC | peak | file |",
-        "|---|---|---|---|---|---|---|---|",
+        "CPU of beam 10: omikuji, PECOS | exact: napkinXC | peak | added | file |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for task in dict.fromkeys(one["task"] for one in rows):
         mine = {one["name"]: one for one in rows if one["task"] == task}
@@ -100,11 +100,16 @@ def comparison(results, threads):
             pair = [times(mine.get(name), one, value) for name in ("omikuji", "PECOS")]
             cells.append(", ".join(filter(None, pair)))
         cells.append(times(mine.get("napkinXC PLT"), one, lambda row: row.get("cpu us, exact")))
-        for key in ("peak_mib", "file_mib"):
-            theirs = mine.get("omikuji")
-            cells.append(cell(theirs and one[key] / theirs[key], ".2f"))
+        theirs = mine.get("omikuji")
+        for value in (lambda row: row["peak_mib"], added, lambda row: row["file_mib"]):
+            cells.append(cell(theirs and value(one) / value(theirs), ".2f"))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def added(one):
+    """MiB that training needs beside what the process holds before it: library and rows."""
+    return one["peak_mib"] - one["before_mib"]
 
 
 def triple(mine, peers, key):
@@ -148,8 +153,9 @@ while training, the rows included; *model* is what a process grows by when it lo
 
 ## At a glance
 
-One thread. A ratio is the peer's CPU time divided by ours; *peak* and *file* are ours divided by
-omikuji's with one tree. A peer that is better than both of ours is named.
+One thread. A ratio is the peer's CPU time divided by ours; *peak*, *added* and *file* are ours
+divided by omikuji's with one tree, where *added* is the peak without what the process held before
+it trained, libraries and rows. A peer that is better than both of ours is named.
 """
 
 
