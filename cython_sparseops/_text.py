@@ -57,7 +57,7 @@ def as_texts(texts: Iterable[str | bytes], name: str = "texts") -> Strings:
     return Strings.of(encoded)
 
 
-def counted(indptr: Array, indices: Array, data: Array, columns: int) -> Compressed:
+def counted(columns: int, indptr: Array, indices: Array, data: Array) -> Compressed:
     """A CSR matrix of these parts, with indices of 32 bits where they suffice."""
     if len(indices) <= np.iinfo(np.int32).max:
         indptr = indptr.astype(INT32)
@@ -71,7 +71,7 @@ def stacked(parts: list[Compressed], columns: int) -> Compressed:
     ends = np.cumsum(np.concatenate([np.zeros(1, INT64), *(np.diff(X.indptr) for X in parts)]))
     indices = np.concatenate([np.empty(0, INT32), *(X.indices for X in parts)])
     data = np.concatenate([np.empty(0, np.float32), *(X.data for X in parts)])
-    return counted(ends, indices, data, columns)
+    return counted(columns, ends, indices, data)
 
 
 class Hashing(NamedTuple):
@@ -168,7 +168,7 @@ class FastTextFeatures:
         Compressed of float32, shape (N, F)
         """
         lines = as_texts(texts)
-        return counted(*self._compiled.rows(*lines, resolve_threads(num_threads)), self.n_features)
+        return counted(self.n_features, *self._compiled.rows(*lines, resolve_threads(num_threads)))
 
     def examples(
         self, lines: bytes, *, labeled_only: bool = False, num_threads: int | None = None
@@ -190,7 +190,7 @@ class FastTextFeatures:
         """
         threads = resolve_threads(num_threads)
         *rows, ends, labels = self._compiled.examples(lines, labeled_only, threads)
-        return Examples(counted(*rows, self.n_features), labels, ends)
+        return Examples(counted(self.n_features, *rows), labels, ends)
 
     def with_prefix(self, prefix: str) -> Self:
         """The same, for labels that begin otherwise."""

@@ -28,7 +28,7 @@ class Vectors(NamedTuple):
     def write(self, features: FastTextFeatures, model: BagModel) -> None:
         """Put them into the rows of E that are these words."""
         place = {word: at for at, word in enumerate(features.words.to_list())}
-        assert model.E is not None  # of text
+        assert isinstance(model.E, np.ndarray)  # of text, in training
         model.E[[place[word] for word in self.words]] = self.rows
 
 

@@ -248,7 +248,7 @@ class TextFeatures:
             Strings(utf8[:end], offsets[: n_words + 1]),
             Strings(utf8[end:], offsets[n_words:] - end),
         )
-        X = counted(*rows, features.n_features)
+        X = counted(features.n_features, *rows)
         if tfidf:
             features.idf = inverse_frequencies(X)
             X = weighed(X, features.idf)
@@ -277,7 +277,7 @@ class TextFeatures:
     def _counts(self, lines: Strings, num_threads: int | None) -> Compressed:
         threads = resolve_threads(num_threads)
         prepared, letters = _prepared(lines, self.terms)
-        return counted(*self._compiled.rows(*prepared, letters, threads), self.n_features)
+        return counted(self.n_features, *self._compiled.rows(*prepared, letters, threads))
 
     def row(self, line: str) -> tuple[Array, Array]:
         """One line: the columns, int64, and the weights, float32, that `transform` gives it.
