@@ -221,6 +221,12 @@ def save_classifier(
     --------
     See `HSoftmaxClassifier.save`.
     """
+    arrays, metadata = pack_classifier(classifier)
+    save_arrays(path, {**(extra_arrays or {}), **arrays}, {**(extra_metadata or {}), **metadata})
+
+
+def pack_classifier(classifier: Any) -> tuple[Arrays, dict[str, Any]]:
+    """What a file holds of a fitted `HSoftmaxClassifier`; `rebuild_classifier` reads it."""
     labels, label_dtype = pack_labels(classifier.classes_)
     params = classifier.get_params(deep=False)
     given = not isinstance(params["hierarchy"], str)
@@ -230,7 +236,6 @@ def save_classifier(
     plain |= _OF_THE_MACHINE
     names = getattr(classifier, "feature_names_in_", None)
     arrays = {
-        **(extra_arrays or {}),
         **prefixed("classes", labels),
         **prefixed("hierarchy", classifier.hierarchy_.to_arrays()),
         **prefixed("model", classifier.model_.to_arrays()),
@@ -241,7 +246,6 @@ def save_classifier(
         **({} if scores is None else {"validation": np.array(scores, dtype=np.float64)}),
     }
     metadata = {
-        **(extra_metadata or {}),
         "kind": KIND,
         "params": {**plain, **pairs, "hierarchy": None if given else params["hierarchy"]},
         "label_dtype": label_dtype,
@@ -249,7 +253,7 @@ def save_classifier(
         "n_features": int(classifier.n_features_in_),
         "shuffle_seed": int(classifier._shuffle_seed),
     }
-    save_arrays(path, arrays, metadata)
+    return arrays, metadata
 
 
 def load_classifier(cls: Any, path: str | os.PathLike[str], *, mmap: bool = True) -> ClassifierFile:
@@ -277,7 +281,7 @@ def load_classifier(cls: Any, path: str | os.PathLike[str], *, mmap: bool = True
     --------
     See `HSoftmaxClassifier.save`.
     """
-    rebuild = {KIND: lambda a, m: ClassifierFile(_rebuild(cls, a, m), a, m)}
+    rebuild = {KIND: lambda a, m: ClassifierFile(rebuild_classifier(cls, a, m), a, m)}
     return read_model(rebuild, path, mmap=mmap)
 
 
@@ -328,7 +332,8 @@ def read_bag(arrays: Arrays, metadata: dict[str, Any]) -> BagFile:
     return BagFile(model, classes, names)
 
 
-def _rebuild(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
+def rebuild_classifier(cls: Any, arrays: Arrays, metadata: dict[str, Any]) -> Any:
+    """The classifier of `pack_classifier`, its parts checked to fit together."""
     model, classes, names = read_bag(arrays, metadata)
     params = dict(metadata["params"])
     if params["hierarchy"] is None:

@@ -27,7 +27,6 @@ from cython_sparseops._models.file import (
 )
 from cython_sparseops._search import hsoftmax_search, log_mean_exp, search_mean
 from cython_sparseops._sparse_weights import SparseWeights
-from cython_sparseops._storage import save_arrays
 
 KIND = "LabelTreeClassifier"
 TREES = ("cluster", "huffman", "balanced", "two_level", "adaptive")
@@ -255,36 +254,25 @@ def _path_selector(h: Hierarchy, temperatures: Array, classes: Array) -> Any:
     return csr_array((scale.astype(np.float32), rows, ptr), shape=(len(classes), h.n_rows))
 
 
-def save_linear(
+def pack_linear(
     model: LinearModel,
-    path: str | os.PathLike[str],
     classes: Array,
     params: Mapping[str, Any],
     feature_names: Any = None,
-    extra: Mapping[str, Any] | None = None,
-    extra_arrays: Mapping[str, Array] | None = None,
     *,
     compact: bool = False,
-) -> None:
-    """Write a model, its labels, the settings that made it, and what else is given by name."""
+) -> tuple[Arrays, dict[str, Any]]:
+    """What a file holds of a model, its labels and the settings that made it."""
     labels, label_dtype = pack_labels(classes)
     names = {} if feature_names is None else prefixed("feature_names", pack_strings(feature_names))
-    save_arrays(
-        path,
-        {
-            **(extra_arrays or {}),
-            **prefixed("classes", labels),
-            **names,
-            **model.to_arrays(compact=compact),
-        },
-        {
-            **(extra or {}),
-            "kind": KIND,
-            "n_trees": len(model.trees),
-            "label_dtype": label_dtype,
-            "params": dict(params),
-        },
-    )
+    metadata = {
+        "kind": KIND,
+        "n_trees": len(model.trees),
+        "label_dtype": label_dtype,
+        "params": dict(params),
+    }
+    arrays = model.to_arrays(compact=compact)
+    return {**prefixed("classes", labels), **names, **arrays}, metadata
 
 
 class LinearFile(NamedTuple):
@@ -299,7 +287,7 @@ class LinearFile(NamedTuple):
 
 
 def load_linear(path: str | os.PathLike[str], *, mmap: bool = True) -> LinearFile:
-    """Read what `save_linear` wrote; ValueError if the file is damaged or holds something else."""
+    """Read what `pack_linear` made; ValueError if the file is damaged or holds something else."""
     return read_model({KIND: read_linear}, path, mmap=mmap)
 
 

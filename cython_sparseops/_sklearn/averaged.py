@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cython_sparseops._arrays import Array, describe
 from cython_sparseops._hsoftmax import hsoftmax_log_proba
+from cython_sparseops._models.file import KIND as EMBEDDING
+from cython_sparseops._models.file import (
+    Arrays,
+    pack_classifier,
+    prefixed,
+    read_model,
+    rebuild_classifier,
+    under,
+)
+from cython_sparseops._models.linear import KIND as LINEAR
+from cython_sparseops._models.linear import read_linear
 from cython_sparseops._models.topk import TopK
 from cython_sparseops._search import hsoftmax_search
 from cython_sparseops._sklearn.checks import as_count
 from cython_sparseops._sklearn.hsoftmax import HSoftmaxClassifier
 from cython_sparseops._sklearn.label_tree import LabelTreeClassifier
 from cython_sparseops._sparse import SparseMatrix
+from cython_sparseops._storage import save_arrays
 
 Rows = npt.ArrayLike | SparseMatrix
 Member = HSoftmaxClassifier | LabelTreeClassifier
+KIND = "AveragedClassifier"
 LEAST_CANDIDATES = 16  # of each member
 
 
@@ -206,6 +220,67 @@ class AveragedClassifier:
         """
         return float(np.mean(self.predict(X) == np.array(y)))
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all members to one checksummed file that `load` can map into memory.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Replaced in one step, if it exists. Of each member it holds what its own `save` writes.
+
+        Raises
+        ------
+        ValueError
+            If the labels are neither numbers nor strings.
+
+        Examples
+        --------
+        >>> from cython_sparseops.sklearn import AveragedClassifier, HSoftmaxClassifier
+        >>> one = HSoftmaxClassifier().fit([[0.0], [1.0]], ["no", "yes"])
+        >>> AveragedClassifier([one, one]).save("mean.sops")
+        >>> AveragedClassifier.load("mean.sops").predict([[-1.0]]).tolist()
+        ['no']
+        """
+        arrays: Arrays = {}
+        members = []
+        for at, member in enumerate(self.classifiers):
+            own, metadata = _packed(member)
+            arrays |= prefixed(f"member{at}", own)
+            members.append(metadata)
+        save_arrays(path, arrays, {"kind": KIND, "members": members})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> Self:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+            It may come from a stranger: it is checked, and nothing in it is executed.
+        mmap : bool, default True
+            Map the weights instead of reading them: processes share them.
+
+        Returns
+        -------
+        AveragedClassifier
+            Predicts exactly as the model that was saved.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or holds something else.
+
+        Examples
+        --------
+        >>> from cython_sparseops.sklearn import AveragedClassifier, LabelTreeClassifier
+        >>> one = LabelTreeClassifier(C=2.0).fit([[0.0], [1.0]], ["no", "yes"])
+        >>> AveragedClassifier([one]).save("mean.sops")
+        >>> AveragedClassifier.load("mean.sops", mmap=False).classifiers[0].C
+        2.0
+        """
+        rebuild = {KIND: lambda arrays, metadata: cls(_members(path, arrays, metadata))}
+        return read_model(rebuild, path, mmap=mmap)
+
     def _best(self, rows: list[Any], k: int, width: int) -> tuple[Array, Array, Array]:
         """The k best of the candidates, and a bound of every other class's log-probability."""
         pairs = list(zip(self.classifiers, rows, strict=True))
@@ -217,6 +292,32 @@ class AveragedClassifier:
         best = np.take_along_axis(ids, order, axis=1)
         others = _mean([log_probs[:, -1] for _, log_probs in answers])
         return best, np.take_along_axis(scores, order, axis=1), others
+
+
+def _packed(member: Member) -> tuple[Arrays, dict[str, Any]]:
+    if isinstance(member, LabelTreeClassifier):
+        return member._packed()
+    return pack_classifier(member)
+
+
+def _members(
+    path: str | os.PathLike[str], arrays: Arrays, metadata: dict[str, Any]
+) -> list[Member]:
+    members = metadata["members"]
+    if not isinstance(members, list):
+        raise ValueError(f"members must be a list, got {describe(members)}")
+    return [_member(path, under(f"member{at}", arrays), one) for at, one in enumerate(members)]
+
+
+def _member(path: str | os.PathLike[str], arrays: Arrays, metadata: dict[str, Any]) -> Member:
+    """What `_packed` took apart, its parts checked to fit together."""
+    kind = metadata["kind"]
+    if kind == LINEAR:
+        return LabelTreeClassifier._of_file(path, read_linear(arrays, metadata))
+    if kind == EMBEDDING:
+        one: HSoftmaxClassifier = rebuild_classifier(HSoftmaxClassifier, arrays, metadata)
+        return one
+    raise ValueError(f"members must be {EMBEDDING} or {LINEAR}, got {kind!r:.60}")
 
 
 def _search(member: Member, X: Any, k: int) -> tuple[Array, Array]:

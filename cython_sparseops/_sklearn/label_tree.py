@@ -25,6 +25,7 @@ from sklearn.utils.validation import (
 
 from cython_sparseops._arrays import Array, as_integer, describe, find_sorted, is_one_of
 from cython_sparseops._hierarchy import Hierarchy
+from cython_sparseops._models.file import Arrays
 from cython_sparseops._models.labels import (
     class_list,
     label_array,
@@ -42,12 +43,13 @@ from cython_sparseops._models.linear import (
     as_shapes,
     continue_tree,
     load_linear,
-    save_linear,
+    pack_linear,
     train_trees,
 )
 from cython_sparseops._models.predictor import Predictor
 from cython_sparseops._models.topk import TopK
 from cython_sparseops._sparse import SparseMatrix
+from cython_sparseops._storage import save_arrays
 
 Rows = npt.ArrayLike | SparseMatrix
 FIRST_LABELS = 8  # per row that `predict` looks at, doubled while all are likelier than not
@@ -565,6 +567,13 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         compact: bool = False,
     ) -> None:
         """Write the model, and anything else by names of its own."""
+        arrays, metadata = self._packed(compact=compact)
+        save_arrays(
+            path, {**(extra_arrays or {}), **arrays}, {**(extra_metadata or {}), **metadata}
+        )
+
+    def _packed(self, *, compact: bool = False) -> tuple[Arrays, dict[str, Any]]:
+        """What a file holds of the model; `_of_file` reads it."""
         check_is_fitted(self)
         params = self.get_params(deep=False)
         shapes = [s if isinstance(s, str) else None for s in as_shapes(self.hierarchy)]
@@ -576,15 +585,10 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         elif params["hierarchy"] is None:
             del params["hierarchy"]
         plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in params.items()}
-        extra = {
-            **(extra_metadata or {}),
-            "multilabel": bool(self.multilabel_),
-            "sparse": bool(self._sparse_labels),
-        }
         names = getattr(self, "feature_names_in_", None)
-        save_linear(
-            self.model_, path, self.classes_, plain, names, extra, extra_arrays, compact=compact
-        )
+        arrays, metadata = pack_linear(self.model_, self.classes_, plain, names, compact=compact)
+        several = {"multilabel": bool(self.multilabel_), "sparse": bool(self._sparse_labels)}
+        return arrays, {**metadata, **several}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> Self:

@@ -7,6 +7,7 @@ pytest.importorskip("sklearn")
 
 from scipy.sparse import csr_array
 
+from cython_sparseops import load_arrays, save_arrays
 from cython_sparseops.sklearn import AveragedClassifier, HSoftmaxClassifier, LabelTreeClassifier
 
 
@@ -80,3 +81,41 @@ def test_members_that_do_not_fit_are_refused(members, rows):
     for k in (0, 301, 1.5):
         with pytest.raises(ValueError, match=r"k must be in \[1, 300\]"):
             AveragedClassifier(members).top_k(X, k)
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize("name", ["mean.sops", "mean.safetensors"])
+def test_a_file_holds_every_member(members, rows, tmp_path, mmap, name):
+    average = AveragedClassifier(members)
+    average.save(tmp_path / name)
+    loaded = AveragedClassifier.load(tmp_path / name, mmap=mmap)
+    assert [type(one) for one in loaded.classifiers] == [type(one) for one in members]
+    for found, expected in zip(loaded.top_k(rows[0], 5), average.top_k(rows[0], 5), strict=True):
+        assert np.array_equal(found, expected)
+    assert np.array_equal(loaded.predict_proba(rows[0]), average.predict_proba(rows[0]))
+
+
+def test_files_of_something_else_are_refused(members, tmp_path):
+    path = tmp_path / "mean.sops"
+    members[0].save(path)
+    with pytest.raises(ValueError, match="path must hold a saved AveragedClassifier, got"):
+        AveragedClassifier.load(path)
+    AveragedClassifier(members).save(path)
+    arrays, metadata = load_arrays(path, mmap=False)
+    spoilt = [
+        {},
+        {"members": []},
+        {"members": {"0": metadata["members"][0]}},
+        {"members": [1]},
+        {"members": [{**metadata["members"][0], "kind": "KNeighborsClassifier"}]},
+        {"members": metadata["members"][1:]},
+        {"members": [*metadata["members"], metadata["members"][0]]},
+    ]
+    for change in spoilt:
+        save_arrays(path, arrays, {"kind": "AveragedClassifier", **change})
+        with pytest.raises(ValueError, match="path must hold a"):
+            AveragedClassifier.load(path)
+    bytes_ = path.read_bytes()
+    path.write_bytes(bytes_[: len(bytes_) // 2])
+    with pytest.raises(ValueError, match="path must be an undamaged"):
+        AveragedClassifier.load(path)

@@ -12,6 +12,7 @@ ARRAYS = {
     "bytes": np.arange(5, dtype=np.uint8),
     "wide": np.arange(6.0).reshape(2, 3),
     "half": np.ones((3, 1), np.float16),
+    "slots": np.array([0, 65_535, 7], np.uint16),
     "none": np.empty((0, 4), np.float32),
     "scalar": np.array(7, np.int64),
     "slot": np.arange(3, dtype=np.uint16),  # SparseWeights has such: a label tree was not saved
