@@ -55,11 +55,11 @@ def test_the_same_figures_give_the_same_choice(monkeypatch):
 
 def test_an_embedding_can_win(monkeypatch):
     X, y = task(100)
-    figures = iter([0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1])
+    figures = iter([0.1, 0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1])
     monkeypatch.setattr(room, "_figures", lambda *_: (0, 0, 0, next(figures)))
     classifier, report = choose(X, y, random_state=1)
     assert isinstance(classifier, HSoftmaxClassifier)
-    assert report.chosen == "embedding, huffman"
+    assert report.chosen == "embedding, cluster"
 
 
 def test_the_budget_limits_what_is_tried():
