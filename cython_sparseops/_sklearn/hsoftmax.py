@@ -157,7 +157,7 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         Never changes a result bit.
     verbose : int
         0 is silent, 1 shows a progress bar on stderr. With scikit-learn 1.9 or newer
-        `set_callbacks` takes its callbacks as well; each pass is a task named ``"epoch"``.
+        ``set_callbacks`` takes its callbacks as well; each pass is a task named ``"epoch"``.
 
     Attributes
     ----------
