@@ -14,6 +14,7 @@ from ._arrays import (
     INT32,
     INT64,
     Array,
+    as_array,
     as_exact,
     as_flag,
     as_float,
@@ -95,7 +96,7 @@ def _unpacked(arrays: Mapping[str, Array]) -> dict[str, Array]:
     out["feature"] = feature.astype(INT32)
     out["entry_ptr"] = np.concatenate([np.zeros(1, INT64), np.cumsum(size, dtype=INT64)])
     for name, small, dtype in (("slot", _UINT8, _UINT16), ("weight", _FLOAT16, FLOAT32)):
-        array = np.asarray(out[name])
+        array = as_array(name, out[name])
         out[name] = array.astype(dtype) if array.dtype == small else array
     return out
 

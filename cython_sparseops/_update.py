@@ -551,7 +551,7 @@ def step_rows(
 
 
 def estimate_memory(
-    h: Hierarchy, dim: int, *, dtype: Any = np.float32, optimizer: object = None
+    h: Hierarchy, dim: int, *, dtype: npt.DTypeLike = np.float32, optimizer: object = None
 ) -> int:
     """Estimate the bytes of a head that is trained: tree, W, b and the optimizer's state.
 

@@ -150,7 +150,7 @@ class BagModel:
         *,
         hidden_dim: int | None = None,
         mode: str = "mean",
-        dtype: Any = np.float32,
+        dtype: npt.DTypeLike = np.float32,
         rng: int | np.random.Generator | None = None,
     ) -> BagModel:
         """Build an untrained model: E uniform in ±1/H, W and b zero, so that the first step is the
