@@ -5,6 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
+
+pytest.importorskip("sklearn")
+
 from scipy.sparse import csr_array
 
 import cython_sparseops as cso

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+pytest.importorskip("sklearn")
+
 from scipy.sparse import csr_matrix
+from sklearn.feature_extraction import text
 
 from cython_sparseops._models.text import _PLANES, Terms, TextFeatures
 from cython_sparseops._text import FastTextCounter, Hashing, Strings
-
-text = pytest.importorskip("sklearn.feature_extraction.text")
 
 ODD = "aB_é\u0130ΣΑςß\u01c5ǆ\u0345\u00ad'.: \t\n\x00\x1c\x85\xa0\u3000\u2028\u0301"
 ODD += "٣Ⅷ中\U0001d400\U0001f600-"
