@@ -2,7 +2,7 @@
 
 python wheels/check.py WHEEL...   # with abi3audit and pyelftools installed
 
-A wheel holds the package's Python files, one module for each .pyx, its data, and, for C++ users,
+A wheel holds the package's Python files, one file with the modules of all .pyx, and, for C++ users,
 headers, the library or its sources, and the files of CMake and pkg-config; nothing else.
 """
 
@@ -22,8 +22,8 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
 PACKAGE = Path(__file__).resolve().parents[1] / "cython_sparseops"
-ROOMS = sorted(path.stem for path in (PACKAGE / "_core").glob("*.pyx"))
-MAX_BYTES = 8_000_000
+ROOMS = sorted(["common", *(path.stem for path in (PACKAGE / "_core").glob("*.pyx"))])
+MAX_BYTES = 3_000_000
 DEVEL = re.compile(
     r"cython_sparseops/(include/sparseops/\w+\.hpp"
     r"|lib/libsparseops\.a|lib/sparseops\.lib"
@@ -59,20 +59,19 @@ def require(condition, *words):
 
 
 def check_contents(names, modules):
-    """The Python files of the source tree and one module a room, no less and no more."""
+    """The Python files of the source tree and one compiled file, no less and no more."""
     kept = {p.relative_to(PACKAGE.parent).as_posix() for p in PACKAGE.rglob("*") if p.is_file()}
-    skip = r"__pycache__|\.(pyx|so|pyd|c|cpp)$"
+    skip = r"__pycache__|\.(pyx|so|pyd|c|cpp)$|/data/wordnet/"
     kept = {name for name in kept if not re.search(skip, name) and not DEVEL.fullmatch(name)}
     found = {n for n in names if not n.partition("/")[0].endswith(".dist-info")} - set(modules)
     more = {n for n in found - kept if not DEVEL.fullmatch(n)}
     require(not more, "the wheel should hold no other file, it holds", sorted(more))
     require(not kept - found, "the wheel should hold", sorted(kept - found))
-    rooms = sorted(re.match(r"cython_sparseops/_core/(\w+)\.", name)[1] for name in modules)
-    require(rooms == ROOMS, "the wheel should hold a module for each of", ROOMS, "it holds", rooms)
+    require(len(modules) == 1, "the wheel should hold one compiled file, it holds", list(modules))
 
 
 def check_elf(name, data, tag):
-    """Machine, libraries, symbols of one module for Linux."""
+    """Machine, libraries, symbols of the compiled file for Linux."""
     elf = ELFFile(BytesIO(data))
     libc, arch = re.match(r"(manylinux|musllinux).*_(x86_64|aarch64)$", tag).groups()
     require(elf["e_machine"] == MACHINES[arch], name, "should be for", arch, elf["e_machine"])
@@ -84,10 +83,8 @@ def check_elf(name, data, tag):
     require(not paths, name, "should have no run path")
     symbols = elf.get_section_by_name(".dynsym").iter_symbols()
     exported = [s.name for s in symbols if s["st_shndx"] != "SHN_UNDEF" and s.name]
-    room = re.match(r"cython_sparseops/_core/(\w+)\.", name)[1]
-    require(
-        exported == [f"PyInit_{room}"], name, f"should export PyInit_{room} alone, not", exported
-    )
+    wanted = [f"PyInit_{room}" for room in ROOMS]
+    require(sorted(exported) == wanted, name, "should export", wanted, "alone, not", exported)
     require(not elf.get_section_by_name(".symtab"), name, "should be stripped")
     for section in elf.iter_sections():
         if libc == "manylinux" and isinstance(section, GNUVerNeedSection):

@@ -16,7 +16,7 @@ set(CMAKE_CXX_ARCHIVE_CREATE "<CMAKE_AR> ar qc <TARGET> <OBJECTS>")
 set(CMAKE_CXX_ARCHIVE_APPEND "<CMAKE_AR> ar q <TARGET> <OBJECTS>")
 set(CMAKE_CXX_ARCHIVE_FINISH "<CMAKE_RANLIB> ranlib <TARGET>")
 
-# A module exports PyInit_… alone. With glibc it unwinds by the system's libgcc_s, as glibc does itself.
+# The file of the modules exports PyInit_… alone. With glibc it unwinds by the system's libgcc_s, as glibc does itself.
 set(CMAKE_MODULE_LINKER_FLAGS_INIT "-Wl,--version-script=${CMAKE_CURRENT_LIST_DIR}/exports.map")
 get_property(trial GLOBAL PROPERTY IN_TRY_COMPILE)
 if("$ENV{ZIG_TARGET}" MATCHES "gnu" AND NOT trial)
