@@ -8,7 +8,7 @@ import lzma
 import os
 import sys
 import time
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
 
 Classifier = HSoftmaxClassifier | LabelTreeClassifier
 
+DATA = Path(__file__).parents[1] / "data" / "wordnet"  # not in wheels
 PICTURE = "sparseops-demo.png"
 QUICK = 6000  # training examples of --quick
 EXAMPLES = 5
@@ -60,19 +61,30 @@ class Trained(NamedTuple):
     test: Evaluation
 
 
-def load_wordnet(quick: bool = False) -> WordNet:
+def load_wordnet(quick: bool = False, folder: Path = DATA) -> WordNet:
     """Read the bundled data.
 
     Parameters
     ----------
     quick : bool
         Every so many examples only.
+    folder : Path
+        Where they are.
 
     Returns
     -------
     WordNet
+
+    Raises
+    ------
+    InputError
+        If they are not there.
     """
-    folder = files("cython_sparseops") / "data" / "wordnet"
+    if not (folder / "train.txt.xz").exists():
+        raise InputError(
+            f"data must be a folder with the demo's files, got {folder}: wheels have none, the "
+            "repository and the source distribution do, in cython_sparseops/data/wordnet"
+        )
 
     def lines(name: str) -> list[str]:
         return lzma.decompress((folder / name).read_bytes()).decode("utf-8").splitlines()
@@ -97,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
     Parameters
     ----------
     arguments : Namespace
-        ``output``, ``quick``, ``quiet``, ``seed``, ``threads``, ``json``.
+        ``data``, ``output``, ``quick``, ``quiet``, ``seed``, ``threads``, ``json``.
     """
     from cython_sparseops._cli.demo_plot import (
         draw,  # matplotlib must be there before the work starts
@@ -106,7 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not os.path.isdir(arguments.output):
         raise InputError(f"output must be a folder that exists, got {arguments.output}")
     start = time.perf_counter()
-    data = load_wordnet(arguments.quick)
+    data = load_wordnet(arguments.quick, arguments.data or DATA)
     X, vocabulary = learn_vocabulary(data.train)
     X_test = token_counter(vocabulary).transform(data.test)
     counts = np.bincount(data.y_train, minlength=len(data.classes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ examples:
 
 Trains on the bundled WordNet data (definition -> hypernym, 19,381 classes) with a Huffman tree and
 with WordNet's own taxonomy as the tree; takes well under a minute. Writes sparseops-demo.png.
+The data come with the repository and the source distribution; wheels leave them out.
 """
 
 
@@ -80,6 +82,7 @@ def add(commands: Commands) -> None:
         "demo", _demo, "train on the bundled WordNet data and show the result", DEMO_EXAMPLES
     )
     sub.add_argument("--output", default=".", metavar="DIR", help="of the picture (default: here)")
+    sub.add_argument("--data", type=Path, metavar="DIR", help="of the data (default: the bundled)")
     sub.add_argument("--quick", action="store_true", help="a part of the data, in seconds")
     sub.add_argument("--quiet", action="store_true", help="no progress bar")
     sub.add_argument("--seed", type=seed, default=0, help="(default %(default)s)")

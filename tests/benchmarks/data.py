@@ -11,6 +11,9 @@ import numpy as np
 
 from benchmarks.timing import zipf_counts
 
+# Wheels leave it out.
+DATA = Path(__file__).resolve().parents[2] / "cython_sparseops" / "data" / "wordnet"
+
 
 class Bags(NamedTuple):
     """Bags of features (CSR) with labels, for training and for testing."""
@@ -55,11 +58,11 @@ def synthetic(n_classes, n_train, n_test=10_000, per_row=24, n_features=60_000, 
 
 @functools.cache
 def wordnet(quick=False):
-    """Definitions of words, and the synset above them as the class: in the package."""
+    """Definitions of words, and the synset above them as the class: those of the demo."""
     from cython_sparseops._cli.demo import load_wordnet
     from cython_sparseops._cli.readers import learn_vocabulary, token_counter
 
-    data = load_wordnet(quick)
+    data = load_wordnet(quick, DATA)
     X, vocabulary = learn_vocabulary(data.train)
     X_test = token_counter(vocabulary).transform(data.test)
     classes = len(data.classes)
@@ -71,7 +74,7 @@ def wordnet_taxonomy(quick=False):
     import cython_sparseops as cso
     from cython_sparseops._cli.demo import load_wordnet
 
-    data = load_wordnet(quick)
+    data = load_wordnet(quick, DATA)
     counts = np.bincount(data.y_train, minlength=len(data.classes))
     return cso.Hierarchy.from_parents(data.parent, counts=counts)
 
