@@ -20,6 +20,7 @@ __all__ = ["load_arrays", "save_arrays"]
 
 # The format is described in src/sparseops/model_file.hpp, which reads it without Python.
 _MAGIC = b"SPARSEOP"
+_FASTTEXT = b"\xba\x16O/"
 _VERSION = 1
 _PREAMBLE = struct.Struct("<8sIIQ")
 _ALIGN = 64
@@ -167,6 +168,8 @@ def _read_header(path: str, file: IO[bytes], size: int) -> tuple[dict[str, Any],
     if len(preamble) < _PREAMBLE.size:
         raise _damaged(path, "it is too short")
     magic, version, checksum, length = _PREAMBLE.unpack(preamble)
+    if magic.startswith(_FASTTEXT):
+        raise _damaged(path, "it is fastText's, for load_fasttext and `sparseops convert`")
     if magic != _MAGIC:
         raise _damaged(path, "it is not of this format")
     if version != _VERSION:

@@ -261,6 +261,12 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
             cso.load_fasttext(tmp_path / "pipe")
 
 
+def test_a_reader_of_our_files_says_who_reads_those_of_fasttext(model, tmp_path):
+    path = written(tmp_path / "model.bin", model)
+    with pytest.raises(ValueError, match="it is fastText's, for load_fasttext and"):
+        cso.load_arrays(path)
+
+
 def test_parts_that_do_not_fit_make_no_model():
     tree, E, W = cso.Hierarchy.balanced(3), np.zeros((5, 2)), np.zeros((2, 2))
     settings = {"word_ngrams": 2, "buckets": 4}
