@@ -61,7 +61,7 @@ def _workers(n_jobs: int | None) -> Any:
 
     try:
         return Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    except ValueError:  # of multiprocessing's
+    except (TypeError, ValueError):  # of joblib before 1.4, and of multiprocessing
         return Parallel(n_jobs=n_jobs)
 
 

@@ -101,6 +101,23 @@ def test_a_row_taken_out_of_a_scipy_array_is_refused_by_its_name(name):
         COMPRESSED[name](sparse.coo_array(VALUES[0]))
 
 
+def test_what_indexing_iterating_and_multiplying_give_in_scipy():
+    """SciPy 1.18: ``A[0]`` is a COO of one dimension, iterating gives CSR of one, products COO."""
+    pytest.importorskip("scipy", "1.15", reason="before, A[0] of an array was not implemented")
+    sparse = pytest.importorskip("scipy.sparse")
+    A, E = sparse.csr_array(VALUES), np.arange(6.0).reshape(3, 2)
+    for i, row in enumerate(A):
+        batch = cso.embedding_bag(A[[i]], E)
+        assert cso.embedding_bag(row, E).tobytes() == batch.tobytes()
+    product = A.multiply(np.ones((2, 3)))
+    for call in COMPRESSED.values():
+        for found in (A[0], product):
+            if found.format == "coo":
+                with pytest.raises(TypeError, match=r"must be a CSR .*matrix.*got coo"):
+                    call(found)
+    np.testing.assert_array_equal(cso.embedding_bag(product.tocsr(), E), cso.embedding_bag(A, E))
+
+
 @pytest.mark.parametrize("name", COMPRESSED)
 def test_indices_of_64_bits_give_the_same_bytes(name):
     sparse = pytest.importorskip("scipy.sparse")
