@@ -48,6 +48,12 @@ from cython_sparseops._models.linear import (
 )
 from cython_sparseops._models.predictor import Predictor
 from cython_sparseops._models.topk import TopK
+from cython_sparseops._sklearn.callbacks import (
+    CallbackSupportMixin,
+    each_as_task,
+    has_callbacks,
+    with_callbacks,
+)
 from cython_sparseops._sparse import SparseMatrix
 from cython_sparseops._storage import save_arrays
 
@@ -55,7 +61,7 @@ Rows = npt.ArrayLike | SparseMatrix
 FIRST_LABELS = 8  # per row that `predict` looks at, doubled while all are likelier than not
 
 
-class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LabelTreeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Sparse linear classifiers at the nodes of a label tree, for very many classes.
 
     Classes that resemble each other share a path of a 16-ary tree, and every child of a node is a
@@ -90,7 +96,8 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     num_threads : int or None
         Threads of each. Never changes a result bit.
     verbose : int, default 0
-        1 shows progress on stderr.
+        1 shows progress on stderr. With scikit-learn 1.9 or newer ``set_callbacks`` takes its
+        callbacks as well; each tree is a task named ``"tree"``, and they train one after another.
 
     Attributes
     ----------
@@ -284,9 +291,18 @@ class LabelTreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         shapes = [shape for shape in shapes for _ in range(int(self.n_trees))]
         seeds = self._seeds(len(shapes)).tolist()
         task = TreeTask(X, labels, counts, self.multilabel_, self.num_threads, settings)
-        trees = train_trees(task, list(zip(shapes, seeds, strict=True)), self.n_jobs)
-        self.model_ = LinearModel(trees)
+        self._train(task, list(zip(shapes, seeds, strict=True)), sample_weight)
         return self
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def _train(self, task: TreeTask, shapes: list[tuple[TreeShape, int]], weight: Any) -> None:
+        if not has_callbacks(self):
+            self.model_ = LinearModel(train_trees(task, shapes, self.n_jobs))
+            return
+        y, trees = task.labels if self.multilabel_ else self.classes_[task.labels], []
+        for shape in each_as_task(self, "tree", shapes, task.X, y, weight):
+            trees += train_trees(task, [shape], self.n_jobs)
+            self.model_ = LinearModel(trees.copy())
 
     def _train_on(self, X: Any, y: Any, given: Any, sample_weight: Any) -> Self:
         self._check_parameters()

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
 
-from cython_sparseops.sklearn import HSoftmaxClassifier
+from cython_sparseops.sklearn import HSoftmaxClassifier, LabelTreeClassifier
 
 
 def bags():
@@ -121,3 +121,23 @@ def test_a_search_clones_and_fits_what_has_callbacks():
     search = GridSearchCV(classifier().set_callbacks(recorder), {"epochs": [1, 2]}, cv=2)
     assert search.fit(X, y).best_score_ > 0.5
     assert clone(search.best_estimator_).get_params()["epochs"] in (1, 2)
+
+
+def test_a_tree_is_a_task_and_a_callback_may_be_content_with_fewer():
+    X, y = bags()
+    plain = LabelTreeClassifier(n_trees=3, random_state=0).fit(X, y)
+    recorder = Recorder()
+    watched = LabelTreeClassifier(n_trees=3, random_state=0).set_callbacks(recorder).fit(X, y)
+    trees = [(at, "tree", i) for i in range(3) for at in ("begin", "end")]
+    whole = ("fit", 0)
+    assert recorder.seen == ["setup", ("begin", *whole), *trees, ("end", *whole), "teardown"]
+    assert watched.predict_proba(X).tobytes() == plain.predict_proba(X).tobytes()
+    assert recorder.score == plain.score(X, y)
+
+    class Content(Recorder):
+        def on_fit_task_end(self, estimator, context):
+            return context.task_name == "tree"
+
+    several = np.eye(4, dtype=int)[np.unique(y, return_inverse=True)[1]]
+    fewer = LabelTreeClassifier(n_trees=3, random_state=0).set_callbacks(Content())
+    assert len(fewer.fit(X, several, sample_weight=np.ones(120)).model_.trees) == 1
