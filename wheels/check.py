@@ -7,6 +7,7 @@ headers, the library or its sources, and the files of CMake and pkg-config; noth
 """
 
 import argparse
+import json
 import platform
 import re
 import subprocess
@@ -113,6 +114,8 @@ def check(wheel):
         abi,
     )
     check_contents(files, modules)
+    bills = [json.loads(d) for n, d in files.items() if ".dist-info/sboms/" in n]
+    require([b["bomFormat"] for b in bills] == ["CycloneDX"], "the wheel should hold one SBOM")
     for name, data in modules.items():
         if "linux" in tag:
             check_elf(name, data, tag.split(".")[0])
