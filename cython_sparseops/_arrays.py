@@ -25,6 +25,7 @@ INT32 = np.dtype(np.int32)
 INT64 = np.dtype(np.int64)
 REALS, INDICES = (FLOAT32, FLOAT64), (INT32, INT64)
 HALVES = ("bfloat16", "float16")
+BFLOAT16_BITS = np.dtype(np.int16)  # NumPy has no bfloat16 of its own
 STORAGE = ("float32", "float64", *HALVES)  # of rows that are trained
 _ARRAY = np.ndarray
 _READY = 0x101  # bits of flags.num: C-contiguous and aligned

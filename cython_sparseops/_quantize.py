@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import (
+    BFLOAT16_BITS,
     FLOAT32,
     Array,
     Weights,
@@ -31,10 +32,10 @@ from ._search import hsoftmax_search
 
 __all__ = ["QuantizeReport", "QuantizedWeights", "quantize"]
 
-# How each kind is stored; bfloat16 has no dtype of NumPy's own, its bits are in int16.
+# How each kind is stored.
 _STORED: dict[str, np.dtype[Any]] = {
     "int8": np.dtype(np.int8),
-    "bfloat16": np.dtype(np.int16),
+    "bfloat16": BFLOAT16_BITS,
     "float16": np.dtype(np.float16),
 }
 _BLOCK = 4096  # rows that are checked at a time

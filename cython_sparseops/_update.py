@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import (
+    BFLOAT16_BITS,
     FLOAT32,
     HALVES,
     Array,
     Weights,
     as_array,
+    as_bytes,
     as_flag,
     as_float,
     as_ignored,
@@ -31,6 +33,7 @@ from ._arrays import (
 )
 from ._core import update as core
 from ._core.ndarray import are_ready, is_ready_in_place, overlap
+from ._core.quantize import HalfRows
 from ._hierarchy import Hierarchy, as_tree
 from ._runtime import resolve_threads
 from ._scoring import as_half_rows
@@ -79,10 +82,12 @@ def _as_betas(betas: Any) -> tuple[float, float]:
     return beta1, beta2
 
 
-def _foreign_state(shapes: dict[str, tuple[int, ...]], dtype: np.dtype[Any]) -> ValueError:
-    wanted = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "none"
+def _foreign_state(
+    shapes: dict[str, tuple[int, ...]], dtypes: dict[str, np.dtype[Any]]
+) -> ValueError:
+    wanted = ", ".join(f"{name} {shape} of {dtypes[name]}" for name, shape in shapes.items())
     return ValueError(
-        f"optimizer must have state of this W, {wanted} of {dtype}, got that of another"
+        f"optimizer must have state of this W, {wanted or 'none'}, got that of another"
     )
 
 
@@ -112,7 +117,11 @@ class _Optimizer:
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {}
 
-    def state_bytes(self, rows: int, dim: int, itemsize: int) -> int:
+    def _half_names(self) -> tuple[str, ...]:
+        """State that is bfloat16, its bits in int16, where rows have 16 bits."""
+        return ()
+
+    def state_bytes(self, rows: int, dim: int, itemsize: int, *, half_rows: bool = False) -> int:
         """Return the bytes of the state for W of shape (rows, dim).
 
         Parameters
@@ -121,6 +130,8 @@ class _Optimizer:
             R and D.
         itemsize : int
             Bytes per value: 4 for float32, 8 for float64.
+        half_rows : bool
+            Whether rows have 16 bits.
 
         Returns
         -------
@@ -131,11 +142,15 @@ class _Optimizer:
         >>> Adam(0.1).state_bytes(1000, 64, 4)
         520000
         """
-        return sum(int(np.prod(shape)) * itemsize for shape in self._shapes(rows, dim).values())
+        halves = self._half_names() if half_rows else ()
+        return sum(
+            int(np.prod(shape)) * (2 if name in halves else itemsize)
+            for name, shape in self._shapes(rows, dim).items()
+        )
 
     def prepare(
-        self, shape: tuple[int, int], dtype: np.dtype[Any]
-    ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+        self, shape: tuple[int, int], dtype: np.dtype[Any], *, half_rows: bool = False
+    ) -> tuple[Array | HalfRows | None, Array | None, Array | None, Array | None]:
         """Return the state for W of this shape, made of zeros if there is none.
 
         Parameters
@@ -143,13 +158,15 @@ class _Optimizer:
         shape : (int, int)
             (R, D).
         dtype : float32 or float64
-            That of W.
+            That of W, float32 where it has 16 bits.
+        half_rows : bool
+            Whether W has 16 bits.
 
         Returns
         -------
         tuple of four ndarrays or None
             First and second moments of rows, first and second of biases; what this optimizer does
-            not have is None.
+            not have is None, and what is bfloat16 is compiled.
 
         Raises
         ------
@@ -162,23 +179,31 @@ class _Optimizer:
         [(3, 2), None, (3,), None]
         """
         shapes = self._shapes(*shape)
+        halves = self._half_names() if half_rows else ()
+        dtypes = {name: BFLOAT16_BITS if name in halves else dtype for name in shapes}
         if shapes and not self.state:
-            self.state = {name: np.zeros(s, dtype) for name, s in shapes.items()}
+            self.state = {name: np.zeros(s, dtypes[name]) for name, s in shapes.items()}
         state = self.state
         if not shapes and not state:
             return None, None, None, None
         if state.keys() != shapes.keys():
-            raise _foreign_state(shapes, dtype)
+            raise _foreign_state(shapes, dtypes)
         for name, held in state.items():
             if isinstance(held, np.ndarray) and not held.flags.writeable:
                 raise ValueError(
                     "optimizer must have state of this W that is writeable, got read-only arrays "
                     "(load_state_dict(state_dict()) copies them)"
                 )
-            fits = is_ready_in_place(held, len(shapes[name])) and held.dtype == dtype
-            if not fits or held.shape != shapes[name]:
-                raise _foreign_state(shapes, dtype)
-        return state.get("first"), state.get("second"), state.get("b_first"), state.get("b_second")
+            if name in halves:
+                fits = isinstance(held, np.ndarray) and held.flags.carray
+            else:
+                fits = is_ready_in_place(held, len(shapes[name]))
+            if not fits or held.dtype != dtypes[name] or held.shape != shapes[name]:
+                raise _foreign_state(shapes, dtypes)
+        first: Any = state.get("first")
+        if halves:
+            first = HalfRows("bfloat16", as_bytes(first), first.shape[1])
+        return first, state.get("second"), state.get("b_first"), state.get("b_second")
 
     def state_dict(self) -> dict[str, object]:
         """Return a copy of the settings and the state.
@@ -300,6 +325,14 @@ class Adagrad(_Optimizer):
     ValueError
         As for `SGD`.
 
+    Notes
+    -----
+    On rows of 16 bits s is bfloat16, in ``state["first"]`` as its bits in int16; with `rowwise` it
+    stays float32. Each sum is rounded at random to one of its two neighbors, with the right mean,
+    so small squares add up. What is drawn has a variance of at most ``ulp × g²`` a step: that of s
+    is below ``s² / 128``, so s is off by 9 % and a step by 4.5 % (one standard deviation), however
+    many steps are made.
+
     References
     ----------
     Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic
@@ -326,6 +359,9 @@ class Adagrad(_Optimizer):
 
     def _shapes(self, rows: int, dim: int) -> dict[str, tuple[int, ...]]:
         return {"first": (rows, 1 if self.rowwise else dim), "b_first": (rows,)}
+
+    def _half_names(self) -> tuple[str, ...]:
+        return () if self.rowwise else ("first",)
 
 
 class Adam(_Optimizer):
@@ -452,12 +488,14 @@ def hsoftmax_update(
 
     Notes
     -----
-    Rows of 16 bits: sums, steps and the optimizer's state are float32. Each touched row is widened,
+    Rows of 16 bits: sums, steps and the optimizer's state are float32, but for Adagrad's sums of
+    squares of elements, which are bfloat16. Each touched row is widened,
     stepped (with decay), and rounded once to one of its two neighbors of 16 bits, by chance, with
     the mean at the row itself: steps far below half an ulp add up, where rounding to nearest would
-    drop them. Element (i, j) draws 16 bits by (rng, step_count, i, j); numbers that 16 bits hold
-    stay as they are; beyond the largest finite one, 65,504 or 3.39e38, comes that one. In float16
-    what is below 2⁻¹⁴ has steps of 2⁻²⁴, and the mean is off by less than 2⁻¹⁴ of one.
+    drop them, and so are Adagrad's sums. Element (i, j) draws by (rng, step_count, i, j); numbers
+    that 16 bits hold stay as they are; beyond the largest finite one, 65,504 or 3.39e38, comes that
+    one. In float16 what is below 2⁻¹⁴ has steps of 2⁻²⁴, and the mean is off by less than 2⁻¹⁴ of
+    one.
 
     W, b and the optimizer belong to one call at a time. Threads that share them need a lock of
     their own: without it steps get lost, and the result is no longer the same on every run.
@@ -507,7 +545,7 @@ def hsoftmax_update(
     if w.shape != (h.n_rows, x.shape[1]):
         raise ValueError(f"W must have shape ({h.n_rows}, {x.shape[1]}), got {w.shape}")
     seed, fresh = as_seed(rng), not optimizer.state
-    settings.state = optimizer.prepare(w.shape, dtype)
+    settings.state = optimizer.prepare(w.shape, dtype, half_rows=half is not None)
     try:
         scale = grad_output is None
         nll, dX = core.update(
@@ -564,7 +602,8 @@ def estimate_memory(
     dim : int
         D.
     dtype : float32, float64, "bfloat16" or "float16"
-        Of W. Of 16 bits b and the state are float32.
+        Of W. Of 16 bits b and the state are float32, but for Adagrad's sums of elements, which are
+        bfloat16.
     optimizer : SGD, Adagrad or Adam, optional
         Default: no state.
 
@@ -588,5 +627,6 @@ def estimate_memory(
     tree = sum(array.nbytes for array in h.to_arrays().values()) + 4 * (2 * h.n_nodes + h.n_classes)
     state = 0
     if optimizer is not None:
-        state = as_optimizer(optimizer).state_bytes(h.n_rows, width, item)
+        half_rows = kind in HALVES
+        state = as_optimizer(optimizer).state_bytes(h.n_rows, width, item, half_rows=half_rows)
     return tree + h.n_rows * (width * (2 if kind in HALVES else item) + item) + state

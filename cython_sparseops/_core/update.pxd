@@ -22,6 +22,7 @@ cdef extern from "<sparseops/update.hpp>" namespace "sparseops" nogil:
         MatrixView[T] second
         span[T] b_first
         span[T] b_second
+        HalfView half_first
 
     void cpp_update "sparseops::hsoftmax_update" [T](const HSoftmaxPlan& plan, const HSoftmaxInput[T]& inp, MatrixView[T] W, span[T] b,
             const Optimizer[T]& optimizer, span[T] nll, MatrixView[T] dX, int num_threads) except +

@@ -30,7 +30,9 @@ cdef int set_optimizer(Optimizer[real]* o, Settings settings) except -1:
     o.max_norm = settings.max_norm
     o.beta1, o.beta2, o.step = settings.beta1, settings.beta2, settings.step
     first, second, b_first, b_second = settings.state
-    if first is not None:
+    if isinstance(first, HalfRows):
+        o.half_first = (<HalfRows>first).view
+    elif first is not None:
         take(first, o.first)
     if second is not None:
         take(second, o.second)

@@ -488,9 +488,12 @@ class BagTrainer:
             for name, array in optimizer.state.items():
                 if not array.flags.writeable:
                     optimizer.state[name] = writable_copy(array)
-        self.W_state = self.W_optimizer.prepare(model.W.shape, model.dtype)
-        self.E_state = (
-            None if model.E is None else self.E_optimizer.prepare(model.E.shape, model.dtype)
+        half_rows = isinstance(model.W, QuantizedWeights)
+        self.W_state, self.E_state = (
+            None
+            if rows is None
+            else optimizer.prepare(rows.shape, model.dtype, half_rows=half_rows)
+            for rows, optimizer in ((model.W, self.W_optimizer), (model.E, self.E_optimizer))
         )
 
     def _as_dropout(self, dropout: object, replacement: int | str) -> tuple[float, int]:

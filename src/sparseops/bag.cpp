@@ -6,6 +6,7 @@
 #include <iterator>
 #include <limits>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "bag/bags.hpp"
@@ -25,6 +26,9 @@ using detail::Bags;
 using detail::ByFeature;
 using detail::ix;
 using detail::require;
+
+template <class Table>
+constexpr bool in_halves = std::is_same_v<Table, HalfView>;
 
 constexpr std::size_t example_block = 32;
 constexpr std::size_t feature_block = 32;
@@ -244,8 +248,8 @@ double train_bags(const HierarchyView& h, CsrView<const T, I> X, std::span<const
     require_training(h, X.rows(), labels, sample_weight, order, schedule);
     detail::require_rows("E", E, E.rows, E.cols);
     detail::require_rows("W", W, h.rows(), E.cols);
-    require_optimizer(E_optimizer, E.rows, E.cols, false);
-    require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
+    require_optimizer(E_optimizer, E.rows, E.cols, false, in_halves<Table>);
+    require_optimizer(W_optimizer, W.rows, W.cols, !b.empty(), in_halves<Table>);
     num_threads = detail::team_size(num_threads, std::numeric_limits<double>::infinity());  // settled once: what is set may change
     TreeStep<T, Table> tree(W, b, W_optimizer, schedule, num_threads);
     require(schedule.dropout >= 0 && schedule.dropout <= 1, "dropout must be in [0, 1], got ", schedule.dropout);
@@ -282,7 +286,7 @@ double train_dense(const HierarchyView& h, MatrixView<const T> X, std::span<cons
     require(X.cols == W.cols, "X must have ", W.cols, " columns, got ", X.cols);
     detail::require_data("X", X.data, X.size());
     detail::require_rows("W", W, h.rows(), X.cols);
-    require_optimizer(W_optimizer, W.rows, W.cols, !b.empty());
+    require_optimizer(W_optimizer, W.rows, W.cols, !b.empty(), in_halves<Table>);
     TreeStep<T, Table> tree(W, b, W_optimizer, schedule, num_threads);
     const auto prepare = [&](Prepared<T>& batch) {
         if (!schedule.place.empty()) batch.select(schedule.place);

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "hsoftmax.hpp"
+#include "weights.hpp"
 
 namespace sparseops {
 
@@ -26,6 +27,7 @@ struct Optimizer {
     std::int64_t step = 1;                     // adam: this is the step-th call, from 1
     MatrixView<T> first = {}, second = {};     // (R, D): adagrad s; adam m, v. rowwise_adagrad: first is (R, 1)
     std::span<T> b_first = {}, b_second = {};  // R: the same for biases
+    HalfView half_first = {};                  // (R, D): s of adagrad in bfloat16 instead, on rows of 16 bits alone
 };
 
 // nll, dX at the old W, and the step on the touched rows of W and b (empty if there is none); in.W and in.b are W and b.

@@ -95,6 +95,56 @@ void test_products(Random& random, QuantizedKind kind) {
     }
 }
 
+// What half.hpp says of element `at` of a row whose units start with `unit`.
+std::uint32_t draw(std::uint64_t seed, std::uint64_t high, std::uint64_t unit, std::size_t at) {
+    constexpr int rotations[] = {0, 16, 8, 24, 4, 20, 12, 28};
+    const std::size_t v = at % 128 / 16, l = at % 16;
+    const std::uint64_t u = unit + at / 128;
+    const auto add = sparseops::detail::philox(seed, l / 4 * 2, high)[l % 4],
+               by = sparseops::detail::philox(seed, l / 4 * 2 + 1, high)[l % 4];
+    std::uint32_t x = add + (by | 1) * (static_cast<std::uint32_t>(u) + static_cast<std::uint32_t>(u >> 32) * 0x9E3779B9u);
+    x = (x ^ (x >> 16)) * 0x7feb352d;
+    x = (x ^ (x >> 15)) * 0x846ca68b;
+    return std::rotr(x ^ (x >> 16), rotations[v]) & 0xffff;
+}
+
+std::uint16_t rounded(QuantizedKind kind, float x, std::uint32_t u) {
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000);
+    const float size = std::fabs(x);
+    if (kind == QuantizedKind::bfloat16) {
+        if (std::isnan(x)) return static_cast<std::uint16_t>(bits >> 16);
+        if (size >= 0x1.fep127f) return sign | 0x7f7f;
+        return static_cast<std::uint16_t>((bits + u) >> 16);
+    }
+    if (std::isnan(x)) return sign | 0x7e00;
+    if (size >= 65504) return sign | 0x7bff;
+    if (size < 0x1p-14f)
+        return static_cast<std::uint16_t>(sign | static_cast<std::uint16_t>(size * 0x1p24f + static_cast<float>(u >> 3) * 0x1p-13f));
+    return static_cast<std::uint16_t>(sign | (((bits & 0x7fffffff) - (112u << 23) + (u >> 3)) >> 13));
+}
+
+// Adagrad whose sums are bfloat16: that of float32 on the widened sums, which are then rounded by what element j ^ 16 draws.
+void test_half_state(const KernelTable& table, QuantizedKind kind, const Half& w, const std::vector<float>& grad,
+                     const std::vector<float>& state, float decay) {
+    const std::size_t n = grad.size();
+    if (n < 2) return;
+    std::vector<std::uint16_t> s(n);
+    for (std::size_t i = 0; i < n; ++i) s[i] = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(state[i]) >> 16);
+    std::vector<float> sums(n), expected = w.widened, got = grad;
+    sparseops::dequantize({QuantizedKind::bfloat16, s.data(), {}, 1, n}, {sums.data(), 1, n}, 1);
+    table.f32.adagrad(grad.data(), 0.1f, 1e-3f, decay, sums.data(), expected.data(), n);
+    constexpr std::uint64_t seed = 7, unit = 5;
+    half_of(table.name, kind)
+        .adagrad_half(got.data(), 0.1f, 1e-3f, decay, s.data(), sparseops::rounding_key(seed, Stream::round_rows, 2), unit, w.stored.data(),
+                      n);
+    check(same_bytes(expected, got), table.name, " half adagrad_half of ", n, " should have the bytes of float's");
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::uint32_t u = draw(seed, (std::uint64_t{10} << 56) | 2, unit, i ^ 16);
+        check(s[i] == rounded(QuantizedKind::bfloat16, sums[i], u), table.name, " sum ", i, " of ", n, " should be rounded by its draw");
+    }
+}
+
 void test_steps(Random& random, QuantizedKind kind) {
     for (const std::size_t n : lengths) {
         const Half w(random, kind, 1, n);
@@ -127,6 +177,7 @@ void test_steps(Random& random, QuantizedKind kind) {
                 if (n > 1) f.adagrad(grad.data(), 0.1f, 1e-3f, decay, expected.data() + n, expected.data(), n);
                 if (n > 1) k.adagrad(got.data(), 0.1f, 1e-3f, decay, got.data() + n, w.stored.data(), n);
                 if (n > 1) compare_steps("adagrad");
+                test_half_state(*table, kind, w, grad, state, decay);
                 begin();
                 f.rowwise_adagrad(grad.data(), 0.1f, 1e-3f, decay, expected.data() + n, expected.data(), n);
                 k.rowwise_adagrad(got.data(), 0.1f, 1e-3f, decay, got.data() + n, w.stored.data(), n);
@@ -140,30 +191,6 @@ void test_steps(Random& random, QuantizedKind kind) {
             }
         }
     }
-}
-
-// What half.hpp says of element `at` of a row whose units start with `unit`.
-std::uint32_t draw(std::uint64_t seed, std::uint64_t high, std::uint64_t unit, std::size_t at) {
-    constexpr int rotations[] = {0, 16, 8, 24, 4, 20, 12, 28};
-    const std::size_t v = at % 128 / 16, l = at % 16;
-    const auto block = sparseops::detail::philox(seed, (unit + at / 128) * 4 + l % 8 / 2, high);
-    return std::rotr(block[2 * (l / 8) + l % 2], rotations[v]) & 0xffff;
-}
-
-std::uint16_t rounded(QuantizedKind kind, float x, std::uint32_t u) {
-    const auto bits = std::bit_cast<std::uint32_t>(x);
-    const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000);
-    const float size = std::fabs(x);
-    if (kind == QuantizedKind::bfloat16) {
-        if (std::isnan(x)) return static_cast<std::uint16_t>(bits >> 16);
-        if (size >= 0x1.fep127f) return sign | 0x7f7f;
-        return static_cast<std::uint16_t>((bits + u) >> 16);
-    }
-    if (std::isnan(x)) return sign | 0x7e00;
-    if (size >= 65504) return sign | 0x7bff;
-    if (size < 0x1p-14f)
-        return static_cast<std::uint16_t>(sign | static_cast<std::uint16_t>(size * 0x1p24f + static_cast<float>(u >> 3) * 0x1p-13f));
-    return static_cast<std::uint16_t>(sign | (((bits & 0x7fffffff) - (112u << 23) + (u >> 3)) >> 13));
 }
 
 void test_rounding(Random& random, QuantizedKind kind) {

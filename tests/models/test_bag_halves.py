@@ -129,6 +129,8 @@ def test_what_is_estimated_is_half_of_the_rows():
         assert cso.estimate_memory(h, 64, dtype=kind) == tree + rows * (2 * 64 + 4)
         found = cso.estimate_memory(h, 64, dtype=kind, optimizer=rowwise)
         assert found == tree + rows * (2 * 64 + 4 + 8)
+        found = cso.estimate_memory(h, 64, dtype=kind, optimizer=cso.Adagrad(0.1))
+        assert found == tree + rows * (4 * 64 + 4 + 4)
 
 
 # ---- edges ------------------------------------------------------------------------------------

@@ -40,18 +40,24 @@ def bits_of(W):
 
 
 def draws(seed, step, rows, cols):
-    """What element (row, col) draws: 16 bits of a Philox block, as kernels/half.hpp says."""
+    """What element (row, col) draws: 16 bits of a mixed word, as kernels/half.hpp says."""
+    keys = np.stack([philox(seed, np.uint64(block), 10 << 56 | step) for block in range(8)])
+    add, multiply = (keys[start::2].reshape(16).astype(np.uint32) for start in (0, 1))
     units = -(-cols // 128)
-    blocks = np.arange(rows * units * 4, dtype=np.uint64)
-    words = np.stack(
-        [np.broadcast_to(w, blocks.shape) for w in philox(seed, blocks, 10 << 56 | step)]
-    )
     unit, at = np.divmod(np.arange(cols), 128)
     v, lane = np.divmod(at, 16)
-    first = (np.arange(rows)[:, None] * units + unit) * 4
-    word = words[2 * (lane // 8) + lane % 2, first + lane % 8 // 2]
+    number = (np.arange(rows)[:, None] * units + unit).astype(np.uint32)
+    word = add[lane] + (multiply[lane] | np.uint32(1)) * number
+    word = (word ^ word >> 16) * np.uint32(0x7FEB352D)
+    word = (word ^ word >> 15) * np.uint32(0x846CA68B)
+    word = (word ^ word >> 16).astype(np.uint64)
     rotation = np.array([0, 16, 8, 24, 4, 20, 12, 28], np.uint64)[v]
     return ((word | word << np.uint64(32)) >> rotation & np.uint64(0xFFFF)).astype(np.uint32)
+
+
+def widened(bits):
+    """bfloat16 in float32."""
+    return (bits.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def rounded(kind, x, u):
@@ -85,7 +91,10 @@ def test_a_step_is_that_of_float32_and_then_a_rounding(name, kind, shape, bias, 
     b, exact_b = (None, None) if p.b is None else (p.b.copy(), p.b.copy())
     for step in range(1, 4):
         exact = W.dequantize()
-        before, expected = exact.copy(), None
+        before = exact.copy()
+        in_halves = step > 1 and halves.state.get("first", exact).dtype == np.int16
+        if in_halves:  # else it is float32, or there is none
+            floats.state["first"] = widened(halves.state["first"])
         expected = cso.hsoftmax_update(p.X, exact, exact_b, p.labels, h, floats)
         old = bits_of(W).copy()
         got = cso.hsoftmax_update(p.X, W, b, p.labels, h, halves, rng=seed)
@@ -96,8 +105,18 @@ def test_a_step_is_that_of_float32_and_then_a_rounding(name, kind, shape, bias, 
         assert (bits_of(W)[touched] == wanted[touched]).all()
         others = np.setdiff1d(np.arange(h.n_rows), touched)
         assert (bits_of(W)[others] == old[others]).all()
-    for state in halves.state:
-        assert halves.state[state].tobytes() == floats.state[state].tobytes()
+        sums = halves.state.pop("first", None)
+        if name == "adagrad":  # sum j draws what element j ^ 16 does
+            beside = draws(seed, step, len(exact), -(-D // 32) * 32)[:, np.arange(D) ^ 16]
+            sums_wanted = rounded("bfloat16", floats.state["first"], beside)
+            assert (sums.view(np.uint16)[touched] == sums_wanted[touched]).all()
+            assert not (sums[others].any() and step == 1)
+        elif sums is not None:
+            assert sums.tobytes() == floats.state["first"].tobytes()
+        for state in halves.state:
+            assert halves.state[state].tobytes() == floats.state[state].tobytes()
+        if sums is not None:
+            halves.state = {"first": sums, **halves.state}
 
 
 @each_kind
@@ -153,6 +172,24 @@ def test_steps_far_below_half_an_ulp_add_up(kind):
     # a rounding that moves an element by an ulp with probability q has a variance of q (1 - q) ulp²
     error = np.sqrt(moved * ulp / D)
     assert abs(W.dequantize().mean(dtype=float) - start - moved) <= 5 * error
+
+
+@each_kind
+def test_sums_of_small_squares_add_up_within_their_bound(kind):
+    """Squares of 1 / 1000 of an ulp of the sum at first; to nearest none of them would be seen."""
+    D, steps = 512, 2000
+    h, optimizer = cso.Hierarchy.balanced(2), cso.Adagrad(1e-6)
+    W = cso.quantize(np.zeros((1, D)), kind)
+    X = np.full((1, D), 1.0, np.float32)
+    for step in range(steps):
+        if step == 1:
+            X /= np.float32(np.sqrt(1000 * 128))
+        cso.hsoftmax_update(X, W, None, [step % 2], h, optimizer)  # a gradient of X / 2
+    found = widened(optimizer.state["first"])[0].astype(float)
+    exact = 0.25 * (1 + (steps - 1) / 128_000)
+    spread = np.sqrt((exact - 0.25) * 2**-9)  # ulp times what was added, below 1 / 2
+    assert found.std() <= 1.2 * spread < exact / np.sqrt(128)
+    assert abs(found.mean() - exact) <= 5 * spread / np.sqrt(D)
 
 
 @each_kind

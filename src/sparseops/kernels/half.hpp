@@ -2,7 +2,7 @@
 // Rows of 16-bit floats that training reads and changes, one table per instruction set beside that of kernels.hpp.
 //
 // Rows are widened exactly and computed in float32, in the order of Kernels<float>: the bytes of the float kernel on the widened row.
-// Only `round` goes back to 16 bits.
+// Only `round` goes back to 16 bits, and what `adagrad_half` keeps.
 #pragma once
 
 #include <cstddef>
@@ -12,15 +12,17 @@
 
 namespace sparseops::detail {
 
-// The keys of Philox4x32-10's rounds, and the high half of its counter.
+// What the rows that one call steps are rounded by: 32 words of Philox, drawn once a call (update/steps.hpp).
 struct RoundingKey {
-    std::uint64_t k0[10], k1[10], high;
+    std::uint32_t add[16], multiply[16];  // the latter odd
 };
 
-// Elements that share a unit of four Philox blocks. Element j of a row takes the low 16 bits of a word of unit j / 128 that is rotated
-// right: with l = j % 16 it is word 2 (l / 8) + l % 2 of block l % 8 / 2, and with v = j % 128 / 16 the rotation is the v-th of 0, 16, 8,
-// 24, 4, 20, 12, 28. So each element's 16 bits are uniform, and the high four of those that share a word are independent.
-constexpr std::size_t rounding_unit = 128, blocks_of_unit = 4;
+// Elements that share a unit of 16 words. Word l of unit u is mix(add[l] + multiply[l] u), in 32 bits, with u's high half added to its low
+// one times 0x9E3779B9; mix(x) is x ^= x >> 16, x *= 0x7feb352d, x ^= x >> 15, x *= 0x846ca68b, x ^= x >> 16: one to one, so over the
+// steps each word is as random as Philox is. Element j takes the low 16 bits of word j % 16 of unit j / 128, rotated right by the v-th
+// of 0, 16, 8, 24, 4, 20, 12, 28 with v = j % 128 / 16: the high four of those that share a word are independent. A number that is kept
+// beside element j, a state, takes the bits of element j ^ 16: the other half of the same word.
+constexpr std::size_t rounding_unit = 128;
 
 struct HalfKernels {
     // out = the n numbers of a row, exactly.
@@ -34,6 +36,9 @@ struct HalfKernels {
     // Steps as in Kernels<float>, but w stays: the row after the step goes to `grad`, in float32. SGD: w - lr (grad + decay w).
     void (*sgd)(float* grad, float lr, float decay, const std::uint16_t* w, std::size_t n);
     void (*adagrad)(float* grad, float lr, float eps, float decay, float* s, const std::uint16_t* w, std::size_t n);
+    // s in bfloat16: the step takes the sum in float32, which is then rounded as by `round`.
+    void (*adagrad_half)(float* grad, float lr, float eps, float decay, std::uint16_t* s, const RoundingKey& key, std::uint64_t unit,
+                         const std::uint16_t* w, std::size_t n);
     void (*rowwise_adagrad)(float* grad, float lr, float eps, float decay, float* s, const std::uint16_t* w, std::size_t n);
     void (*adam)(float* grad, float step, float root, float beta1, float rest1, float beta2, float rest2, float eps, float decay, float* m,
                  float* v, const std::uint16_t* w, std::size_t n);

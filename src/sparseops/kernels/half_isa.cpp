@@ -5,7 +5,6 @@
 #include "simd_half.hpp"
 #include "simd_products.hpp"
 #include "simd_steps.hpp"
-#include "simd_words.hpp"
 
 namespace {
 
@@ -24,42 +23,6 @@ void path_dots(const float* x, const std::uint16_t* rows, const std::int32_t* in
         for (std::size_t s = 0; s < 4; ++s) four[s] = rows + static_cast<std::size_t>(index[j + s < last ? j + s : last]) * n;
         half_tile<Kind, 1, 4>(&x, four, n, out + j, 4);
     }
-}
-
-// ---- steps --------------------------------------------------------------------------------------------------
-
-template <class Kind>
-struct Widened {
-    const std::uint16_t* w;
-    float* out;
-    SPARSEOPS_INLINE V load(const Widened& row, std::size_t i, std::size_t m) {
-        return m == L ? Kind::of(row.w + i) : Kind::some(row.w + i, m, i);
-    }
-    SPARSEOPS_INLINE void store(const Widened& row, std::size_t i, std::size_t m, V v) { store_m(row.out + i, m, v); }
-};
-
-template <class Kind>
-void sgd(float* grad, float lr, float decay, const std::uint16_t* w, std::size_t n) {
-    const Widened<Kind> row{w, grad};
-    each_vector<float>(n, [&](std::size_t i, std::size_t m) {
-        const V weight = Widened<Kind>::load(row, i, m);
-        V g = load_m(grad + i, m, 0.0f);
-        if (decay != 0) g = fma(splat<V>(decay), weight, g);
-        Widened<Kind>::store(row, i, m, fma(splat<V>(-lr), g, weight));
-    });
-}
-template <class Kind>
-void adagrad(float* grad, float lr, float eps, float decay, float* s, const std::uint16_t* w, std::size_t n) {
-    adagrad_row(grad, lr, eps, decay, s, Widened<Kind>{w, grad}, n);
-}
-template <class Kind>
-void rowwise_adagrad(float* grad, float lr, float eps, float decay, float* s, const std::uint16_t* w, std::size_t n) {
-    rowwise_adagrad_row(grad, lr, eps, decay, s, Widened<Kind>{w, grad}, n);
-}
-template <class Kind>
-void adam(float* grad, float step, float root, float beta1, float rest1, float beta2, float rest2, float eps, float decay, float* m,
-          float* v, const std::uint16_t* w, std::size_t n) {
-    adam_row(grad, step, root, beta1, rest1, beta2, rest2, eps, decay, m, v, Widened<Kind>{w, grad}, n);
 }
 
 // ---- random words -------------------------------------------------------------------------------------------
@@ -88,57 +51,22 @@ struct WordsOf<f32x4> {
 #endif
 typedef typename WordsOf<V>::type Ints;  // 16 lanes of 32 bits
 
-typedef std::uint64_t Long __attribute__((vector_size(sizeof(Words))));
+SPARSEOPS_INLINE Ints ints(std::uint32_t x) { return splat<Ints>(x); }
 
-// Words a and b of each block side by side.
-SPARSEOPS_INLINE Long together(Words a, Words b) { return ((Long)a.v & 0xffffffffu) | ((Long)b.v << 32); }
-
-// The 16 words of the four Philox4x32-10 blocks from number `block` on, a multiple of four: first words 0 and 1 of each block, then
-// words 2 and 3. The blocks differ in the low word of the counter alone: half of the first two rounds is done once for all.
-SPARSEOPS_INLINE Ints draw_words(const RoundingKey& key, std::uint64_t block) {
-    constexpr std::uint64_t m0 = 0xD2511F53u, m1 = 0xCD9E8D57u, low = 0xffffffffu;
-    constexpr int parts = word_lanes < 4 ? 4 / word_lanes : 1;
-    const std::uint64_t q0 = m1 * (key.high & low), p1 = m0 * (((q0 >> 32) ^ (block >> 32) ^ key.k0[0]) & low);
-    const Words w0 = words(m0), w1 = words(m1);
-    Words c0[parts], c1[parts], c2[parts], c3[parts];
-#pragma GCC unroll 4
-    for (int u = 0; u < parts; ++u) {
-        const Words p = multiply_low(count_up((block & low) + static_cast<std::uint64_t>(u * word_lanes)), w0),
-                    q = multiply_low(exclusive_or(high_half(p), words((key.high >> 32) ^ key.k1[0])), w1);
-        c0[u] = exclusive_or(high_half(q), words(q0 ^ key.k0[1]));
-        c1[u] = q;
-        c2[u] = exclusive_or(p, words((p1 >> 32) ^ key.k1[1]));
-        c3[u] = words(p1);
-    }
-#pragma GCC unroll 8
-    for (int r = 2; r < 10; ++r) {
-        const Words k0 = words(key.k0[r]), k1 = words(key.k1[r]);
-#pragma GCC unroll 4
-        for (int u = 0; u < parts; ++u) {
-            const Words p = multiply_low(c0[u], w0), q = multiply_low(c2[u], w1);
-            c0[u] = exclusive_or(high_half(q), c1[u], k0);
-            c2[u] = exclusive_or(high_half(p), c3[u], k1);
-            c1[u] = q;
-            c3[u] = p;
-        }
-    }
-    Ints found;
-#if defined(__AVX512F__)  // of eight blocks, four are used
-    found = (Ints)__builtin_shufflevector(together(c0[0], c1[0]), together(c2[0], c3[0]), 0, 1, 2, 3, 8, 9, 10, 11);
-#else
-    Long all[2 * parts];
-#pragma GCC unroll 4
-    for (int u = 0; u < parts; ++u) {
-        all[u] = together(c0[u], c1[u]);
-        all[parts + u] = together(c2[u], c3[u]);
-    }
-    static_assert(sizeof all == sizeof found);
-    std::memcpy(&found, all, sizeof found);
-#endif
-    return found;
+template <int n, class H>
+SPARSEOPS_INLINE H mixed(H x) {
+    return x ^ (x >> n);
+}
+template <int n, class H>
+SPARSEOPS_INLINE Pair<H> mixed(Pair<H> x) {
+    return {mixed<n>(x.lo), mixed<n>(x.hi)};
 }
 
-SPARSEOPS_INLINE Ints ints(std::uint32_t x) { return splat<Ints>(x); }
+SPARSEOPS_INLINE Ints draw_words(const RoundingKey& key, std::uint64_t unit) {
+    const auto of_unit = static_cast<std::uint32_t>(unit) + static_cast<std::uint32_t>(unit >> 32) * 0x9E3779B9u;
+    const Ints x = mixed<16>(load<Ints>(key.add) + load<Ints>(key.multiply) * ints(of_unit));
+    return mixed<16>(mixed<15>(x * ints(0x7feb352d)) * ints(0x846ca68b));
+}
 
 template <int n, class H>
 SPARSEOPS_INLINE H rotated(H x) {
@@ -154,19 +82,35 @@ inline __attribute__((always_inline)) Ints rotated<8, Ints>(Ints x) {
 }
 #endif
 
-// f(v, u) for the eight vectors of a unit: u holds 16 bits for each of 16 elements. One word serves eight elements, each of which
-// compares with four bits of its own first.
+// 16 bits for each of 16 elements, and for what is kept beside them.
+struct Draw {
+    Ints own, beside;
+};
+
+// f(i, m, Draw) for the vectors of a row. One word serves eight elements, each of which compares with four bits of its own first.
 template <class F>
-SPARSEOPS_INLINE void each_draw(Ints r, F f) {
-    const Ints low = ints(0xffff), r8 = rotated<8>(r), r4 = rotated<4>(r), r12 = rotated<8>(r4);
-    f(0, r & low);
-    f(1, r >> 16);
-    f(2, r8 & low);
-    f(3, r8 >> 16);
-    f(4, r4 & low);
-    f(5, r4 >> 16);
-    f(6, r12 & low);
-    f(7, r12 >> 16);
+SPARSEOPS_INLINE void each_draw(const RoundingKey& key, std::uint64_t unit, std::size_t n, F f) {
+    Draw last{};
+    const Ints low = ints(0xffff);
+    for (std::size_t at = 0; at < n; at += sparseops::detail::rounding_unit, ++unit) {
+        const auto two = [&](std::size_t i, Ints x) __attribute__((always_inline)) {
+            const Ints first = x & low, second = x >> 16;
+            if (i + L <= n)
+                f(i, L, Draw{first, second});
+            else if (i < n)
+                last = {first, second};
+            if (i + 2 * L <= n)
+                f(i + L, L, Draw{second, first});
+            else if (i + L < n)
+                last = {second, first};
+        };
+        const Ints r = draw_words(key, unit), r4 = rotated<4>(r);
+        two(at, r);
+        two(at + 2 * L, rotated<8>(r));
+        two(at + 4 * L, r4);
+        two(at + 6 * L, rotated<8>(r4));
+    }
+    if (n % L) f(n - n % L, n % L, last);
 }
 
 // ---- rounding -----------------------------------------------------------------------------------------------
@@ -232,37 +176,24 @@ SPARSEOPS_INLINE void store_halves(std::uint16_t* to, std::size_t m, Ints v) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow);
     else
         _mm256_mask_storeu_epi16(to, static_cast<__mmask16>((1u << m) - 1u), narrow);
-#else
-    std::uint16_t narrow[L];
-#if defined(__AVX2__)
-    const __m256i packed = _mm256_packus_epi32((__m256i)v.lo, (__m256i)v.hi);
-    store(narrow, _mm256_permute4x64_epi64(packed, 0xd8));
+#elif defined(__AVX2__)
+    const __m256i narrow = _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)v.lo, (__m256i)v.hi), 0xd8);
+    if (m == L)
+        store(to, narrow);
+    else
+        std::memcpy(to, &narrow, m * sizeof *to);
 #else
     std::uint32_t wide[L];
     store(wide, v);
-    for (std::size_t l = 0; l < L; ++l) narrow[l] = static_cast<std::uint16_t>(wide[l]);
-#endif
-    if (m == L)
-        std::memcpy(to, narrow, sizeof narrow);
-    else
-        std::memcpy(to, narrow, m * sizeof *to);
+    for (std::size_t l = 0; l < m; ++l) to[l] = static_cast<std::uint16_t>(wide[l]);
 #endif
 }
 
 template <class How>
 SPARSEOPS_INLINE How round_by(const float* x, std::size_t n, const RoundingKey& key, std::uint64_t unit, std::uint16_t* w) {
-    constexpr std::size_t each = sparseops::detail::rounding_unit;
     How how{};
-    std::size_t at = 0;
-    for (; at + each <= n; at += each, ++unit) {
-        each_draw(draw_words(key, unit * sparseops::detail::blocks_of_unit), [&](std::size_t v, Ints u) __attribute__((always_inline)) {
-            store_halves(w + at + v * L, L, How::rounded(how, load<V>(x + at + v * L), u));
-        });
-    }
-    if (at == n) return how;
-    each_draw(draw_words(key, unit * sparseops::detail::blocks_of_unit), [&](std::size_t v, Ints u) __attribute__((always_inline)) {
-        const std::size_t i = at + v * L, m = i + L <= n ? L : n - i;
-        if (i < n) store_halves(w + i, m, How::rounded(how, load_m(x + i, m, 0.0f), u));
+    each_draw(key, unit, n, [&](std::size_t i, std::size_t m, const Draw& u) __attribute__((always_inline)) {
+        store_halves(w + i, m, How::rounded(how, load_m(x + i, m, 0.0f), u.own));
     });
     return how;
 }
@@ -274,9 +205,70 @@ void round_float16(const float* x, std::size_t n, const RoundingKey& key, std::u
     round_by<AnyFloat16>(x, n, key, unit, w);
 }
 
+// ---- steps --------------------------------------------------------------------------------------------------
+// Apart from the rounding: in one loop it took a third longer.
+
+template <class Kind>
+struct Widened {
+    const std::uint16_t* w;
+    float* out;
+    SPARSEOPS_INLINE V load(const Widened& row, std::size_t i, std::size_t m) {
+        return m == L ? Kind::of(row.w + i) : Kind::some(row.w + i, m, i);
+    }
+    SPARSEOPS_INLINE void store(const Widened& row, std::size_t i, std::size_t m, V v) { store_m(row.out + i, m, v); }
+};
+
+// Sums of squares in bfloat16: never negative, so rounded as the bits they are.
+struct HalfState {
+    std::uint16_t* s;
+    const RoundingKey& key;
+    std::uint64_t unit;
+
+    template <class F>
+    SPARSEOPS_INLINE void each(const HalfState& state, std::size_t n, F f) {
+        each_draw(state.key, state.unit, n, f);
+    }
+    SPARSEOPS_INLINE V load(const HalfState& state, std::size_t i, std::size_t m) {
+        return m == L ? Bfloat16::of(state.s + i) : Bfloat16::some(state.s + i, m, i);
+    }
+    SPARSEOPS_INLINE void store(const HalfState& state, std::size_t i, std::size_t m, V v, const Draw& u) {
+        store_halves(state.s + i, m, (bit_cast_to<Ints>(min_of(v, splat<V>(0x1.fep127f))) + u.beside) >> 16);
+    }
+};
+
+template <class Kind>
+void sgd(float* grad, float lr, float decay, const std::uint16_t* w, std::size_t n) {
+    const Widened<Kind> row{w, grad};
+    each_vector<float>(n, [&](std::size_t i, std::size_t m) {
+        const V weight = Widened<Kind>::load(row, i, m);
+        V g = load_m(grad + i, m, 0.0f);
+        if (decay != 0) g = fma(splat<V>(decay), weight, g);
+        Widened<Kind>::store(row, i, m, fma(splat<V>(-lr), g, weight));
+    });
+}
+template <class Kind>
+void adagrad(float* grad, float lr, float eps, float decay, float* s, const std::uint16_t* w, std::size_t n) {
+    adagrad_row(grad, lr, eps, decay, InPlace<float>{s}, Widened<Kind>{w, grad}, n);
+}
+template <class Kind>
+void adagrad_half(float* grad, float lr, float eps, float decay, std::uint16_t* s, const RoundingKey& key, std::uint64_t unit,
+                  const std::uint16_t* w, std::size_t n) {
+    adagrad_row(grad, lr, eps, decay, HalfState{s, key, unit}, Widened<Kind>{w, grad}, n);
+}
+template <class Kind>
+void rowwise_adagrad(float* grad, float lr, float eps, float decay, float* s, const std::uint16_t* w, std::size_t n) {
+    rowwise_adagrad_row(grad, lr, eps, decay, s, Widened<Kind>{w, grad}, n);
+}
+template <class Kind>
+void adam(float* grad, float step, float root, float beta1, float rest1, float beta2, float rest2, float eps, float decay, float* m,
+          float* v, const std::uint16_t* w, std::size_t n) {
+    adam_row(grad, step, root, beta1, rest1, beta2, rest2, eps, decay, m, v, Widened<Kind>{w, grad}, n);
+}
+
 template <class Kind, auto round>
 constexpr sparseops::detail::HalfKernels table = {
-    widen<Kind>, path_dots<Kind>, weighted_sum<float, Kind>, weighted_sums<float, Kind>, sgd<Kind>, adagrad<Kind>, rowwise_adagrad<Kind>,
+    widen<Kind>, path_dots<Kind>, weighted_sum<float, Kind>, weighted_sums<float, Kind>,
+    sgd<Kind>,   adagrad<Kind>,   adagrad_half<Kind>,        rowwise_adagrad<Kind>,
     adam<Kind>,  round,
 };
 

@@ -174,7 +174,7 @@ void adagrad(const T* grad, T lr, T eps, T decay, T* s, T* w, std::size_t n) {
         *w = adagrad_step(*w, *s, g, lr, eps);
         return;
     }
-    adagrad_row(grad, lr, eps, decay, s, InPlace<T>{w}, n);
+    adagrad_row(grad, lr, eps, decay, InPlace<T>{s}, InPlace<T>{w}, n);
 }
 
 template <class T>

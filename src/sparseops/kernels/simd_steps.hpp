@@ -9,26 +9,33 @@
 
 namespace {
 
-// A row that a step changes where it lies. Others have the same two functions; what they store may lie over grad.
+// A row, or its state, that a step changes where it lies. Others have the same functions; what rows store may lie over grad. A state
+// says how its vectors are gone through, and what each is stored by.
 template <class T>
 struct InPlace {
+    struct Nothing {};
     T* w;
+
+    template <class F>
+    SPARSEOPS_INLINE void each(const InPlace&, std::size_t n, F f) {
+        each_vector<T>(n, [&](std::size_t i, std::size_t m) __attribute__((always_inline)) { f(i, m, Nothing{}); });
+    }
     SPARSEOPS_INLINE Vec<T> load(const InPlace& row, std::size_t i, std::size_t m) { return load_m(row.w + i, m, T(0)); }
-    SPARSEOPS_INLINE void store(const InPlace& row, std::size_t i, std::size_t m, Vec<T> v) { store_m(row.w + i, m, v); }
+    SPARSEOPS_INLINE void store(const InPlace& row, std::size_t i, std::size_t m, Vec<T> v, Nothing = {}) { store_m(row.w + i, m, v); }
 };
 
 template <class V, class T>
 SPARSEOPS_INLINE V adagrad_step(V weight, V total, V g, T lr, T eps) {
     return weight - splat<V>(lr) * g / (square_root(total) + splat<V>(eps));
 }
-template <class T, class Row>
-SPARSEOPS_INLINE void adagrad_row(const T* grad, T lr, T eps, T decay, T* s, Row row, std::size_t n) {
+template <class T, class State, class Row>
+SPARSEOPS_INLINE void adagrad_row(const T* grad, T lr, T eps, T decay, State s, Row row, std::size_t n) {
     typedef Vec<T> V;
-    each_vector<T>(n, [&](std::size_t i, std::size_t m) {
+    State::each(s, n, [&](std::size_t i, std::size_t m, const auto& by) __attribute__((always_inline)) {
         const V weight = Row::load(row, i, m);
         const V g = fma(splat<V>(decay), weight, load_m(grad + i, m, T(0)));
-        const V total = fma(g, g, load_m(s + i, m, T(0)));
-        store_m(s + i, m, total);
+        const V total = fma(g, g, State::load(s, i, m));
+        State::store(s, i, m, total, by);
         Row::store(row, i, m, adagrad_step(weight, total, g, lr, eps));
     });
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Vectors of the 32-bit words that Philox4x32-10 multiplies, one block a lane.
 //
-// Included by stream_isa.cpp and half_isa.cpp, under the rules of simd.hpp.
+// Included by stream_isa.cpp, under the rules of simd.hpp.
 #pragma once
 
 #include "simd.hpp"

@@ -12,9 +12,10 @@
 
 namespace sparseops {
 
-// Throws std::invalid_argument unless the settings are in range and the state fits (rows, cols), with a bias or without.
+// Throws std::invalid_argument unless the settings are in range and the state fits (rows, cols), with a bias or without, in
+// T or of 16 bits.
 template <Real T>
-void require_optimizer(const Optimizer<T>& optimizer, std::size_t rows, std::size_t cols, bool bias);
+void require_optimizer(const Optimizer<T>& optimizer, std::size_t rows, std::size_t cols, bool bias, bool half_rows = false);
 
 // Whether steps by gradients of at most `largest` an entry, `cols` a row, keep row and state finite, a million times.
 template <Real T>

@@ -134,7 +134,7 @@ void update_rows(const HSoftmaxPlan& plan, const HSoftmaxInput<T>& in, const Row
     detail::require_data("W", W.data, W.size());
     require(b.size() == in.b.size(), "b must have ", in.b.size(), " entries, got ", b.size());
     detail::require_data("b", b);
-    require_optimizer(optimizer, W.rows, W.cols, !b.empty());
+    require_optimizer(optimizer, W.rows, W.cols, !b.empty(), std::is_same_v<Rows, HalfRows>);
     using S = Stepper<T, Rows>;
     S stepper{optimizer, rows, b, plan, in, ready};
     hsoftmax_backward(plan, in, nll, dX, GradientSink<T>{&stepper, S::target, S::done, S::soon, false, S::ready}, num_threads);
@@ -172,7 +172,7 @@ void step_adam(const K& k, const Optimizer<T>& o, T* grad, double decay, T* m, T
 }  // namespace
 
 template <Real T>
-void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols, bool bias) {
+void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols, bool bias, bool half_rows) {
     require(o.lr >= 0 && o.lr <= largest_of<T>, "lr must be finite in W's type and non-negative, got ", o.lr);
     require(o.weight_decay >= 0 && o.weight_decay <= largest_of<T>, "weight_decay must be finite in W's type and non-negative, got ",
             o.weight_decay);
@@ -180,9 +180,18 @@ void require_optimizer(const Optimizer<T>& o, std::size_t rows, std::size_t cols
     if (o.method == Method::sgd) return;
     require(o.eps >= 0 && o.eps <= largest_of<T>, "eps must be finite in W's type and non-negative, got ", o.eps);
     const std::size_t width = o.method == Method::rowwise_adagrad ? 1 : cols;
-    require(o.first.rows == rows && o.first.cols == width, "optimizer must have state of shape (", rows, ", ", width, "), got (",
-            o.first.rows, ", ", o.first.cols, ")");
-    detail::require_data("optimizer state", o.first.data, o.first.size());
+    const auto require_state = [&](const auto& state) {
+        require(state.rows == rows && state.cols == width, "optimizer must have state of shape (", rows, ", ", width, "), got (",
+                state.rows, ", ", state.cols, ")");
+        detail::require_data("optimizer state", state.data, state.size());
+    };
+    if (o.half_first.data) {
+        require(half_rows && o.method == Method::adagrad && o.half_first.kind == QuantizedKind::bfloat16,
+                "optimizer must have state of 16 bits in bfloat16, of adagrad on rows of 16 bits alone");
+        require_state(o.half_first);
+    } else {
+        require_state(o.first);
+    }
     require(!bias || o.b_first.size() == rows, "optimizer must have bias state of ", rows, " entries, got ", o.b_first.size());
     detail::require_data("optimizer bias state", o.b_first);
     if (o.method != Method::adam) return;
@@ -229,6 +238,7 @@ void step_freely(const K& k, const Optimizer<T>& o, std::size_t row, T* grad, Ro
 template <Real T>
 void prefetch_state(const Optimizer<T>& o, std::size_t row) {
     if (o.first.data) detail::prefetch_to_write(o.first.row(row), o.first.cols);
+    if (o.half_first.data) detail::prefetch_to_write(o.half_first.row(row), o.half_first.cols);
     if (o.second.data) detail::prefetch_to_write(o.second.row(row), o.second.cols);
 }
 
@@ -251,18 +261,26 @@ void step_row(const Optimizer<T>& o, std::size_t row, T* grad, T* w, std::size_t
 }
 void step_row(const Optimizer<float>& o, std::size_t row, float* grad, const HalfView& W, const detail::RoundingKey& key) {
     const auto& k = detail::half_kernels(W.kind);
-    step_freely(k, o, row, grad, W.row(row), W.cols);  // which leaves the row in grad
+    const std::uint64_t unit = std::uint64_t{row} * ((W.cols + detail::rounding_unit - 1) / detail::rounding_unit);
+    if (o.half_first.data) {
+        k.adagrad_half(grad, static_cast<float>(o.lr), least_eps(o), static_cast<float>(o.weight_decay), o.half_first.row(row), key, unit,
+                       W.row(row), W.cols);
+    } else {
+        step_freely(k, o, row, grad, W.row(row), W.cols);
+    }
     if (o.max_norm > 0) limit_row(grad, W.cols, o.max_norm);
-    k.round(grad, W.cols, key, std::uint64_t{row} * ((W.cols + detail::rounding_unit - 1) / detail::rounding_unit), W.row(row));
+    k.round(grad, W.cols, key, unit, W.row(row));
 }
 
 detail::RoundingKey rounding_key(std::uint64_t seed, detail::Stream stream, std::int64_t step) {
+    const std::uint64_t high = (static_cast<std::uint64_t>(stream) << 56) | (static_cast<std::uint64_t>(step) & 0xffffffffffffffu);
     detail::RoundingKey key;
-    key.high = (static_cast<std::uint64_t>(stream) << 56) | (static_cast<std::uint64_t>(step) & 0xffffffffffffffu);
-    auto k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
-    for (std::size_t r = 0; r < 10; ++r, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-        key.k0[r] = k0;
-        key.k1[r] = k1;
+    for (std::size_t block = 0; block < 4; ++block) {
+        const auto add = detail::philox(seed, 2 * block, high), multiply = detail::philox(seed, 2 * block + 1, high);
+        for (std::size_t i = 0; i < 4; ++i) {
+            key.add[4 * block + i] = add[i];
+            key.multiply[4 * block + i] = multiply[i] | 1;
+        }
     }
     return key;
 }
@@ -334,8 +352,8 @@ void hsoftmax_update(const HSoftmaxPlan& plan, const HSoftmaxInput<float>& in, c
     hsoftmax_update(plan, in, W, b, optimizer, seed, nll, dX, {}, num_threads);
 }
 
-template void require_optimizer(const Optimizer<float>&, std::size_t, std::size_t, bool);
-template void require_optimizer(const Optimizer<double>&, std::size_t, std::size_t, bool);
+template void require_optimizer(const Optimizer<float>&, std::size_t, std::size_t, bool, bool);
+template void require_optimizer(const Optimizer<double>&, std::size_t, std::size_t, bool, bool);
 template void prefetch_row(const Optimizer<float>&, std::size_t, MatrixView<float>);
 template void prefetch_row(const Optimizer<double>&, std::size_t, MatrixView<double>);
 template void step_row(const Optimizer<float>&, std::size_t, float*, float*, std::size_t);
