@@ -1,4 +1,5 @@
 from cython_sparseops._core.hierarchy cimport HierarchyView, Tree
+from cython_sparseops._core.ndarray cimport take, use_numpy
 from cython_sparseops._core.quantize cimport HalfRows, HalfView, Quantized, QuantizedView
 from cython_sparseops._core.runtime cimport thread_pool_of_runtime
 from cython_sparseops._core.types cimport (
@@ -58,6 +59,7 @@ cdef extern from "<sparseops/bag.hpp>" namespace "sparseops" nogil:
             const BagSchedule& schedule, int num_threads) except +
 
 share_thread_pool(thread_pool_of_runtime())
+use_numpy()
 
 
 def embedding_bag(const index[::1] indptr, const index[::1] indices, const real[::1] data, const real[:, ::1] E, bint mean, real[:, ::1] out, int num_threads):
@@ -107,84 +109,70 @@ cdef int keep(record, size_t examples, int64_t total, double nll) except -1:
     return 0
 
 
-def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indices, const real[::1] data, real[:, ::1] E, real[:, ::1] W,
-              real[::1] b, *, bint mean, const int64_t[::1] labels, const real[::1] weight, const int64_t[::1] order,
-              Settings E_optimizer not None, Settings W_optimizer not None, Schedule schedule not None, record):
+def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indices, const real[::1] data, E, W, real[::1] b, *, bint mean,
+              const int64_t[::1] labels, const real[::1] weight, const int64_t[::1] order, Settings E_optimizer not None,
+              Settings W_optimizer not None, Schedule schedule not None, record):
+    """E and W: arrays of the type of data, or HalfRows where that is float32."""
     cdef Optimizer[real] E_steps, W_steps
     cdef span[const real] weights
+    cdef MatrixView[real] E_view, W_view
+    cdef HalfView E_halves, W_halves
     cdef BagMode mode = BagMode.mean if mean else BagMode.sum
+    cdef bint is_half = isinstance(E, HalfRows)
     cdef double nll = 0
     set_optimizer[real](&E_steps, E_optimizer)
     set_optimizer[real](&W_steps, W_optimizer)
     if weight is not None:
         weights = as_const_span(&weight[0], weight.shape[0])
+    if is_half:
+        E_halves, W_halves = (<HalfRows>E).view, (<HalfRows>W).view
+    else:
+        take(E, E_view)
+        take(W, W_view)
     try:
         with nogil:
-            nll = cpp_bag_train(tree.view[0], as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.shape[0]),
-                                as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]),
-                                mode, as_matrix(&E[0, 0], E.shape[0], E.shape[1]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
-                                as_span(&b[0], b.shape[0]), E_steps, W_steps, schedule.of, schedule.num_threads)
+            if not is_half:
+                nll = cpp_bag_train(
+                    tree.view[0], as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E_view.rows),
+                    as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]), mode, E_view, W_view,
+                    as_span(&b[0], b.shape[0]), E_steps, W_steps, schedule.of, schedule.num_threads)
+            elif real is float:
+                nll = cpp_train_halves(
+                    tree.view[0], as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E_halves.rows),
+                    as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]), mode, E_halves, W_halves,
+                    as_span(&b[0], b.shape[0]), E_steps, W_steps, schedule.of, schedule.num_threads)
     finally:  # after a refusal too: steps before it were made
         count_steps(E_optimizer, E_steps.step)
         count_steps(W_optimizer, W_steps.step)
     keep(record, order.shape[0], schedule.of.total, nll)
 
 
-def dense_train(Tree tree not None, const real[:, ::1] X, real[:, ::1] W, real[::1] b, *, const int64_t[::1] labels, const real[::1] weight,
+def dense_train(Tree tree not None, const real[:, ::1] X, W, real[::1] b, *, const int64_t[::1] labels, const real[::1] weight,
                 const int64_t[::1] order, Settings W_optimizer not None, Schedule schedule not None, record):
+    """W as in `bag_train`."""
     cdef Optimizer[real] W_steps
     cdef span[const real] weights
+    cdef MatrixView[real] W_view
+    cdef HalfView W_halves
+    cdef bint is_half = isinstance(W, HalfRows)
     cdef double nll = 0
     set_optimizer[real](&W_steps, W_optimizer)
     if weight is not None:
         weights = as_const_span(&weight[0], weight.shape[0])
+    if is_half:
+        W_halves = (<HalfRows>W).view
+    else:
+        take(W, W_view)
     try:
         with nogil:
-            nll = cpp_dense_train(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]), as_const_span(&labels[0], labels.shape[0]),
-                                  weights, as_const_span(&order[0], order.shape[0]), as_matrix(&W[0, 0], W.shape[0], W.shape[1]),
-                                  as_span(&b[0], b.shape[0]), W_steps, schedule.of, schedule.num_threads)
-    finally:
-        count_steps(W_optimizer, W_steps.step)
-    keep(record, order.shape[0], schedule.of.total, nll)
-
-
-def train_halves(Tree tree not None, const index[::1] indptr, const index[::1] indices, const float[::1] data, HalfRows E not None,
-                 HalfRows W not None, float[::1] b, *, bint mean, const int64_t[::1] labels, const float[::1] weight,
-                 const int64_t[::1] order, Settings E_optimizer not None, Settings W_optimizer not None, Schedule schedule not None, record):
-    """`bag_train` with E and W in 16 bits."""
-    cdef Optimizer[float] E_steps, W_steps
-    cdef span[const float] weights
-    cdef BagMode mode = BagMode.mean if mean else BagMode.sum
-    cdef double nll = 0
-    set_optimizer[float](&E_steps, E_optimizer)
-    set_optimizer[float](&W_steps, W_optimizer)
-    if weight is not None:
-        weights = as_const_span(&weight[0], weight.shape[0])
-    try:
-        with nogil:
-            nll = cpp_train_halves(tree.view[0], as_const_csr(&indptr[0], indptr.shape[0] - 1, &indices[0], &data[0], data.shape[0], E.view.rows),
-                                   as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]), mode,
-                                   E.view, W.view, as_span(&b[0], b.shape[0]), E_steps, W_steps, schedule.of, schedule.num_threads)
-    finally:
-        count_steps(E_optimizer, E_steps.step)
-        count_steps(W_optimizer, W_steps.step)
-    keep(record, order.shape[0], schedule.of.total, nll)
-
-
-def train_dense_halves(Tree tree not None, const float[:, ::1] X, HalfRows W not None, float[::1] b, *, const int64_t[::1] labels,
-                       const float[::1] weight, const int64_t[::1] order, Settings W_optimizer not None, Schedule schedule not None, record):
-    """`dense_train` with W in 16 bits."""
-    cdef Optimizer[float] W_steps
-    cdef span[const float] weights
-    cdef double nll = 0
-    set_optimizer[float](&W_steps, W_optimizer)
-    if weight is not None:
-        weights = as_const_span(&weight[0], weight.shape[0])
-    try:
-        with nogil:
-            nll = cpp_train_dense_halves(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]),
-                                         as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]), W.view,
-                                         as_span(&b[0], b.shape[0]), W_steps, schedule.of, schedule.num_threads)
+            if not is_half:
+                nll = cpp_dense_train(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]),
+                                      as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]), W_view,
+                                      as_span(&b[0], b.shape[0]), W_steps, schedule.of, schedule.num_threads)
+            elif real is float:
+                nll = cpp_train_dense_halves(tree.view[0], as_const_matrix(&X[0, 0], X.shape[0], X.shape[1]),
+                                             as_const_span(&labels[0], labels.shape[0]), weights, as_const_span(&order[0], order.shape[0]),
+                                             W_halves, as_span(&b[0], b.shape[0]), W_steps, schedule.of, schedule.num_threads)
     finally:
         count_steps(W_optimizer, W_steps.step)
     keep(record, order.shape[0], schedule.of.total, nll)

@@ -48,7 +48,6 @@ __all__ = ["BagModel", "BagTrainer", "Progress"]
 
 _TRAIN = specialized(core.bag_train, INDICES, REALS)
 _DENSE_TRAIN = specialized(core.dense_train, REALS)
-_TRAIN_HALVES = specialized(core.train_halves, INDICES)
 Rows = Array | QuantizedWeights
 BLOCK = 4096  # rows that a model reads or predicts at a time: a block fits in the caches
 _PIECE = 1 << 24  # multiply-adds between two reports: some 50 ms of one core
@@ -641,30 +640,27 @@ class BagTrainer:
             "record": (self.history, Progress, self.epochs_done, after, lr),
         }
         tree, b = as_tree(model.hierarchy), model.b if self.bias else model.b[:0]
-        half_W = None if isinstance(model.W, np.ndarray) else as_half_rows(model.W)
+        W = _compiled_rows(model.W)
         if isinstance(data, np.ndarray):
-            if half_W is None:
-                _DENSE_TRAIN[data.dtype](tree, data, model.W, b, **run)
-            else:
-                core.train_dense_halves(tree, data, half_W[1], b, **run)
+            _DENSE_TRAIN[data.dtype](tree, data, W, b, **run)
             return
         run |= {
             "mean": model.mode == "mean",
             "E_optimizer": self._settings(self.E_optimizer, self.E_state),
         }
-        rows = data.indptr, data.indices, data.data
-        if half_W is None:
-            train = _TRAIN[data.indptr.dtype, data.data.dtype]
-            train(tree, *rows, model.E, model.W, b, **run)
-            return
-        half_E = as_half_rows(model.E)
-        assert half_E is not None  # as W
-        _TRAIN_HALVES[data.indptr.dtype](tree, *rows, half_E[1], half_W[1], b, **run)
+        train = _TRAIN[data.indptr.dtype, data.data.dtype]
+        train(tree, data.indptr, data.indices, data.data, _compiled_rows(model.E), W, b, **run)
 
     def _settings(self, optimizer: SGD | Adagrad | Adam, state: object) -> core.Settings:
         settings = optimizer._settings()
         settings.max_norm, settings.state = self.max_norm, state
         return settings
+
+
+def _compiled_rows(rows: Rows | None) -> Any:
+    """What a compiled call steps: the array itself, or halves."""
+    half = None if isinstance(rows, np.ndarray) else as_half_rows(rows)
+    return rows if half is None else half[1]
 
 
 def writable_copy(array: Array) -> Array:
