@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -352,7 +353,7 @@ void galloping_and_the_table_of_an_open_node_agree() {
     const SparseRows W = linear_train(h.view(), corpus.X(), corpus.one(), {});
     detail::OpenNode table;
     detail::GatheredExamples examples;
-    std::vector<float> a(6), b(6);
+    std::vector<float> a(6), b(16), found;
     Random random(5);
     constexpr std::size_t n = 200;
     std::vector<std::vector<std::int32_t>> index(n);
@@ -372,10 +373,52 @@ void galloping_and_the_table_of_an_open_node_agree() {
             for (std::size_t i = 0; i < n / 2; ++i) {
                 const auto x = example(first + i);
                 detail::node_scores(W.view(), v, x, a.data());
-                table.scores(W.view(), examples, i, x.value, x.size, 1.0f, b.data());
-                check(same_bytes(a, b), "scores of node ", v);
+                table.scores(W.view(), examples, i, x.value, x.size, b.data());
+                found.assign(b.begin(), b.begin() + static_cast<std::ptrdiff_t>(h.view().row_count(v)));
+                check(same_bytes(std::vector<float>(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(found.size())), found),
+                      "scores of node ", v);
             }
             table.close();
+        }
+    }
+}
+
+void the_log_softmax_of_a_node_is_the_loss_of_each_child() {
+    const float infinity = std::numeric_limits<float>::infinity();
+    Random random(7);
+    for (const auto& [name, table, fma] : linear_tables()) {
+        const auto others = tables();
+        const auto same_set = std::find_if(others.begin(), others.end(), [&, own = name](const auto* one) { return one->name == own; });
+        for (const std::size_t n : {2u, 3u, 15u, 16u, 17u, 31u, 33u, 64u, 151u}) {
+            for (const float temperature : {1.0f, 0.3f, 8.0f}) {
+                for (const bool ties : {false, true}) {
+                    std::vector<float> z = random.vector<float>(n), logits(n), nll(n);
+                    for (float& x : z) x = ties ? std::round(2 * x) : 4 * x;
+                    for (std::size_t j = 0; j < n; ++j) logits[j] = z[j] * temperature;
+                    (*same_set)->f32.softmax_nll(logits.data(), n, nll.data(), nullptr);
+                    for (float& x : nll) x = -x;
+                    const float least = nll[n / 2];
+                    std::vector<detail::Line> lines(n / linear_lanes + 1);
+                    std::vector<std::uint16_t> above(lines.size() + 1, 0xabcd);
+                    float* const out = lines.front().values;
+                    std::copy(z.begin(), z.end(), out);
+                    check(table->log_softmax(out, n, temperature, least, above.data()), name, ": all are finite");
+                    check(same_bytes(std::vector<float>(out, out + n), nll), name, ": log_softmax of ", n);
+                    for (std::size_t j = 0; j < (n + linear_lanes - 1) / linear_lanes * linear_lanes; ++j) {
+                        const bool bit = (above[j / linear_lanes] >> (j % linear_lanes) & 1) != 0;
+                        check(bit == (j < n && !(nll[j] < least)), name, ": lane ", j, " of ", n);
+                    }
+                    check(above.back() == 0xabcd, name, ": nothing is written behind the lanes");
+                    for (const float odd : {infinity, -infinity, std::numeric_limits<float>::quiet_NaN()}) {
+                        lines.assign(lines.size(), {});
+                        std::copy(z.begin(), z.end(), out);
+                        out[n - 1] = odd;
+                        check(!table->log_softmax(out, n, temperature, least, above.data()), name, ": one is not finite");
+                        check(same_bytes(std::vector<float>(out, out + n - 1), std::vector<float>(logits.begin(), logits.end() - 1)), name,
+                              ": logits stay where one is not finite");
+                    }
+                }
+            }
         }
     }
 }
@@ -383,6 +426,7 @@ void galloping_and_the_table_of_an_open_node_agree() {
 }  // namespace
 
 int main() {
+    the_log_softmax_of_a_node_is_the_loss_of_each_child();
     the_squared_hinge_is_each_lane_written_out();
     sets_with_fma_agree_and_the_baseline_nearly();
     pieces_and_threads_change_nothing();

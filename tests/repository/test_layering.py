@@ -93,11 +93,10 @@ LENT = {
     ("search/searcher.hpp", "hsoftmax/score.hpp"),
     ("search/searcher.hpp", "hsoftmax/child_log_p.hpp"),
     ("search/rows.hpp", "hsoftmax/sparse_score.hpp"),
-    ("search/rows.hpp", "hsoftmax/child_log_p.hpp"),
+    ("search/steps.hpp", "hsoftmax/sparse_score.hpp"),
+    ("search/steps.hpp", "hsoftmax/child_log_p.hpp"),
     ("search/blocks.cpp", "hsoftmax/score.hpp"),
     ("search/forest.cpp", "hsoftmax/score.hpp"),
-    ("search/blocks.cpp", "hsoftmax/child_log_p.hpp"),
-    ("search/forest.cpp", "hsoftmax/child_log_p.hpp"),
     ("search.cpp", "hsoftmax/backward.hpp"),  # the checks of its input
     ("search/bags.cpp", "hsoftmax/backward.hpp"),
     ("search/forest.cpp", "hsoftmax/backward.hpp"),

@@ -55,6 +55,10 @@ private:
     std::vector<std::uint8_t> finite_;  // whether all values of an example are
 };
 
+struct alignas(64) Line {
+    float values[linear_lanes] = {};
+};
+
 // The scores of node_scores, to the last bit, for gathered examples at one node. Its weights are laid out anew: a feature that many of
 // its rows use as a row of a matrix, which costs as much as few single weights, the others as a list of weights.
 class OpenNode {
@@ -63,7 +67,6 @@ public:
         v_ = v;
         rows_ = ix(W.row_ptr[v + 1] - W.row_ptr[v]);
         lines_ = (rows_ + linear_lanes - 1) / linear_lanes;
-        sums_.resize(lines_);
         place_.resize(std::max(place_.size(), examples.features()));
         find_used(W, examples);
         const std::size_t least = rows_ > 1 ? least_in_matrix(W) : rows_ + 1;
@@ -87,23 +90,22 @@ public:
     void close() {
         for (const Used used : used_) place_[ix(used.number)] = {};
     }
-    // z[j] = temperature · score of row j, for the example of these values, number `i` of those that were gathered.
-    void scores(const SparseRowsView& W, const GatheredExamples& examples, std::size_t i, const float* x, std::size_t size,
-                float temperature, float* z) {
+    // z[j] = the score of row j, for the example of these values, number `i` of those that were gathered. z has room for a multiple of
+    // 16, which is zero from the last row on.
+    void scores(const SparseRowsView& W, const GatheredExamples& examples, std::size_t i, const float* x, std::size_t size, float* z) {
         const std::size_t n = find(examples.numbers(i), x, size);
-        float* const sums = sums_.front().values;
-        start_scores(W, v_, sums);
+        start_scores(W, v_, z);
+        std::fill(z + rows_, z + lines_ * linear_lanes, 0.0f);
         for (std::size_t j = 0; j < n;) {
             if (found_[j].size != in_matrix) {
-                add_entries(found_[j], value_[j], sums);
+                add_entries(found_[j], value_[j], z);
                 ++j;
                 continue;
             }
             const std::size_t first = j;
             while (j < n && found_[j].size == in_matrix) ++j;
-            add_matrix(W, first, j, examples.finite(i), sums);
+            add_matrix(W, first, j, examples.finite(i), z);
         }
-        for (std::size_t k = 0; k < rows_; ++k) z[k] = sums[k] * temperature;
     }
 
 private:
@@ -121,10 +123,6 @@ private:
         std::int32_t number;
         std::size_t at;  // place of W.feature
     };
-    struct alignas(64) Line {
-        float values[linear_lanes] = {};
-    };
-
     void find_used(const SparseRowsView& W, const GatheredExamples& examples) {
         const auto first = ix(W.feature_ptr[v_]), last = ix(W.feature_ptr[v_ + 1]);
         used_.resize(last - first + 1);
@@ -179,7 +177,7 @@ private:
     std::vector<Place> place_;  // of every feature of the examples
     std::vector<Used> used_;    // features of the node that the examples have
     std::vector<Entry> entries_;
-    std::vector<Line> matrix_, sums_;
+    std::vector<Line> matrix_;
     std::vector<std::size_t> matrix_feature_;  // of each row: its place of W.feature
     std::vector<Place> found_;
     std::vector<float> value_;

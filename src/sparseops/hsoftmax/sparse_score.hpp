@@ -74,6 +74,15 @@ public:
         node_scores(W_, v, (*X_)[x], z);
         warm(v, z);
     }
+    // The same before the temperature. z has room for a multiple of 16, which is zero from the last row on.
+    void node_alone(std::size_t x, std::size_t v, float* z) const noexcept {
+        const std::size_t rows = rows_of(v);
+        std::fill(z + rows, z + (rows + linear_lanes - 1) / linear_lanes * linear_lanes, 0.0f);
+        node_scores(W_, v, (*X_)[x], z);
+    }
+    float temperature(std::size_t v) const noexcept {
+        return W_.temperature.empty() ? 1.0f : W_.temperature[static_cast<std::size_t>(level_[v])];
+    }
 
     // Nodes will be opened for the rows at(i) of X, i < n, until it is called again.
     template <class At>
@@ -91,11 +100,23 @@ public:
         has_gathered_ = true;
         table_.open(W_, v, examples_);
     }
-    // Of the row at(i).
+    // Of the row at(i), before the temperature; of a multiple of 16, zero from the last row on.
+    float* scores(std::size_t i) {
+        const std::size_t lines = (rows_of(node_) + linear_lanes - 1) / linear_lanes;
+        if (lines_.size() < lines) lines_.resize(lines);
+        float* const z = lines_.front().values;
+        if (spread_) {
+            const auto row = (*X_)[rows_[i]];
+            table_.scores(W_, examples_, i, row.value, row.size, z);
+        } else {
+            node_alone(rows_[i], node_, z);
+        }
+        return z;
+    }
     void logits(std::size_t i, float* z) {
         if (!spread_) return node(rows_[i], node_, z);
-        const auto row = (*X_)[rows_[i]];
-        table_.scores(W_, examples_, i, row.value, row.size, temperature(node_), z);
+        std::copy_n(scores(i), rows_of(node_), z);
+        warm(node_, z);
     }
     void close() {
         if (spread_) table_.close();
@@ -104,13 +125,11 @@ public:
 private:
     static constexpr std::size_t gallop_cost = 64;  // features in the table that cost what galloping for one row does
 
-    float temperature(std::size_t v) const noexcept {
-        return W_.temperature.empty() ? 1.0f : W_.temperature[static_cast<std::size_t>(level_[v])];
-    }
+    std::size_t rows_of(std::size_t v) const noexcept { return static_cast<std::size_t>(W_.row_ptr[v + 1] - W_.row_ptr[v]); }
     void warm(std::size_t v, float* z) const noexcept {
         if (W_.temperature.empty()) return;
         const float by = temperature(v);
-        const auto rows = static_cast<std::size_t>(W_.row_ptr[v + 1] - W_.row_ptr[v]);
+        const std::size_t rows = rows_of(v);
         for (std::size_t j = 0; j < rows; ++j) z[j] *= by;
     }
 
@@ -119,6 +138,7 @@ private:
     const OrderedRows* X_;
     GatheredExamples examples_;  // when the first node is opened for many
     OpenNode table_;
+    std::vector<Line> lines_;        // of scores
     std::vector<std::size_t> rows_;  // that were gathered
     std::size_t node_ = 0;
     bool has_gathered_ = false, spread_ = false;

@@ -60,6 +60,10 @@ struct LinearKernels {
     // z[0 .. width) += Σ_j x[j] · rows[index[j]], in the order of j, every product rounded before it is added: the sums of a loop over
     // entries. width is a multiple of 16.
     void (*add_rows)(const float* rows, std::size_t width, const std::int32_t* index, const float* x, std::size_t n, float* z);
+    // In place, from the scores of n > 1 rows of one softmax to log_p[j] = -softmax_nll's, to the last bit, of the logits temperature · z.
+    // above[i] = the lanes of log_p[16 i ..] that are not below `least`. z has room for a multiple of 16, zero from n on. False if a
+    // logit is not finite: then z holds the logits.
+    bool (*log_softmax)(float* z, std::size_t n, float temperature, float least, std::uint16_t* above);
     // mask[f] = the lanes of weights[f][16] of |w| > threshold.
     void (*above)(const float* weights, std::size_t features, float threshold, std::uint16_t* mask);
 };

@@ -4,6 +4,7 @@
 
 #include "prefetch.hpp"
 #include "simd.hpp"
+#include "simd_convert.hpp"
 #include "simd_math.hpp"
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -347,6 +348,67 @@ void add_rows(const float* rows, std::size_t width, const std::int32_t* index, c
     while (k < width) some(one);
 }
 
+// Which lane has what: row l is 0 in lane l and 1 elsewhere; from edge + 16 - n the first n lanes are infinite, the others minus infinite.
+struct Lanes {
+    alignas(64) float without[linear_lanes][linear_lanes];
+    alignas(64) float edge[2 * linear_lanes];
+};
+constexpr Lanes make_lanes() {
+    Lanes s{};
+    for (std::size_t i = 0; i < linear_lanes; ++i) {
+        for (std::size_t l = 0; l < linear_lanes; ++l) s.without[i][l] = i == l ? 0.0f : 1.0f;
+        s.edge[i] = __builtin_inff();
+        s.edge[linear_lanes + i] = -__builtin_inff();
+    }
+    return s;
+}
+constexpr Lanes some_lanes = make_lanes();
+
+bool log_softmax(float* z, std::size_t n, float temperature, float least, std::uint16_t* above) {
+    const std::size_t last = (n - 1) / linear_lanes * linear_lanes;
+    const V by = splat<V>(temperature), edge = load<V>(some_lanes.edge + linear_lanes - (n - last));
+    V most = splat<V>(-__builtin_inff()), odd{};
+    for (std::size_t k = 0; k <= last; k += linear_lanes) {
+        V x = load<V>(z + k) * by;
+        odd = odd + (x - x);
+        if (k == last) x = min_of(x, edge);
+        store(z + k, x);
+        most = max_of(most, x);
+    }
+    if (sum_lanes(odd) != 0) return false;
+    float lane[linear_lanes];
+    store(lane, most);
+    float largest = lane[0];
+    for (const float x : lane) largest = x > largest ? x : largest;
+    const V top = splat<V>(largest);
+    std::size_t first = 0;  // of the vector with the first that is the largest, which the sum leaves out
+    while (less_mask(load<V>(z + first), top) == 0xffff) first += linear_lanes;
+    const V without = load<V>(some_lanes.without[__builtin_ctz(~less_mask(load<V>(z + first), top))]);
+    Vec<double> sum{};
+    for (std::size_t k = 0; k <= last; k += linear_lanes) {
+        const V e = exp_nonpositive<float>(load<V>(z + k) - top);
+        store(lane, k == first ? e * without : e);
+        for (std::size_t j = 0; j < linear_lanes; j += lanes<double>) sum = sum + load_doubles(lane + j, lanes<double>);
+    }
+    const double rest = sum_lanes(sum);
+    float log_high, log_low = 0;
+    if (rest > 1) {
+        const double log = log1p_any(rest);
+        log_high = static_cast<float>(log);
+        log_low = static_cast<float>(log - static_cast<double>(log_high));
+    } else {
+        log_high = log1p_unit<float, float>(static_cast<float>(rest));
+    }
+    const V high = splat<V>(log_high), low = splat<V>(log_low), limit = splat<V>(least);
+    for (std::size_t k = 0; k <= last; k += linear_lanes) {
+        const V log_p = -(((top - load<V>(z + k)) + low) + high);
+        store(z + k, log_p);
+        above[k / linear_lanes] = static_cast<std::uint16_t>(~less_mask(log_p, limit));
+    }
+    above[last / linear_lanes] = static_cast<std::uint16_t>(above[last / linear_lanes] & ((1u << (n - last)) - 1));
+    return true;
+}
+
 void above(const float* weights, std::size_t features, float threshold, std::uint16_t* mask) {
     const V limit = splat<V>(threshold);
     for (std::size_t f = 0; f < features; ++f)
@@ -360,5 +422,6 @@ void above(const float* weights, std::size_t features, float threshold, std::uin
 
 namespace sparseops::detail {
 extern const LinearKernels SPARSEOPS_JOIN(linear_, SPARSEOPS_ISA_NAME);
-const LinearKernels SPARSEOPS_JOIN(linear_, SPARSEOPS_ISA_NAME) = {squared_hinge, logistic, softmax, large_scores, add_rows, above};
+const LinearKernels SPARSEOPS_JOIN(linear_, SPARSEOPS_ISA_NAME) = {squared_hinge, logistic,    softmax, large_scores,
+                                                                   add_rows,      log_softmax, above};
 }  // namespace sparseops::detail

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Vectors between widths: float and double, and the 16-bit floats of storage; and selects by size.
 //
-// Included by stream_isa.cpp alone, after simd.hpp, under the same rules.
+// Included by kernel units alone, under the rules of simd.hpp.
 #pragma once
 
 #include "simd.hpp"

@@ -2,16 +2,16 @@
 #include "blocks.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "../detail/index.hpp"
 #include "../detail/parallel.hpp"
-#include "../hsoftmax/child_log_p.hpp"
 #include "../hsoftmax/score.hpp"
-#include "../kernels/kernels.hpp"
 #include "pairs.hpp"
 #include "results.hpp"
 #include "rows.hpp"
+#include "steps.hpp"
 
 namespace sparseops::detail {
 namespace {
@@ -38,8 +38,7 @@ public:
           cut_(block, 0),
           expanded_(exact_ ? block : 0),
           sort_by_node_(h.nodes()),
-          z_(std::max<std::size_t>(2, h.widest)),
-          log_p_(z_.size()) {}
+          steps_(h) {}
 
     void run(std::size_t first, std::size_t rows, MatrixView<std::int64_t> classes, MatrixView<float> log_probs, std::span<float> bound) {
         first_ = first;
@@ -60,8 +59,10 @@ public:
             const std::size_t x = first + q;
             if (exact_) leave_needless(q);
             results_[q].write(classes.row(x), log_probs.row(x), &bound[x], [&](std::size_t v) {
-                score_.node(x, v, z_.data());
-                return log_p(v, x);
+                score_.node_alone(x, v, steps_.room());
+                const float* const log_p = steps_.log_p(v, score_.temperature(v), steps_.room());
+                check_finite(q);
+                return log_p;
             });
         }
     }
@@ -73,26 +74,24 @@ private:
             while (to < pairs_.size() && pairs_[to].open.node == node) ++to;
             const auto v = ix(node);
             const auto children = h_.children(v);
-            const bool leaves = std::all_of(children.begin(), children.end(), [](std::int32_t c) { return c < 0; });
+            const bool leaves = all_classes(children);
             score_.open(v, to - from);
             for (std::size_t i = from; i < to; ++i) {
+                const Open<float>& open = pairs_[i].open;
                 const auto q = ix(pairs_[i].row);
-                score_.logits(q, z_.data());
-                const float* const steps = log_p(v, first_ + q);
-                if (leaves && results_[q].take_leaves(pairs_[i].open, children, steps)) continue;
-                for (std::size_t j = 0; j < children.size(); ++j)
-                    results_[q].take_child(pairs_[i].open, children[j], steps[j], [&](const Open<float>& inner) { push(q, inner); });
+                const float* const log_p = steps_.log_p(v, score_.temperature(v), score_.scores(q),
+                                                        leaves ? results_[q].least(open) : -std::numeric_limits<float>::infinity());
+                check_finite(q);
+                steps_.each_not_below(children.size(), [&](std::size_t j) {
+                    results_[q].take_child(open, children[j], log_p[j], [&](const Open<float>& inner) { push(q, inner); });
+                });
             }
             score_.close();
         }
     }
 
-    // From the logits of v in z_.
-    const float* log_p(std::size_t v, std::size_t x) {
-        const std::size_t rows = h_.row_count(v);
-        if (in_.check_finite && k_.first_not_finite(z_.data(), rows) < rows) bad_.report(x);
-        child_log_p(k_, h_, rows, z_.data(), log_p_.data());
-        return log_p_.data();
+    void check_finite(std::size_t q) {
+        if (in_.check_finite && !steps_.finite()) bad_.report(first_ + q);
     }
 
     // A node of the next level, or of what is open without a beam. With a beam those that are too many go as soon as they are twice as
@@ -158,7 +157,6 @@ private:
 
     const HierarchyView& h_;
     const HSoftmaxInput<float>& in_;
-    const Kernels<float>& k_ = kernels<float>();
     SparseScorer score_;
     bool exact_;
     std::size_t width_, first_ = 0;  // nodes a row and round
@@ -169,7 +167,7 @@ private:
     std::vector<std::vector<float>> expanded_;    // keys of the nodes that were; without a beam
     std::vector<Pair> pairs_;
     SortByNode sort_by_node_;
-    std::vector<float> z_, log_p_;
+    ChildSteps steps_;
 };
 
 // Rows that are searched together: many, so that they share nodes, but few enough for what is kept of each to stay near.

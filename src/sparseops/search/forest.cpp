@@ -13,13 +13,12 @@
 #include "../detail/parallel.hpp"
 #include "../detail/require.hpp"
 #include "../hsoftmax/backward.hpp"
-#include "../hsoftmax/child_log_p.hpp"
 #include "../hsoftmax/score.hpp"
-#include "../kernels/kernels.hpp"
 #include "../search.hpp"
 #include "mean.hpp"
 #include "pairs.hpp"
 #include "results.hpp"
+#include "steps.hpp"
 
 namespace sparseops {
 namespace {
@@ -61,7 +60,7 @@ public:
           known_(block),
           best_(block, detail::Results<float>(h_, options_)),
           sort_by_node_(h_.nodes()),
-          z_(std::max<std::size_t>(2, h_.widest)) {}
+          steps_(h_) {}
 
     // The likeliest nodes of each level, `width` of them, and the best classes below.
     void begin(std::size_t first, std::size_t rows, std::size_t width) {
@@ -144,19 +143,20 @@ public:
         for (std::size_t from = 0, to = 0; from < pairs_.size(); from = to) {
             const std::int32_t node = pairs_[from].open.node;
             while (to < pairs_.size() && pairs_[to].open.node == node) ++to;
-            const std::size_t v = ix(node), rows = h_.row_count(v);
+            const std::size_t v = ix(node);
             const auto children = h_.children(v);
+            const bool leaves = detail::all_classes(children);
             score_.open(v, to - from);
             for (std::size_t i = from; i < to; ++i) {
                 if (i > from && pairs_[i].row == pairs_[i - 1].row) continue;
                 const auto q = ix(pairs_[i].row);
-                score_.logits(q, z_.data());
-                if (check_finite_ && k_.first_not_finite(z_.data(), rows) < rows) bad_.report(first_ + q);
+                const Open<float>& open = pairs_[i].open;
+                const float* const steps =
+                    steps_.log_p(v, score_.temperature(v), score_.scores(q), collect && leaves ? best_[q].least(open) : lowest);
+                if (check_finite_ && !steps_.finite()) bad_.report(first_ + q);
                 const std::size_t at = memory_.size();
-                memory_.resize(at + std::max<std::size_t>(2, children.size()));
-                float* const steps = memory_.data() + at;
-                detail::child_log_p(k_, h_, rows, z_.data(), steps);
-                take(pairs_[i].open, q, at, children, steps, collect);
+                memory_.insert(memory_.end(), steps, steps + children.size());
+                take(open, q, at, children, steps, collect, leaves);
             }
             score_.close();
         }
@@ -167,30 +167,23 @@ private:
     void want(const Open<float>& node, std::size_t q) { pairs_.push_back({node, static_cast<std::int32_t>(q)}); }
 
     void take(const Open<float>& node, std::size_t q, std::size_t at, std::span<const std::int32_t> children, const float* steps,
-              bool collect) {
+              bool collect, bool leaves) {
         Known& known = known_[q];
         const auto place = std::lower_bound(known.opened.begin(), known.opened.end(), node.node,
                                             [](const Opened& o, std::int32_t v) { return o.node < v; });
         known.opened.insert(place, {node.node, at, node.log_p});
-        std::size_t inner = 0;
-        for (std::size_t j = 0; j < children.size(); ++j) {
+        for (std::size_t j = 0; j < children.size() && !leaves; ++j) {
             if (children[j] < 0) continue;
-            ++inner;
             const double total = node.log_p + static_cast<double>(steps[j]);
             known.open.push_back({total, static_cast<float>(total), children[j]});
         }
         if (!collect) return;
-        if (inner == 0) {
-            best_[q].take_leaves(node, children, steps);
-            return;
-        }
-        for (std::size_t j = 0; j < children.size(); ++j) {
+        steps_.each_not_below(children.size(), [&](std::size_t j) {
             if (children[j] < 0) best_[q].take_child(node, children[j], steps[j], [](const Open<float>&) {});
-        }
+        });
     }
 
     const HierarchyView& h_;
-    const detail::Kernels<float>& k_ = detail::kernels<float>();
     bool check_finite_;
     detail::SparseScorer score_;
     SearchOptions options_;
@@ -201,7 +194,7 @@ private:
     std::vector<detail::Results<float>> best_;
     std::vector<Pair> pairs_;  // what is wanted
     detail::SortByNode sort_by_node_;
-    std::vector<float> z_;
+    detail::ChildSteps steps_;
 };
 
 // One worker's search of a block of rows.

@@ -29,6 +29,13 @@ struct Better {
     bool operator()(const Found<T>& a, const Found<T>& b) const noexcept { return a.key != b.key ? a.key > b.key : a.id < b.id; }
 };
 
+// Whether all children are classes.
+inline bool all_classes(std::span<const std::int32_t> children) noexcept {
+    std::int32_t signs = -1;
+    for (const std::int32_t child : children) signs &= child;
+    return signs < 0;
+}
+
 // An inner node that is not expanded yet.
 template <Real T>
 struct Open {
@@ -118,15 +125,9 @@ public:
         }
     }
 
-    // The same for all children of a node that has classes alone, most of them passed over sixteen at a time. False, and nothing
-    // done, if that cannot be: an edge beam looks at each.
-    bool take_leaves(const Open<T>& node, std::span<const std::int32_t> children, const T* log_p) {
-        if (options_.edge_beam) return false;
-        each_not_below(log_p, children.size(), least_step(worst_, node.log_p), [&](std::size_t j) {
-            take_child(node, children[j], log_p[j], [](const Open<T>&) {});
-            return least_step(worst_, node.log_p);
-        });
-        return true;
+    // Children that are classes and whose step from this node is smaller need not be taken: they change nothing.
+    T least(const Open<T>& node) const noexcept {
+        return options_.edge_beam ? -std::numeric_limits<T>::infinity() : least_step(worst_, node.log_p);
     }
 
     // The k results, best first, and the bound; with min_prob, log_p(v) gives log P(child | x) of the children of v.

@@ -4,14 +4,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "../detail/index.hpp"
 #include "../detail/parallel.hpp"
-#include "../hsoftmax/child_log_p.hpp"
 #include "../hsoftmax/sparse_score.hpp"
-#include "../kernels/kernels.hpp"
 #include "results.hpp"
+#include "steps.hpp"
 
 namespace sparseops::detail {
 
@@ -19,7 +19,7 @@ namespace sparseops::detail {
 class alignas(cache_gap) RowSearch {
 public:
     RowSearch(const HierarchyView& h, const SparseScorer& score, const SearchOptions& options)
-        : h_(h), score_(score), results_(h, options), z_(std::max<std::size_t>(2, h.widest)), log_p_(z_.size()) {}
+        : h_(h), score_(score), results_(h, options), steps_(h) {}
 
     // False if a logit was not finite.
     bool run(std::size_t x, std::int64_t* classes, float* log_probs, float* bound) {
@@ -48,31 +48,28 @@ private:
 
     void expand(const Open<float>& node) {
         const auto children = h_.children(ix(node.node));
-        const float* const steps = log_p(ix(node.node));
-        const bool leaves = std::all_of(children.begin(), children.end(), [](std::int32_t c) { return c < 0; });
-        if (leaves && results_.take_leaves(node, children, steps)) return;
-        for (std::size_t j = 0; j < children.size(); ++j) {
+        const float least = all_classes(children) ? results_.least(node) : -std::numeric_limits<float>::infinity();
+        const float* const steps = log_p(ix(node.node), least);
+        steps_.each_not_below(children.size(), [&](std::size_t j) {
             results_.take_child(node, children[j], steps[j], [&](const Open<float>& inner) {
                 open_.push_back(inner);
                 std::push_heap(open_.begin(), open_.end(), less_likely);
             });
-        }
+        });
     }
 
-    const float* log_p(std::size_t v) {
-        const std::size_t rows = h_.row_count(v);
-        score_.node(x_, v, z_.data());
-        finite_ = finite_ && k_.first_not_finite(z_.data(), rows) == rows;
-        child_log_p(k_, h_, rows, z_.data(), log_p_.data());
-        return log_p_.data();
+    const float* log_p(std::size_t v, float least = -std::numeric_limits<float>::infinity()) {
+        score_.node_alone(x_, v, steps_.room());
+        const float* const log_p = steps_.log_p(v, score_.temperature(v), steps_.room(), least);
+        finite_ = finite_ && steps_.finite();
+        return log_p;
     }
 
     const HierarchyView& h_;
-    const Kernels<float>& k_ = kernels<float>();
     const SparseScorer& score_;
     Results<float> results_;
     std::vector<Open<float>> open_;  // a heap, the likeliest on top
-    std::vector<float> z_, log_p_;
+    ChildSteps steps_;
     std::size_t x_ = 0;
     bool finite_ = true;
 };
