@@ -18,6 +18,7 @@ from cython_sparseops._quantize import QuantizedWeights, quantize
 LEAST_ROWS = 10_000  # with fewer, "auto" holds out none: each is dear, and tells little
 MOST_HELD_OUT = 2_000  # rows: more tell little more, and are missing where classes have few
 _PATIENCE = 2  # scores in a row that are no better than the best end the training
+_WORSE = 0.01  # nats; in the second half one such score ends it, since the rate only falls
 _LEAST_STEPS = 80  # between two scores, where a pass has fewer
 _SCALE_STEP = 2 ** (1 / 8)  # of logits: finer gains nothing, and no rounding can tip the choice
 _MOST_SCALE_STEPS = 16  # a factor of 4: rows without a miss among them would ask for any
@@ -177,7 +178,8 @@ class EarlyStopping:
     """Follows a training by the loss of held-out rows, and keeps the weights of the best pass.
 
     It takes a score after every pass, or after as many as make 80 steps, and ends the training
-    after two scores in a row that are no better than the best.
+    after two scores in a row that are no better than the best, or, with half of the passes done,
+    after one that is 0.01 nats worse.
 
     Parameters
     ----------
@@ -233,24 +235,29 @@ class EarlyStopping:
             yield progress
             passes, rest = divmod(progress.examples, self._rows)
             last = progress.examples == progress.total_examples
-            if rest == 0 and (last or passes % self._every == 0) and self._is_over(passes, last):
+            if rest != 0 or not (last or passes % self._every == 0):
+                continue
+            late = 2 * progress.examples >= progress.total_examples
+            if self._is_over(passes, last=last, late=late):
                 break
         if passes and not self.scores:  # a callback has ended it before the first score
-            self._is_over(passes, True)
+            self._is_over(passes, last=True, late=True)
         if self._copy is not None and self._best_at < len(self.scores):
             self.best = self._copy
 
-    def _is_over(self, passes: int, last: bool) -> bool:
+    def _is_over(self, passes: int, *, last: bool, late: bool) -> bool:
         fit = self._held_out.fit(self._model, self._steps, self._num_threads)
         score = -fit.loss
         self.scores.append(Validation(passes, score))
         self._steps = fit.steps
-        if len(self.scores) == 1 or score > self.scores[self._best_at - 1].log_likelihood:
+        best = self.scores[self._best_at - 1].log_likelihood
+        if len(self.scores) == 1 or score > best:
             self._best_at, self._best = len(self.scores), fit
             if not last:
                 self._keep()
             return False
-        return len(self.scores) - self._best_at >= _PATIENCE
+        patience = 1 if late and score < best - _WORSE else _PATIENCE
+        return len(self.scores) - self._best_at >= patience
 
     def _keep(self) -> None:
         if self._copy is None:

@@ -136,9 +136,10 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         elsewhere. It gained about a point of accuracy on four of six tasks and cost none.
     early_stopping : bool or "auto", default "auto"
         Hold out rows, look at their loss after every pass (or after 80 steps, if that is more),
-        stop after two looks without a gain, and keep the weights of the best pass. Otherwise the
-        loss of new rows rises while that of the training rows falls: on WordNet from 5.1 to 5.7
-        nats. Auto: with 10,000 rows or more, where those held out are not missed.
+        stop after two looks without a gain, or one that is 0.01 nats worse in the second half of
+        the passes, and keep the weights of the best pass. Otherwise the loss of new rows rises
+        while that of the training rows falls: on WordNet from 5.1 to 5.7 nats. Auto: with 10,000
+        rows or more, where those held out are not missed.
     validation_fraction : float in (0, 1), default 0.05
         The share held out, at most 2,000 rows; never the last row of a class. They are not
         trained.

@@ -9,7 +9,8 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 
 from cython_sparseops import BagModel, BagTrainer, Hierarchy, class_centroids, hsoftmax
-from cython_sparseops._models.held_out import HeldOut, held_out_rows, hold_out
+from cython_sparseops._models.bag import Progress
+from cython_sparseops._models.held_out import EarlyStopping, Fit, HeldOut, held_out_rows, hold_out
 from cython_sparseops._sklearn.schedule import batch_of
 from cython_sparseops.sklearn import HSoftmaxClassifier
 
@@ -76,6 +77,33 @@ def test_early_stopping_keeps_the_weights_of_its_best_pass(noisy):
         "W": (model.W * scaled).tobytes(),
         "b": (model.b * scaled).tobytes(),
     }
+
+
+class Told:
+    """Held-out rows whose losses are told."""
+
+    def __init__(self, losses):
+        self.losses = iter(losses)
+
+    def fit(self, model, steps, num_threads):
+        return Fit(next(self.losses), 0)
+
+
+@pytest.mark.parametrize(
+    ("losses", "looks", "best"),
+    [
+        ([3, 2, 1, 0.9, 0.8, 0.7], 6, 6),
+        ([3, 2, 2.005, 2.009, 1.5, 1.4], 4, 2),  # two looks without a gain
+        ([3, 2, 2.02, 1.5, 1.4, 1.3], 3, 2),  # one that is worse, with half of the passes done
+        ([2, 2.5, 1.8, 1.7, 1.705, 1.6], 6, 6),  # early, or hardly worse
+    ],
+)
+def test_early_stopping_ends_after_two_looks_or_one_that_is_worse(losses, looks, best):
+    model = BagModel.create(Hierarchy.balanced(2), 3)
+    stopping = EarlyStopping(model, Told(losses), rows=10, steps=80)
+    passes = (Progress(i, 10 * i, 60, 1.0, 0.1) for i in range(1, 7))
+    assert len(list(stopping.follow(passes))) == looks == len(stopping.scores)
+    assert stopping.best_epoch == best
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
