@@ -56,7 +56,7 @@ def check_objects(bin_, build):
     scripts = ROOT / "tests" / "cpp"
     for isa in ("", "baseline", "avx2", "avx512", "avx512vnni"):
         files = "|".join(str(p) for p in objects(build, isa))
-        tables = "quantized" if isa == "avx512vnni" else "kernels|quantized|stream"
+        tables = "quantized" if isa == "avx512vnni" else "half|kernels|linear|quantized|stream"
         arguments = (f"-DISA={isa or 'none'}", f"-DOBJECTS={files}", f"-DTABLES={tables}")
         arguments += (f"-DNM={nm}", f"-DOBJDUMP={objdump}", "-P")
         run(bin_ / "cmake", *arguments, scripts / "check_instructions.cmake")
