@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import vstack
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from cython_sparseops import Hierarchy
@@ -37,6 +38,8 @@ DATA = Path(__file__).parents[1] / "data" / "wordnet"  # not in wheels
 PICTURE = "sparseops-demo.png"
 QUICK = 6000  # training examples of --quick
 EXAMPLES = 5
+AVERAGED = "three averaged, linear"
+BEST = "the same, names as rows"
 
 
 class WordNet(NamedTuple):
@@ -133,20 +136,22 @@ def run(arguments: argparse.Namespace) -> None:
     }
     curves = {name: one.classifier.history_ for name, one in trained.items()}
     tf_idf = TfidfTransformer(sublinear_tf=True).fit(X)
-    X, test = tf_idf.transform(X), (tf_idf.transform(X_test), data.y_test)
-    taxonomy = trees["taxonomy"]
-    few_nodes = taxonomy.prune(counts, max_nodes=256)
+    train, test = (tf_idf.transform(X), data.y_train), (tf_idf.transform(X_test), data.y_test)
+    names = tf_idf.transform(token_counter(vocabulary).transform(name_texts(data.classes)))
+    named = vstack([train[0], names]), np.append(data.y_train, np.arange(len(data.classes)))
     shapes: dict[str, str | list[str | Hierarchy]] = {
         "clustered, linear": "cluster",
-        "taxonomy, linear": [taxonomy],
-        "both averaged, linear": [taxonomy, few_nodes, "cluster", "cluster"],
+        "taxonomy, linear": [trees["taxonomy"]],
+        AVERAGED: [trees["taxonomy"], "guided", "cluster"],
+        BEST: [trees["taxonomy"], "guided", "cluster"],
     }
     for name, shape in shapes.items():
         classifier = LabelTreeClassifier(
             hierarchy=shape, random_state=arguments.seed, num_threads=arguments.threads
         )
-        trained[name] = _train(name, classifier, (X, data.y_train), test, arguments)
-    predictions = _predictions(trained["both averaged, linear"].classifier, data, test[0])
+        rows = named if name == BEST else train
+        trained[name] = _train(name, classifier, rows, test, arguments)
+    predictions = _predictions(trained[BEST].classifier, data, test[0])
     picture = os.path.join(arguments.output, PICTURE)
     draw(picture, curves, data.parent, _node_names(data), counts)
     seconds = time.perf_counter() - start
@@ -157,6 +162,17 @@ def run(arguments: argparse.Namespace) -> None:
     write(f"{len(data.classes):,} classes, {len(vocabulary):,} words\n")
     _print_tables(trained, predictions)
     write(f"\nTraining curves and the top of the tree: {picture}\n{seconds:.1f} s in all")
+
+
+def name_texts(classes: list[str]) -> list[str]:
+    """A text of each class's name, such as ``bird_genus.n01507175``, in the form of a definition:
+    what is called like its hypernym is often a kind of it."""
+    texts = []
+    for name in classes:
+        words, synset = name.rsplit(".", 1)
+        parts = words.split("_")
+        texts.append(" ".join([f"pos_{synset[0]}", *(f"w_{part}" for part in parts), *parts]))
+    return texts
 
 
 def _embedding(tree: Hierarchy, arguments: argparse.Namespace) -> HSoftmaxClassifier:

@@ -317,8 +317,8 @@ def _describe_trees(classifier: LabelTreeClassifier) -> dict[str, Any]:
         "tree": classifier.hierarchy if isinstance(classifier.hierarchy, str) else "given",
         "rows of W": trees[0].hierarchy.n_rows,
         "depth": trees[0].hierarchy.depth,
-        "loss": classifier.loss,
-        "C": float(classifier.C),
+        "loss": classifier.loss_,
+        "C": classifier.C_,
         "weights": sum(tree.weights.nnz for tree in trees),
     }
 

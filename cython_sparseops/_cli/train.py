@@ -33,7 +33,7 @@ from cython_sparseops._models.text import TOKENS
 from cython_sparseops._models.trees import TREES as EMBEDDING_TREES
 
 HEADS = ("auto", "linear", "embedding")
-TREES = tuple(dict.fromkeys((*EMBEDDING_TREES, *LINEAR_TREES)))
+TREES = tuple(dict.fromkeys((*EMBEDDING_TREES, *LINEAR_TREES[:1], *LINEAR_TREES[2:])))
 # What the options of a head are called by its classifier.
 EMBEDDING = {
     "dim": "hidden_dim",
@@ -142,8 +142,8 @@ def _add_text(group: Any) -> None:
 
 def _add_linear(group: Any) -> None:
     group.add_argument("--trees", type=positive, help="to average (default 1)")
-    group.add_argument("--loss", choices=LOSSES, help="(default squared_hinge)")
-    group.add_argument("--C", type=float, help="cost of errors (default 1)")
+    group.add_argument("--loss", choices=LOSSES, help="(default: by a trial)")
+    group.add_argument("--C", type=float, help="cost of errors (default: by a trial)")
     group.add_argument("--threshold", type=float, help="drop smaller weights (default 0.1)")
 
 

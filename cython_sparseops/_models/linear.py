@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cython_sparseops._arrays import Array
+from cython_sparseops._arrays import Array, describe
 from cython_sparseops._cluster import class_centroids
 from cython_sparseops._hierarchy import Hierarchy
 from cython_sparseops._hsoftmax import hsoftmax_log_proba
@@ -25,11 +26,13 @@ from cython_sparseops._models.file import (
     unpack_labels,
     unpack_strings,
 )
+from cython_sparseops._normalize import sparse_normalize
 from cython_sparseops._search import hsoftmax_search, log_mean_exp, search_mean
 from cython_sparseops._sparse_weights import SparseWeights
 
 KIND = "LabelTreeClassifier"
-TREES = ("cluster", "huffman", "balanced", "two_level", "adaptive")
+GUIDED = "guided"  # by a tree of the user's own
+TREES = ("cluster", GUIDED, "huffman", "balanced", "two_level", "adaptive")
 LOSSES = ("squared_hinge", "softmax", "logistic")
 ARITY = 16  # of trees that are not clustered: binary ones lose accuracy and time with a linear head
 
@@ -45,17 +48,46 @@ class LinearTree(NamedTuple):
 
 
 def build_tree(
-    kind: str, X: Any, labels: Any, counts: Array, seed: int, num_threads: int | None
+    kind: str,
+    X: Any,
+    labels: Any,
+    counts: Array,
+    seed: int,
+    num_threads: int | None,
+    guide: Hierarchy | None = None,
 ) -> Hierarchy:
-    """The tree of a name in `TREES` over classes with these counts."""
-    if kind == "cluster":
+    """The tree of a name in `TREES` over classes with these counts; `guide` is for guided ones."""
+    if kind in ("cluster", GUIDED):
         vectors = class_centroids(X, labels, len(counts), num_threads=num_threads)
+        if kind == GUIDED and guide is not None:
+            vectors = _beside(vectors, path_vectors(guide))
         return Hierarchy.cluster(vectors, counts=counts, rng=seed, num_threads=num_threads)
     if kind == "huffman":
         return Hierarchy.huffman(counts, arity=ARITY)
     if kind == "balanced":
         return Hierarchy.balanced(len(counts), arity=ARITY)
     return Hierarchy.two_level(counts) if kind == "two_level" else Hierarchy.adaptive(counts)
+
+
+def path_vectors(h: Hierarchy) -> Any:
+    """CSR (C, nodes): the path to each class at unit length, nodes of few classes weighing most.
+
+    Classes that part late have a large cosine, as words that few texts have make two texts alike.
+    """
+    from scipy.sparse import csr_array  # an optional dependency
+
+    below = np.bincount(h.path_node, minlength=h.n_nodes).tolist()
+    weight = [math.log(h.n_classes / max(n, 1)) for n in below]  # NumPy's varies with the machine
+    values = np.array(weight, np.float32)[h.path_node]
+    paths = csr_array((values, h.path_node, h.path_ptr), (h.n_classes, h.n_nodes))
+    paths.sort_indices()
+    return sparse_normalize(paths, axis=1)
+
+
+def _beside(left: Any, right: Any) -> Any:
+    from scipy.sparse import hstack
+
+    return hstack([left, right], format="csr")
 
 
 class TreeTask(NamedTuple):
@@ -67,12 +99,17 @@ class TreeTask(NamedTuple):
     independent: bool
     num_threads: int | None
     settings: Mapping[str, Any]
+    guide: Hierarchy | None = None
 
 
 def train_trees(
-    task: TreeTask, shapes: Sequence[tuple[TreeShape, int]], n_jobs: int | None
+    task: TreeTask,
+    shapes: Sequence[tuple[TreeShape, int, Hierarchy | None]],
+    n_jobs: int | None,
 ) -> list[LinearTree]:
     """A tree of each shape and seed, trained; over joblib, whose workers never change a byte.
+
+    The third of each is the tree itself, where it has been built before.
 
     Each worker gets as many whole trees as the others. Of the trees that are left over the workers
     get shares; what one process has to do for these it does by the threads of all.
@@ -82,17 +119,23 @@ def train_trees(
     trees = in_jobs(_train_tree, [(task, *shape) for shape in shapes[:whole]], n_jobs)
     rest = shapes[whole:]
     alone = task._replace(num_threads=idle_threads(task.num_threads, jobs))
-    made = in_jobs(_tree_of, [(task if len(rest) > 1 else alone, *shape) for shape in rest], n_jobs)
+    made = in_jobs(tree_of, [(task if len(rest) > 1 else alone, *shape) for shape in rest], n_jobs)
     return trees + [
         _train_rows(task, h, shape, seed, n_jobs)
-        for h, (shape, seed) in zip(made, rest, strict=True)
+        for h, (shape, seed, _) in zip(made, rest, strict=True)
     ]
 
 
-def _tree_of(task: TreeTask, shape: TreeShape, seed: int) -> Hierarchy:
+def tree_of(
+    task: TreeTask, shape: TreeShape, seed: int, made: Hierarchy | None = None
+) -> Hierarchy:
+    """The tree of a shape, unless it is made."""
+    if made is not None:
+        return made
     tree = shape
     if isinstance(tree, str):
-        tree = build_tree(tree, task.X, task.labels, task.counts, seed, task.num_threads)
+        rows = task.X, task.labels, task.counts
+        tree = build_tree(tree, *rows, seed, task.num_threads, task.guide)
     return tree.independent() if task.independent else tree
 
 
@@ -103,7 +146,7 @@ def _train_rows(
         task.X,
         task.labels,
         h,
-        clustered=isinstance(shape, str) and shape == "cluster",
+        clustered=knows_rows(shape),
         rng=seed,
         n_jobs=n_jobs,
         num_threads=task.num_threads,
@@ -112,8 +155,13 @@ def _train_rows(
     return LinearTree(h, weights)
 
 
-def _train_tree(task: TreeTask, shape: TreeShape, seed: int) -> LinearTree:
-    return _train_rows(task, _tree_of(task, shape, seed), shape, seed, 1)
+def _train_tree(task: TreeTask, shape: TreeShape, seed: int, made: Hierarchy | None) -> LinearTree:
+    return _train_rows(task, tree_of(task, shape, seed, made), shape, seed, 1)
+
+
+def knows_rows(shape: TreeShape) -> bool:
+    """Whether the tree was made of the rows above all, so that held-out ones look too easy."""
+    return isinstance(shape, str) and shape == "cluster"
 
 
 def continue_tree(
@@ -138,11 +186,17 @@ def as_shapes(hierarchy: TreeShape | Sequence[TreeShape]) -> list[TreeShape]:
     >>> as_shapes("cluster"), as_shapes(["cluster", "huffman"])
     (['cluster'], ['cluster', 'huffman'])
     """
-    if not isinstance(hierarchy, list | tuple):
-        return [hierarchy]  # type: ignore[list-item]
-    if not hierarchy:
+    shapes: list[TreeShape]
+    shapes = list(hierarchy) if isinstance(hierarchy, list | tuple) else [hierarchy]  # type: ignore[list-item]
+    if not shapes:
         raise ValueError("hierarchy must hold at least one tree, got an empty list")
-    return list(hierarchy)
+    own = any(isinstance(shape, Hierarchy) for shape in shapes)
+    if not own and GUIDED in [shape for shape in shapes if isinstance(shape, str)]:
+        raise ValueError(
+            f"hierarchy must be a list that holds a Hierarchy where it names {GUIDED!r}, "
+            f"got {describe(hierarchy)}"
+        )
+    return shapes
 
 
 class LinearModel:

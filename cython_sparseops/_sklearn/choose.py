@@ -29,6 +29,7 @@ Classifier = HSoftmaxClassifier | LabelTreeClassifier
 K = 5
 LEAST_HELD_OUT = 20  # rows: fewer say nothing
 TREES = 3  # of the candidate of several trees
+BESIDE = ("guided", "cluster")  # those of them beside a tree that was given
 CHEAP = 2e8  # multiply-adds: what the yardstick may cost
 SLOW = 4e8  # multiply-adds a second of an embedding's training that any machine reaches
 CLUSTERED = 3  # times the work of a Huffman tree
@@ -129,8 +130,9 @@ def choose(
 ) -> tuple[Classifier, ChoiceReport]:
     """Try heads and trees on held-out rows, and train the best on all rows.
 
-    Tried are, in this order: one tree of sparse linear weights; other losses and costs of errors
-    for it; three trees of the best of these; embeddings on clusters and on a Huffman tree.
+    Tried are, in this order: one tree of sparse linear weights; other costs of errors and the
+    logistic loss for it; three trees of the best of these; embeddings on clusters and on a Huffman
+    tree.
     The highest nDCG@5 on the held-out rows wins, the one tried first among equals. With several
     labels per row all candidates are linear.
 
@@ -149,7 +151,8 @@ def choose(
     validation : (X, y), optional
         Rows to judge by instead; no training row is held out then.
     hierarchy : str or Hierarchy, optional
-        The tree of every candidate, such as a taxonomy.
+        The tree of every candidate, such as a taxonomy; the candidate of three trees has it beside
+        a clustered one and one that is clustered by its guidance.
     random_state : int, RandomState or None
         Seeds the choice of rows and every candidate.
     num_threads : int or None
@@ -278,29 +281,28 @@ class _Choice:
 
     def _candidates(self) -> Iterator[_Candidate]:
         """In order; what comes later may depend on what was found."""
-        yield _Candidate("linear, 1 tree", self._linear(), 1.0)
-        loss = "logistic" if self.several else "softmax"
         settings: dict[str, dict[str, Any]] = {
-            "linear, 1 tree": {},
-            "linear, 1 tree, C=0.3": {"C": 0.3},
-            "linear, 1 tree, C=3": {"C": 3.0},
-            f"linear, 1 tree, {loss} loss, C=10": {"loss": loss, "C": 10.0},
+            "linear, 1 tree": {"loss": "squared_hinge", "C": 1.0},
+            "linear, 1 tree, C=0.3": {"loss": "squared_hinge", "C": 0.3},
+            "linear, 1 tree, C=3": {"loss": "squared_hinge", "C": 3.0},
+            "linear, 1 tree, logistic loss, C=10": {"loss": "logistic", "C": 10.0},
         }
-        for name in list(settings)[1:]:
-            cost = 3.0 if "loss" in settings[name] else 1.5
+        for name, cost in zip(settings, (1.0, 1.5, 1.5, 3.0), strict=True):
             yield _Candidate(name, self._linear(**settings[name]), cost)
         found = [one for one in self.tried if not one.note]
         best = max(found, key=lambda one: one.ndcg_at_5) if found else None
-        if best is not None and self.hierarchy in (None, "cluster"):
+        own = isinstance(self.hierarchy, Hierarchy)
+        if best is not None and (own or self.hierarchy in (None, "cluster")):
             name = best.name.replace("1 tree", f"{TREES} trees")
-            make = self._linear(n_trees=TREES, **settings[best.name])
+            several = {"hierarchy": [self.hierarchy, *BESIDE]} if own else {"n_trees": TREES}
+            make = self._linear(**several, **settings[best.name])
             yield _Candidate(name, make, TREES * best.seconds / max(found[0].seconds, 1e-9))
         if not self.several and self._suits_an_embedding():
             yield from self._embeddings(found[0].seconds if found else 1.0)
 
     def _linear(self, **settings: Any) -> Callable[[], Classifier]:
         if self.hierarchy is not None:
-            settings["hierarchy"] = self.hierarchy
+            settings.setdefault("hierarchy", self.hierarchy)
         return lambda: LabelTreeClassifier(
             random_state=self.seed, num_threads=self.threads, **settings
         )

@@ -79,6 +79,19 @@ def wordnet_taxonomy(quick=False):
     return cso.Hierarchy.from_parents(data.parent, counts=counts)
 
 
+def wordnet_names(counts):
+    """Names of the classes as rows of TF-IDF, by the counts of all training rows."""
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    from cython_sparseops._cli.demo import load_wordnet, name_texts
+    from cython_sparseops._cli.readers import learn_vocabulary, token_counter
+
+    data = load_wordnet()
+    counter = token_counter(learn_vocabulary(data.train)[1])
+    weigh = TfidfTransformer(sublinear_tf=True).fit(counts)
+    return weigh.transform(counter.transform(name_texts(data.classes))).astype(np.float32)
+
+
 def texts(X):
     """The rows as words, a feature as often as its count."""
     rows = np.split(np.repeat(X.indices, X.data.astype(np.int64)), row_ends(X))

@@ -48,9 +48,9 @@ def test_the_same_figures_give_the_same_choice(monkeypatch):
     names = iter([0.1, 0.2, 0.1, 0.9, 0.3, 0.3, 0.2, 0.0])
     monkeypatch.setattr(room, "_figures", lambda *_: (0, 0, 0, next(names)))
     classifier, report = choose(X, y, random_state=1)
-    assert report.chosen == "linear, 1 tree, softmax loss, C=10"
-    assert classifier.loss == "softmax"
-    assert any(one.name == "linear, 3 trees, softmax loss, C=10" for one in report.candidates)
+    assert report.chosen == "linear, 1 tree, logistic loss, C=10"
+    assert classifier.loss == "logistic"
+    assert any(one.name == "linear, 3 trees, logistic loss, C=10" for one in report.candidates)
 
 
 def test_an_embedding_can_win(monkeypatch):
@@ -154,3 +154,12 @@ def test_rows_that_do_not_fit_are_refused():
     X, y = task(100)
     with pytest.raises(ValueError, match="X must have one row per entry of y"):
         choose(X, y[:-1])
+
+
+def test_several_trees_stand_beside_a_tree_that_was_given():
+    X, y = task()
+    _, report = choose(X, y, hierarchy=Hierarchy.balanced(6), random_state=0)
+    assert any(one.name.startswith("linear, 3 trees") for one in report.candidates)
+    made = room._Choice(room._as_rows("X", X, y), None, 60, 0.1, Hierarchy.balanced(6), 0, 1, 0)
+    trees = made._linear(hierarchy=[made.hierarchy, *room.BESIDE])().fit(X, y).model_.trees
+    assert len(trees) == 3

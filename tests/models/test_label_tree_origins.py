@@ -39,7 +39,7 @@ def shapes():
 
 @pytest.fixture(scope="module")
 def model(data, shapes):
-    return LabelTreeClassifier(hierarchy=shapes, random_state=3).fit(*data[:2])
+    return LabelTreeClassifier(hierarchy=shapes, C=1.0, random_state=3).fit(*data[:2])
 
 
 def test_they_are_trained_apart_and_averaged(data, shapes, model):
@@ -135,3 +135,37 @@ def test_an_explanation_holds_the_class_term(data, model):
                 row, sign = h.row_ptr[v] + (0 if one_row else k), -1 if one_row and k == 0 else 1
                 wanted[i] += sign * W.temperatures[d] * scores[i, row] / 3
     np.testing.assert_allclose(parts, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_tree_may_be_clustered_by_the_guidance_of_another(data):
+    """Classes whose rows are nothing alike come together where the taxonomy says so."""
+    X, y, X_test, _ = data
+    taxonomy = cso.Hierarchy.balanced(CLASSES, arity=8)
+    model = LabelTreeClassifier(hierarchy=[taxonomy, "guided", "cluster"], random_state=3).fit(X, y)
+    _, guided, alone = (tree.hierarchy for tree in model.model_.trees)
+
+    def neighbors(h):
+        """Of consecutive classes the share that hang below one node."""
+        node = h.path_node[h.path_ptr[1:] - 1]
+        return np.mean(node[1:] == node[:-1])
+
+    assert neighbors(guided) > 0.8 > 0.4 > neighbors(alone)
+    again = clone(model).set_params(num_threads=2).fit(X, y)
+    assert again.model_.trees[1].hierarchy == guided
+    assert model.predict_proba(X_test).sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_guidance_needs_a_tree():
+    for wrong in ("guided", ["cluster", "guided"]):
+        with pytest.raises(ValueError, match="hierarchy must be a list that holds a Hierarchy"):
+            LabelTreeClassifier(hierarchy=wrong).fit(np.eye(3), [0, 1, 2])
+
+
+def test_guided_trees_are_saved(data, tmp_path):
+    X, y, X_test, _ = data
+    shapes = [cso.Hierarchy.balanced(CLASSES, arity=8), "guided"]
+    model = LabelTreeClassifier(hierarchy=shapes, random_state=3).fit(X, y)
+    model.save(tmp_path / "model")
+    again = LabelTreeClassifier.load(tmp_path / "model")
+    assert again.hierarchy == shapes
+    assert again.predict_proba(X_test).tobytes() == model.predict_proba(X_test).tobytes()

@@ -216,6 +216,7 @@ OPTIONAL = {
     ("_cli/labels.py", "scipy", "lazy"),
     ("_cli/readers.py", "sklearn", "lazy"),
     ("data/_taxonomies.py", "rdflib", "lazy"),
+    ("_cli/demo.py", "scipy", "eager"),
     ("_cli/demo.py", "sklearn", "eager"),
     ("_cli/demo_plot.py", "matplotlib", "eager"),
     ("_evaluation.py", "matplotlib", "lazy"),

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy import sparse
 
 from benchmarks.label_trees import peers
 from benchmarks.label_trees.forms import BEAM, TOP, Contestant, Task
@@ -25,10 +26,9 @@ SLOW = 5.0  # seconds: a turn that takes longer is not repeated
 NLL_ROWS = 1_000
 
 
-class Ours(Contestant):
+class Parts(Contestant):
     packages = ("cython-sparseops",)
     modules = ("cython_sparseops",)
-    settings = "class_centroids, Hierarchy.cluster, linear_train, hsoftmax_search: their defaults"
 
     def prepare(self, work):
         self.X, self.y = self.task.matrix("X_train"), self.task.labels("train")
@@ -80,7 +80,7 @@ class Ours(Contestant):
         return self.W.nbytes
 
 
-class OursFlat(Ours):
+class OursFlat(Parts):
     settings = "linear_train on a tree of one node: one vs rest, the same loss; exact search"
 
     def train(self):
@@ -95,12 +95,13 @@ class Forest(Contestant):
     packages = ("cython-sparseops",)
     modules = ("cython_sparseops.sklearn",)
     settings = "LabelTreeClassifier(n_trees=3), its defaults"
+    n_trees = 3
 
     def prepare(self, work):
         self.X, self.y = self.task.matrix("X_train"), self.task.labels("train")
 
     def train(self):
-        self.model = self.classifier(n_trees=3).fit(self.X, self.y)
+        self.model = self.classifier(n_trees=self.n_trees).fit(self.X, self.y)
 
     def classifier(self, **options):
         from cython_sparseops.sklearn import LabelTreeClassifier
@@ -134,12 +135,17 @@ class Forest(Contestant):
         return float(-self.model.model_.log_proba(self.queries()[known], place).mean())
 
 
+class Ours(Forest):
+    settings = "LabelTreeClassifier, its defaults"
+    n_trees = 1
+
+
 class Taxonomy(Forest):
     """Of WordNet alone."""
 
     settings = (
-        "LabelTreeClassifier of WordNet's taxonomy, the same pruned to 256 nodes, two clustered "
-        "trees"
+        "LabelTreeClassifier of WordNet's taxonomy, a clustered tree that it guides, and a "
+        "clustered tree"
     )
 
     def prepare(self, work):
@@ -149,15 +155,26 @@ class Taxonomy(Forest):
         self.taxonomy = wordnet_taxonomy()
 
     def train(self):
-        pruned = self.taxonomy.prune(np.bincount(self.y), max_nodes=256)
-        trees = [self.taxonomy, pruned, "cluster", "cluster"]
+        trees = [self.taxonomy, "guided", "cluster"]
         self.model = self.classifier(hierarchy=trees).fit(self.X, self.y)
+
+
+class NamedTaxonomy(Taxonomy):
+    settings = "the same, with a row more for each class: its name"
+
+    def prepare(self, work):
+        from benchmarks.data import wordnet_names
+
+        super().prepare(work)
+        self.X = sparse.vstack([self.X, wordnet_names(self.task.matrix("counts_train"))])
+        self.y = np.append(self.y, np.arange(self.task.n_labels))
 
 
 CONTESTANTS = {
     "ours": Ours,
     "ours, 3 trees": Forest,
     "ours, taxonomy": Taxonomy,
+    "ours, taxonomy and names": NamedTaxonomy,
     "omikuji": peers.Omikuji,
     "omikuji, 3 trees": peers.Omikuji3,
     "PECOS": peers.Pecos,
