@@ -91,14 +91,14 @@ class HSoftmaxClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         The tree. ``"cluster"`` puts classes whose training rows have similar means below the same
         node (`Hierarchy.cluster` of `class_centroids`): 16 children a node, some 128 classes below
         a last one. The next three are built from the class counts. ``"auto"`` is clustered from
-        three classes on: on test rows of each of the six tasks measured, sparse and dense, it
-        was better than Huffman's tree in accuracy and loss, for two to seven times the time of
-        training; so take ``"huffman"`` where time matters more. Or a tree of your own. Labels are
-        matched with its names (``Hierarchy.from_table``), and ``classes_`` is all of them: classes
-        may have no rows, and rows may be labeled with an inner category, which then is a class of
-        its own below that category. Of a tree without names class ``i`` is ``classes_[i]``; if
-        integer labels use only some of the numbers below ``hierarchy.n_classes``, ``classes_`` is
-        all of them.
+        three classes on: on test rows of each of the six tasks measured, sparse and dense, it was
+        better than Huffman's tree in accuracy and loss, for one to three times the time of training
+        where rows are sparse; so take ``"huffman"`` where time matters more. Or a tree of your own.
+        Labels are matched with its names (``Hierarchy.from_table``), and ``classes_`` is all of
+        them: classes may have no rows, and rows may be labeled with an inner category, which then
+        is a class of its own below that category. Of a tree without names class ``i`` is
+        ``classes_[i]``; if integer labels use only some of the numbers below
+        ``hierarchy.n_classes``, ``classes_`` is all of them.
     optimizer : {"adagrad", "rowwise_adagrad", "sgd", "adam"}
         The update rule. ``"rowwise_adagrad"`` keeps one value per row as its state, where
         ``"adagrad"`` keeps one per weight: half the memory, and less of it to move in each step.
