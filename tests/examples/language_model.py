@@ -13,8 +13,8 @@ import resource
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from importlib.resources import files
 from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from torch import nn
 import cython_sparseops as cso
 from cython_sparseops.torch import HSoftmax, RowAdagrad
 
+DATA = Path(__file__).resolve().parents[2] / "cython_sparseops/data/wordnet"  # not in wheels
 CONTEXT, DIM, BATCH = 4, 128, 512
 LABELS = ("__label__", "pos_", "w_")  # what the file holds besides the words of a gloss
 HEADS = ("adaptive", "huffman", "cluster", "recluster")
@@ -41,7 +42,7 @@ class Text(NamedTuple):
 def read_words(name: str) -> list[str]:
     """The glosses of a file in one row, each after a word that marks its start."""
     words: list[str] = []
-    path = files("cython_sparseops") / "data" / "wordnet" / f"{name}.txt.xz"
+    path = DATA / f"{name}.txt.xz"
     with path.open("rb") as raw, lzma.open(raw, "rt", encoding="utf-8") as lines:
         for line in lines:
             words += ["<s>", *(word for word in line.split() if not word.startswith(LABELS))]
