@@ -98,7 +98,7 @@ def goal(who, n_classes, size, threads):
         ("torch adaptive softmax", 1024): 120,
         ("torch full softmax", 1024): 2000,
         ("torch path gather", 1024): 6,
-        ("torch path gather", 1): 20,
+        ("torch path gather", 1): 30,
         ("torch path gather", 128): 3,
     }
     return goals.get((who, size))
@@ -118,7 +118,9 @@ def scaling(rows, n_classes):
             2,
             1.7 if size >= 4096 else None,
         )
-        for size in sorted({size for size, threads in times if threads == 2})
+        for size in sorted(
+            {size for size, threads in times if {(size, 1), (size, 2)} <= times.keys()}
+        )
     ]
 
 

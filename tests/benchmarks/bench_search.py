@@ -95,7 +95,7 @@ def rows(k, threads, times, hit):
 def against(others, ours_ms, threads, hit):
     """Peers that bring their own bag of features: from features to labels on both sides."""
     name = f"top-5 from features C={C} N={SIZE}"
-    goal = 10 if threads > 1 else None
+    goal = 25 if threads > 1 else None
     return [
         row(name, who, ours_ms, ms, threads, goal, note=f"P@1 {hit:.3f} against {theirs:.3f}")
         for who, (ms, theirs) in others.items()
