@@ -26,9 +26,13 @@ SLOW = 5.0  # seconds: a turn that takes longer is not repeated
 NLL_ROWS = 1_000
 
 
-class Parts(Contestant):
+class Ours(Contestant):
     packages = ("cython-sparseops",)
-    modules = ("cython_sparseops",)
+    modules = ("cython_sparseops", "cython_sparseops._models.pilot")
+    settings = (
+        "class_centroids, Hierarchy.cluster, linear_train, hsoftmax_search: the defaults of "
+        "LabelTreeClassifier"
+    )
 
     def prepare(self, work):
         self.X, self.y = self.task.matrix("X_train"), self.task.labels("train")
@@ -42,7 +46,14 @@ class Parts(Contestant):
         self.h = cso.Hierarchy.cluster(centroids, counts=self.counts, rng=self.seed)
         if not self.task.single:
             self.h = self.h.independent()
-        self.W = cso.linear_train(self.X, self.y, self.h, rng=self.seed)
+        loss, C = self.trial() if self.task.single else ("squared_hinge", 1.0)
+        self.W = cso.linear_train(self.X, self.y, self.h, loss=loss, C=C, rng=self.seed)
+
+    def trial(self):
+        from cython_sparseops._models.pilot import chosen_loss
+
+        options = {"losses": ("squared_hinge", "logistic"), "clustered": True, "seed": self.seed}
+        return chosen_loss(self.X, self.y, self.h, {}, **options, num_threads=self.threads)
 
     def save(self, path):
         path.mkdir()
@@ -80,7 +91,7 @@ class Parts(Contestant):
         return self.W.nbytes
 
 
-class OursFlat(Parts):
+class OursFlat(Ours):
     settings = "linear_train on a tree of one node: one vs rest, the same loss; exact search"
 
     def train(self):
@@ -95,13 +106,12 @@ class Forest(Contestant):
     packages = ("cython-sparseops",)
     modules = ("cython_sparseops.sklearn",)
     settings = "LabelTreeClassifier(n_trees=3), its defaults"
-    n_trees = 3
 
     def prepare(self, work):
         self.X, self.y = self.task.matrix("X_train"), self.task.labels("train")
 
     def train(self):
-        self.model = self.classifier(n_trees=self.n_trees).fit(self.X, self.y)
+        self.model = self.classifier(n_trees=3).fit(self.X, self.y)
 
     def classifier(self, **options):
         from cython_sparseops.sklearn import LabelTreeClassifier
@@ -133,11 +143,6 @@ class Forest(Contestant):
         known = np.isin(y, self.model.classes_)
         place = np.searchsorted(self.model.classes_, y[known])[:, None]
         return float(-self.model.model_.log_proba(self.queries()[known], place).mean())
-
-
-class Ours(Forest):
-    settings = "LabelTreeClassifier, its defaults"
-    n_trees = 1
 
 
 class Taxonomy(Forest):
