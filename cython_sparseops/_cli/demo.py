@@ -38,8 +38,7 @@ DATA = Path(__file__).parents[1] / "data" / "wordnet"  # not in wheels
 PICTURE = "sparseops-demo.png"
 QUICK = 6000  # training examples of --quick
 EXAMPLES = 5
-AVERAGED = "three averaged, linear"
-BEST = "the same, names as rows"
+BEST = "averaged, names as rows"
 
 
 class WordNet(NamedTuple):
@@ -142,7 +141,6 @@ def run(arguments: argparse.Namespace) -> None:
     shapes: dict[str, str | list[str | Hierarchy]] = {
         "clustered, linear": "cluster",
         "taxonomy, linear": [trees["taxonomy"]],
-        AVERAGED: [trees["taxonomy"], "guided", "cluster"],
         BEST: [trees["taxonomy"], "guided", "cluster"],
     }
     for name, shape in shapes.items():
