@@ -161,7 +161,8 @@ class QuantizedWeights:
         return f"QuantizedWeights({self.dtype}, shape={self.shape}, nbytes={self.nbytes})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return QuantizedWeights, (self._data, self._scale)
+        # Not `_data`: pickles of protocol 5, Python 3.14's default, keep whether it may be changed.
+        return QuantizedWeights, (self._memory, self._scale)
 
     def __copy__(self) -> QuantizedWeights:
         return QuantizedWeights(self._data.copy(), self._scale)

@@ -21,6 +21,10 @@ Command = Callable[[argparse.Namespace], int | None]
 class Parser(argparse.ArgumentParser):
     """One line on stderr and exit code 2 for wrong arguments, with the nearest right ones."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.suggest_on_error = False  # Python 3.15 names one too, in words of its own
+
     def error(self, message: str) -> NoReturn:
         found = re.match(
             r"(?:argument [^:]+: )?invalid choice: '(.*?)' \(choose from (.*)\)", message

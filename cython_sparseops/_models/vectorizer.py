@@ -90,4 +90,5 @@ class CountedTerms:
         parts = np.abs(weights) if self._norm == "l1" else weights * weights
         total = float(np.bincount(np.zeros(len(ids), np.intp), parts)[0])  # from left to right
         norm = total if self._norm == "l1" else math.sqrt(total)
-        return (weights / np.float64(norm)).astype(weights.dtype) if norm else weights
+        # The dtype said, since NumPy 1 divides float32 by a float64 scalar in float32.
+        return np.divide(weights, norm, dtype=np.float64).astype(weights.dtype) if norm else weights

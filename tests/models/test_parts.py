@@ -1,12 +1,12 @@
 """A head over dense rows trains by pieces, in any process, to the bytes of one run."""
 
-import os
 import signal
 
 import numpy as np
 import pytest
 
 from cython_sparseops import BagModel, BagTrainer, Hierarchy
+from helpers.jobs import die_once, fail
 
 pytest.importorskip("joblib")
 from cython_sparseops._jobs import in_jobs
@@ -69,23 +69,10 @@ def test_the_backend_and_the_number_of_jobs_change_no_byte(backend):
     assert together.b.tobytes() == alone.b.tobytes()
 
 
-def die_once(folder, i):
-    flag = os.path.join(folder, "dead")
-    if i == 1 and not os.path.exists(flag):
-        with open(flag, "w"):
-            pass
-        os.kill(os.getpid(), signal.SIGKILL)
-    return i * i
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
 def test_a_killed_worker_costs_only_its_task(tmp_path):
     assert in_jobs(die_once, [(str(tmp_path), i) for i in range(4)], 2) == [0, 1, 4, 9]
     assert (tmp_path / "dead").exists()
-
-
-def fail():
-    raise ValueError("of the task itself")
 
 
 def test_an_error_of_a_task_is_told_at_once():

@@ -35,6 +35,10 @@ def make_halves(kind, h, **options):
     return p._replace(W=W.dequantize()), W
 
 
+def pickled(protocol):
+    return lambda W: pickle.loads(pickle.dumps(W, protocol))
+
+
 def bits_of(W):
     return W.to_arrays()["data"].view(np.uint16)
 
@@ -361,7 +365,7 @@ def test_the_seed_and_the_count_of_steps_say_how_rows_are_rounded():
 
 
 @each_kind
-@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda W: pickle.loads(pickle.dumps(W))])
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickled(4), pickled(5)])
 def test_a_copy_has_memory_of_its_own(kind, how):
     p, W = make_halves(kind, BUILDERS["huffman"](9))
     other, before = how(W), bits_of(W).copy()

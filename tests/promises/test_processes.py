@@ -96,7 +96,7 @@ def test_processes_that_multiprocessing_starts_anew_give_the_same_bytes(child):
 
 @pytest.mark.forks
 def test_the_processes_of_joblib_give_the_same_bytes(child):
-    """loky starts them anew, its older backend forks. The tree is pickled, large arrays mapped."""
+    """loky starts them anew, the older one may fork. The tree is pickled, large arrays mapped."""
     pytest.importorskip("joblib", reason="joblib is not installed")
     child.run(PROGRAMS / "joblib_backends.py")
 
