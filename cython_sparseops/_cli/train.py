@@ -27,13 +27,14 @@ from cython_sparseops._cli.output import say, write
 from cython_sparseops._cli.streams import InputError
 from cython_sparseops._models.bag import OPTIMIZERS
 from cython_sparseops._models.labels import class_list, with_classes
-from cython_sparseops._models.linear import LOSSES
+from cython_sparseops._models.linear import GUIDED, LOSSES
 from cython_sparseops._models.linear import TREES as LINEAR_TREES
 from cython_sparseops._models.text import TOKENS
 from cython_sparseops._models.trees import TREES as EMBEDDING_TREES
 
 HEADS = ("auto", "linear", "embedding")
-TREES = tuple(dict.fromkeys((*EMBEDDING_TREES, *LINEAR_TREES[:1], *LINEAR_TREES[2:])))
+# A guided tree needs another beside it.
+TREES = tuple(t for t in dict.fromkeys((*EMBEDDING_TREES, *LINEAR_TREES)) if t != GUIDED)
 # What the options of a head are called by its classifier.
 EMBEDDING = {
     "dim": "hidden_dim",
