@@ -125,7 +125,7 @@ def bag_train(Tree tree not None, const index[::1] indptr, const index[::1] indi
     if weight is not None:
         weights = as_const_span(&weight[0], weight.shape[0])
     if is_half:
-        E_halves, W_halves = (<HalfRows>E).view, (<HalfRows>W).view
+        E_halves, W_halves = (<HalfRows>E).view, (<HalfRows?>W).view
     else:
         take(E, E_view)
         take(W, W_view)
